@@ -1,0 +1,42 @@
+# make demo   the transition from memorisation to generalisation, small, from a bare clone
+# make test   the default tests          make lint   format, lint, types
+# make test-slow, make chaos, make test-gpu   the tests behind markers
+
+PYTHON      ?= python3
+CONSTRAINTS ?= constraints.txt
+BIN         := .venv/bin
+
+.PHONY: demo test test-slow chaos test-gpu lint clean
+.DELETE_ON_ERROR:
+
+.venv/installed: pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "gahb needs Python 3.11 or newer; name one with: make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@touch $@
+
+demo: .venv/installed
+	$(BIN)/gahb-sweep launch demo
+	$(BIN)/gahb-analyze pairs demo
+	$(BIN)/gahb-analyze scaling demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -m slow
+
+chaos: .venv/installed
+	$(BIN)/python -m pytest -m chaos
+
+test-gpu: .venv/installed
+	$(BIN)/python -m pytest -m gpu
+
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,200 @@
+"""The executor: Ray Tune, and the only module that knows it. It may be thrown away after each launch.
+
+Tune places trials on CPUs and GPUs and starts one again whose worker died; the trial itself resumes from its own
+checkpoint, so nothing of Tune's is kept.
+
+Ray reads its settings from the environment when it is imported, so it is imported after they are made.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from gahb.errors import UserError
+from gahb.work import Assignment
+
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # it reports to a host outside
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # the same; Ray imports MLflow
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the record is MLflow's
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+"""Environment variables, where the user has not set them."""
+
+PACKAGES = ("gahb", "gahb_sweeps", "gahb_analysis")
+FORWARDED = ("MLFLOW_", "AWS_")
+"""Prefixes of environment variables that workers on a cluster receive: where the record and its artifacts are."""
+
+
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A connection to the cluster at an address (or at `RAY_ADDRESS`), or else a Ray of this machine's own.
+
+    Raises:
+        UserError: no cluster at the address.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
+    if not address and "ray" not in sys.modules:  # a token of its own, which no file keeps
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    environment = {k: v for k, v in os.environ.items() if k.startswith(FORWARDED)}
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        if address:
+            code = stack.enter_context(_code())
+            try:
+                ray.init(address, runtime_env={"working_dir": str(code), "env_vars": environment}, **quiet)
+            except Exception as error:  # Ray raises many kinds here; each means that the cluster is out of reach
+                reason = str(error).strip().splitlines()[0]
+                raise UserError(f"no Ray cluster to be had at {address}: {reason}") from None
+        else:
+            ray.init("local", include_dashboard=False, runtime_env={"env_vars": environment}, **quiet)
+        stack.callback(ray.shutdown)
+        yield
+
+
+@contextlib.contextmanager
+def _code() -> Iterator[Path]:
+    """A folder with the installed packages under their own names, for workers that have none of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        for package in PACKAGES:
+            spec = find_spec(package)
+            assert spec is not None and spec.origin is not None
+            skip = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(Path(spec.origin).parent, Path(folder) / package, ignore=skip)
+        yield Path(folder)
+
+
+def gpus_a_trial(cpus: float, gpus: float | None) -> float:
+    """GPUs that each trial gets: as asked for, or else one if the connected cluster has any.
+
+    Raises:
+        UserError: a trial needs more than any node has.
+    """
+    import ray
+
+    if gpus is None:
+        gpus = 1 if ray.cluster_resources().get("GPU") else 0
+    for resource, needed in (("CPU", cpus), ("GPU", gpus)):
+        most = max(node["Resources"].get(resource, 0) for node in ray.nodes() if node["Alive"])
+        if needed > most:
+            raise UserError(f"a trial needs {needed:g} {resource}s, and the largest node has {most:g}")
+    return gpus
+
+
+def run_trials(
+    assignments: Sequence[Assignment],
+    *,
+    storage: Path,
+    cpus: float,
+    gpus: float,
+    retries: int,
+    on_result: Callable[[str, Mapping[str, Any]], None],
+) -> dict[str, str]:
+    """Run trials on the connected cluster until each has ended.
+
+    Args:
+        assignments: the trials.
+        storage: a folder that all nodes share.
+        cpus: CPUs a trial.
+        gpus: GPUs a trial, fractions allowed.
+        retries: how often a trial starts again after its worker died or raised.
+        on_result: called in this process with a run id and its newest evaluation.
+
+    Returns:
+        run id → reason, for the trials that still failed after the retries.
+
+    Raises:
+        KeyboardInterrupt: the user interrupted.
+    """
+    from ray import tune
+
+    folder = storage / "ray"
+    name = f"launch-{uuid.uuid4().hex[:8]}"
+    failures: dict[str, str] = {}
+    tuner = tune.Tuner(
+        tune.with_resources(_trial, {"CPU": cpus, "GPU": gpus}),
+        param_space={"assignment": tune.grid_search([assignment.plain() for assignment in assignments])},
+        tune_config=tune.TuneConfig(reuse_actors=True),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=str(folder),
+            failure_config=tune.FailureConfig(max_failures=retries),
+            callbacks=[_relay(on_result, failures)],
+            verbose=0,
+        ),
+    )
+    try:
+        with contextlib.redirect_stdout(_Nowhere()):
+            results = tuner.fit()
+    finally:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    if results.num_terminated + results.num_errors < len(assignments):
+        raise KeyboardInterrupt
+    return failures
+
+
+def _trial(config: dict[str, Any]) -> None:
+    """What a worker runs."""
+    import torch
+    from ray import tune
+
+    from gahb.record import Superseded
+    from gahb.work import carry_out
+
+    granted = tune.get_context().get_trial_resources().required_resources
+    torch.set_num_threads(max(1, int(granted.get("CPU", 1))))
+    device = torch.device("cuda" if granted.get("GPU") else "cpu")
+    assignment = Assignment.of(config["assignment"])
+    with contextlib.suppress(Superseded):
+        carry_out(assignment, device, lambda row: tune.report({"gahb": row}))
+
+
+def _relay(on_result: Callable[[str, Mapping[str, Any]], None], failures: dict[str, str]) -> Any:
+    """A Tune callback that hands each evaluation on and collects reasons of failures. Tune pickles it; copies do
+    nothing."""
+    from ray import tune
+
+    class Relay(tune.Callback):
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            return tune.Callback, ()
+
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
+            if "gahb" in result:
+                on_result(trial.config["assignment"]["run_id"], result["gahb"])
+
+        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+            reason = str(trial.get_error()).strip().splitlines()[-1]
+            failures[trial.config["assignment"]["run_id"]] = reason
+
+    return Relay()
+
+
+class _Nowhere:
+    """A text stream that forgets: Tune prints tables to stdout that the record makes superfluous."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        return
+
+    def isatty(self) -> bool:
+        return False

@@ -1,0 +1,69 @@
+"""What the two commands share: how they end, where they talk and how they print tables."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from gahb.errors import UserError
+
+UsageError = typer.BadParameter.__bases__[0]
+"""What typer raises for an unknown option or a missing argument; it has no public name in every version."""
+
+INTERRUPTED = 130
+"""The exit status that typer gives to an interruption."""
+
+
+def new_app(help: str) -> typer.Typer:
+    """An application whose help is plain text and which prints no tracebacks of its own making."""
+    return typer.Typer(help=help, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def run(app: typer.Typer, name: str) -> None:
+    """Run an application and exit: 0 when done, 2 with one line on stderr for what the user can put right, 130 when
+    interrupted."""
+    try:
+        code = app(prog_name=name, standalone_mode=False)
+    except UserError as error:
+        _end(f"{name}: {error}", 2)
+    except UsageError as error:
+        _end(f"{name}: {error.format_message()} See {name} --help", 2)  # type: ignore[attr-defined]
+    if code == INTERRUPTED:
+        _end(f"{name}: interrupted; the same command goes on from here", INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def say(line: str) -> None:
+    """A line of talk, on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_json(data: Any) -> None:
+    """Data on stdout."""
+    print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=True))
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Rows with common keys as aligned columns on stdout, numbers to the right."""
+    if not rows:
+        return
+    header = list(rows[0])
+    cells = [header] + [[_text(row.get(key)) for key in header] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
+    right = [all(isinstance(row.get(key), int | float | None) for row in rows) for key in header]
+    for line in cells:
+        columns = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True))
+        print("  ".join(columns).rstrip())
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _end(line: str, code: int) -> None:
+    print(line, file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""Images in, tensors out: sources of images, data sets with a manifest, and disjoint subsets of them."""

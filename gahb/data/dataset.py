@@ -1,0 +1,193 @@
+"""A data set: a source's images at one resolution, prepared once, cached with a manifest, named by a hash.
+
+The cache is `<storage>/data/<hash>/`, with `images.npy` (count, resolution, resolution) uint8 in the order that
+subsets are taken from, `manifest.json`, and for images from disk `keys.txt`, which names the image of each row.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gahb.data.files import Files
+from gahb.data.frames import THUMBNAIL, gray_square, resize, thumbnail
+from gahb.data.sources import Source
+from gahb.errors import UserError
+from gahb.storage import write_atomically
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A source at a resolution.
+
+    Raises:
+        UserError: a resolution below 1.
+    """
+
+    source: Source
+    resolution: int
+
+    def __post_init__(self) -> None:
+        if self.resolution < 1:
+            raise UserError(f"resolution={self.resolution}: must be at least 1")
+
+    @property
+    def name(self) -> str:
+        """A short name: the registered one, or the file's without suffix."""
+        return Path(self.source.path).stem if isinstance(self.source, Files) else self.source.name
+
+    def flat(self) -> dict[str, Any]:
+        """The keys that this data set adds to a flat trial."""
+        options = asdict(self.source)
+        return {"dataset": options.pop("path", self.source.name), "resolution": self.resolution, **options}
+
+    def recipe(self, storage: Path) -> dict[str, Any]:
+        """Everything that decides the images. For files it holds the hash of their bytes, which is computed once and
+        kept in the storage until the files' sizes or times change."""
+        if not isinstance(self.source, Files):
+            return {**self.source.law(), "resolution": self.resolution}
+        return {
+            "sha256": _fingerprint(self.source, storage),
+            "crop": self.source.crop,
+            "gray": "mean of channels",
+            "resize": "bicubic",
+            "resolution": self.resolution,
+            "duplicates": self.source.duplicates,
+            "order": "by sha256 of the key",
+            "version": 1,
+        }
+
+    def hash(self, storage: Path) -> str:
+        """Sixteen hexadecimal digits that name the data set: the recipe's hash."""
+        return hashlib.sha256(json.dumps(self.recipe(storage), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set in the cache.
+
+    Args:
+        images: (count, resolution, resolution) uint8, memory-mapped.
+        manifest: `hash`, `source`, `recipe`, `count`, `found`, `dropped_duplicates`, `mean` (of all pixels, in [0, 1]) and
+            `content_sha256`.
+    """
+
+    images: NDArray[np.uint8]
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, storage: Path, data_hash: str) -> "Prepared":
+        """The cached data set of that hash.
+
+        Raises:
+            UserError: it is not in this storage.
+        """
+        folder = storage / "data" / data_hash
+        if not (folder / "manifest.json").exists():
+            raise UserError(f"data set {data_hash} is not in the storage {storage}; launch its sweep there first")
+        manifest = json.loads((folder / "manifest.json").read_text())
+        return cls(np.load(folder / manifest["file"], mmap_mode="r"), manifest)
+
+
+def prepare(dataset: Dataset, storage: Path, needed: int, say: Callable[[str], None] = log.info) -> Prepared:
+    """The data set in the cache with at least `needed` images; made if it is not there yet.
+
+    A synthetic set is endless: its first images do not depend on how many are made, so a longer cache replaces a
+    shorter one.
+
+    Raises:
+        UserError: an image that cannot be used, images smaller than the resolution, or fewer than `needed`.
+    """
+    recipe, data_hash = dataset.recipe(storage), dataset.hash(storage)
+    folder = storage / "data" / data_hash
+    synthetic = not isinstance(dataset.source, Files)
+    if (folder / "manifest.json").exists():
+        prepared = Prepared.open(storage, data_hash)
+        if len(prepared.images) >= needed or not synthetic:
+            return prepared
+    folder.mkdir(parents=True, exist_ok=True)
+    work = folder / f"making-{uuid.uuid4().hex[:8]}"
+    work.mkdir()
+    try:
+        if isinstance(dataset.source, Files):
+            images, facts, keys = _from_files(dataset.source, dataset.resolution, work, say)
+            (folder / "keys.txt").write_text("".join(f"{key}\n" for key in keys))
+        else:
+            say(f"synthesising {needed} {dataset.name} images at {dataset.resolution}×{dataset.resolution}")
+            images, facts = _synthesise(dataset.source, dataset.resolution, work, needed), {"found": needed}
+        content = hashlib.sha256(images).hexdigest()
+        file = f"images-{len(images)}.npy"
+        (work / "images.npy").replace(folder / file)
+        manifest = {
+            "hash": data_hash,
+            "source": dataset.flat()["dataset"],
+            "recipe": recipe,
+            "file": file,
+            "count": len(images),
+            **facts,
+            "mean": float(np.mean(images, dtype=np.float64) / 255),
+            "content_sha256": content,
+        }
+        write_atomically(folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False).encode())
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return Prepared.open(storage, data_hash)
+
+
+def _synthesise(source: Any, resolution: int, work: Path, count: int) -> NDArray[np.uint8]:
+    images = _new_array(work / "images.npy", count, resolution)
+    start = index = 0
+    while start < count:
+        chunk = source.chunk(resolution, index)[: count - start]
+        images[start : start + len(chunk)] = chunk
+        start, index = start + len(chunk), index + 1
+    images.flush()
+    return images
+
+
+def _from_files(
+    source: Files, resolution: int, work: Path, say: Callable[[str], None]
+) -> tuple[NDArray[np.uint8], dict[str, Any], list[str]]:
+    from gahb.similarity import near_duplicates
+
+    keys = source.keys
+    say(f"reading {len(keys)} images from {source.path}")
+    decoded = _new_array(work / "decoded.npy", len(keys), resolution)
+    thumbnails = np.empty((len(keys), THUMBNAIL**2), np.float32)
+    for row, (key, pixels) in enumerate(zip(keys, source.images(), strict=True)):
+        square = gray_square(pixels)
+        if len(square) < resolution:
+            raise UserError(
+                f"resolution={resolution}: {key} of {source.path} is only {len(square)} pixels wide after the crop"
+            )
+        decoded[row] = resize(square, resolution)
+        thumbnails[row] = thumbnail(square).reshape(-1)
+    drop = near_duplicates(thumbnails, source.duplicates) if source.duplicates < 1 else np.zeros(len(keys), bool)
+    order = sorted(np.flatnonzero(~drop), key=lambda row: hashlib.sha256(keys[row].encode()).digest())
+    images = _new_array(work / "images.npy", len(order), resolution)
+    for row, origin in enumerate(order):
+        images[row] = decoded[origin]
+    images.flush()
+    say(f"kept {len(order)} of {len(keys)} images; dropped {drop.sum()} near-duplicates")
+    return images, {"found": len(keys), "dropped_duplicates": int(drop.sum())}, [keys[row] for row in order]
+
+
+def _new_array(path: Path, count: int, resolution: int) -> Any:
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, resolution, resolution))
+
+
+def _fingerprint(source: Files, storage: Path) -> str:
+    kept = storage / "data" / "fingerprints" / source.stamp
+    if not kept.exists():
+        write_atomically(kept, source.fingerprint().encode())
+    return kept.read_text()

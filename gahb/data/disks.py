@@ -1,0 +1,48 @@
+"""Disks of varying position, radius, foreground and background intensity: a 5-dimensional manifold (Figure 5).
+
+The edge is antialiased over one pixel, x = b + (f - b)·clip(r - ρ + 1/2, 0, 1) with ρ the distance to the centre,
+so the image is a differentiable function of the five parameters and has a tangent space.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK = 64
+"""Images drawn at once. Part of the law: chunk c is a function of (seed, c)."""
+
+
+@dataclass(frozen=True)
+class Disks:
+    """Disks that lie wholly inside the image, radius between 1/16 and 3/8 of its side."""
+
+    name: ClassVar[str] = "disks"
+
+    def law(self) -> dict[str, Any]:
+        """What decides the images besides resolution and position."""
+        return {"law": self.name, "version": 1}
+
+    def chunk(self, resolution: int, index: int) -> NDArray[np.uint8]:
+        """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution)."""
+        rng = np.random.default_rng([0xD15C5, index])
+        radius = rng.uniform(1 / 16, 3 / 8, CHUNK) * resolution
+        centre = radius + rng.uniform(0, 1, (2, CHUNK)) * (resolution - 2 * radius)
+        foreground, background = rng.uniform(0, 1, (2, CHUNK))
+        return np.rint(255 * draw(resolution, centre, radius, foreground, background)).astype(np.uint8)
+
+
+def draw(
+    resolution: int,
+    centre: NDArray[np.float64],
+    radius: NDArray[np.float64],
+    foreground: NDArray[np.float64],
+    background: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Disks with parameters of shapes (2, n), (n,), (n,), (n,), in pixels and intensities: (n, side, side) in [0, 1]."""
+    pixel = np.arange(resolution) + 0.5
+    rows = pixel[None, :, None] - centre[0][:, None, None]
+    columns = pixel[None, None, :] - centre[1][:, None, None]
+    inside = np.clip(radius[:, None, None] - np.hypot(rows, columns) + 0.5, 0, 1)
+    return background[:, None, None] + (foreground - background)[:, None, None] * inside

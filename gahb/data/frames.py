@@ -1,0 +1,46 @@
+"""From a decoded image to a gray square: which part of it is used, and how it becomes `resolution` pixels wide.
+
+gray is the mean of the colour channels; resizing is Pillow's bicubic, which averages over the source pixels when it
+shrinks; the result is rounded to 8 bits once, at the end.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+CELEBA_SIZES = {(178, 218): (29, 9), (89, 109): (14, 4)}
+"""(width, height) of aligned CelebA files as distributed, and at half size → rows and columns cut at the top left;
+the crop is square, 160×160 or 80×80."""
+
+THUMBNAIL = 20
+"""Side of the small version on which near-duplicates are looked for."""
+
+
+def crop_rule(width: int, height: int) -> str:
+    """The name of the crop for images of this size: "celeba" for CelebA's frame, else "centre" (largest square)."""
+    return "celeba" if (width, height) in CELEBA_SIZES else "centre"
+
+
+def gray_square(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(height, width) or (height, width, channels), 0…255 → the cropped square, mean of the channels, float32 0…255."""
+    gray = pixels.astype(np.float32) if pixels.ndim == 2 else pixels[..., :3].mean(axis=2, dtype=np.float32)
+    height, width = gray.shape
+    if (width, height) in CELEBA_SIZES:
+        top, left = CELEBA_SIZES[width, height]
+        side = width - 2 * left if width == 178 else width - 2 * left - 1
+    else:
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+    return gray[top : top + side, left : left + side]
+
+
+def resize(square: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
+    """A square image at `side`×`side`, rounded to 0…255."""
+    if square.shape[0] != side:
+        square = np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.BICUBIC))
+    return np.rint(square.clip(0, 255)).astype(np.uint8)
+
+
+def thumbnail(square: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The square averaged over boxes to THUMBNAIL×THUMBNAIL."""
+    return np.asarray(Image.fromarray(square).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))

@@ -1,0 +1,292 @@
+"""From a list of trials to finished runs: look at the record, skip what is finished, resume what is not, start the rest.
+
+There is no other way to resume: a dead worker, a lost node, a killed launch and a second `launch` all come back
+through here, because the signature finds both the run and the checkpoint.
+
+A launch shows that it is alive by touching `<storage>/launches/<id>`; its trials are tagged with that id. A trial that
+is in the hands of a living launch is left to it.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gahb import cost
+from gahb.data import subsets
+from gahb.data.dataset import Dataset, prepare
+from gahb.record import Record, Run
+from gahb.storage import write_atomically
+from gahb.trial import Trial, differing, readable_name
+from gahb.work import Assignment
+
+HEARTBEAT = 10.0
+"""Seconds between two touches of a launch's file."""
+
+PATIENCE = 60.0
+"""Seconds without a touch after which a launch on another machine counts as dead."""
+
+IN_HAND = ("finished", "running")
+"""States of the trials that a launch leaves alone."""
+
+METRICS = ("train_psnr", "test_psnr", "psnr_gap")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A trial of a sweep with what the record knows of it.
+
+    `state` is new, interrupted (a launch will resume it), running (a living launch has it in hand), finished,
+    failed (a launch will try it again) or stopped.
+    """
+
+    trial: Trial
+    name: str
+    signature: str
+    data_hash: str
+    state: str
+    run: Run | None
+
+    def row(self) -> dict[str, Any]:
+        """The row of `plan --json`; flops are those of the whole training."""
+        trial = self.trial
+        return {
+            "name": self.name,
+            "signature": self.signature,
+            "dataset": trial.flat()["dataset"],
+            "resolution": trial.dataset.resolution,
+            "n_train": trial.n_train,
+            "subset": trial.subset,
+            "architecture": trial.architecture.name,
+            "parameters": cost.parameters(trial.architecture),
+            "receptive_field": trial.architecture.receptive_field(),
+            "images": trial.images,
+            "flops": cost.training_flops(trial),
+            "state": self.state,
+        }
+
+
+def plan(trials: Sequence[Trial], storage: Path, record: Record) -> list[Planned]:
+    """Each trial with its name, signature and state. Reads data sets' files to hash them, prepares nothing.
+
+    Raises:
+        UserError: a data set that is not there.
+    """
+    varying = differing(trials)
+    hashes = {dataset: dataset.hash(storage) for dataset in dict.fromkeys(trial.dataset for trial in trials)}
+    known = record.by_signature()
+    planned = []
+    for trial in trials:
+        signature = trial.signature(hashes[trial.dataset])
+        run = known.get(signature)
+        name = run.name if run else readable_name(trial, varying)
+        state = state_of(run, storage) if run else "new"
+        planned.append(Planned(trial, name, signature, hashes[trial.dataset], state, run))
+    return planned
+
+
+def state_of(run: Run, storage: Path) -> str:
+    """The state of a trial's run, telling running from interrupted by its launch's sign of life."""
+    if run.state not in ("scheduled", "running"):
+        return run.state
+    return "running" if _alive(storage, run.tags.get("gahb.launch", "")) else "interrupted"
+
+
+def launch(
+    trials: Sequence[Trial],
+    sweep: str,
+    *,
+    storage: Path,
+    record: Record,
+    address: str | None = None,
+    cpus: float = 1,
+    gpus: float | None = None,
+    retries: int = 5,
+    checkpoint_seconds: float = 60,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[dict[str, Any]]:
+    """Bring every trial to its end and return one row for each: that of `plan`, with `run_id`, `trained` (False where
+    nothing was left to do), `metrics` and `reason` (of a failure).
+
+    Args:
+        trials: what to train.
+        sweep: the experiment's name in the record.
+        storage: folder that all nodes share.
+        record: where runs are kept.
+        address: a Ray cluster; this machine alone if left out.
+        cpus: CPUs a trial.
+        gpus: GPUs a trial, fractions allowed; None means one if the cluster has any.
+        retries: how often a trial starts again after its worker died.
+        checkpoint_seconds: least time between a trial's checkpoints.
+        say: takes a line of progress.
+
+    Raises:
+        UserError: data that do not do, a cluster out of reach, a trial too large for every node. Nothing has started.
+    """
+    planned = plan(trials, storage, record)
+    to_train = [p for p in planned if p.state not in IN_HAND]
+    say(_counts(planned))
+    _prepare_data(to_train, storage, say)
+    trained: set[str] = set()
+    if to_train:
+        from gahb import cluster
+
+        with cluster.connected(address), _sign_of_life(storage) as launch_id:
+            gpus = cluster.gpus_a_trial(cpus, gpus)
+            with _claims(storage):
+                planned = plan(trials, storage, record)
+                assignments = {
+                    p.signature: Assignment(
+                        flat=p.trial.flat(),
+                        signature=p.signature,
+                        data_hash=p.data_hash,
+                        run_id=_claim(p, sweep, storage, record, launch_id),
+                        storage=str(storage),
+                        record_uri=record.uri,
+                        checkpoint_seconds=checkpoint_seconds,
+                    )
+                    for p in planned
+                    if p.state not in IN_HAND
+                }
+            failures = cluster.run_trials(
+                list(assignments.values()),
+                storage=storage,
+                cpus=cpus,
+                gpus=gpus,
+                retries=retries,
+                on_result=_Progress(planned, assignments, say),
+            )
+            for run_id, reason in failures.items():
+                record.fail(run_id, reason)
+            trained = set(assignments)
+    for p in planned:
+        if p.run and sweep not in p.run.sweeps:
+            record.tag(p.run.run_id, {f"gahb.sweep.{sweep}": "true"})
+    runs = record.by_signature()
+    return [_result_row(p, runs[p.signature], p.signature in trained, storage) for p in planned]
+
+
+class _Progress:
+    """Says one line when a trial has seen all its images."""
+
+    def __init__(self, planned: Sequence[Planned], assignments: Mapping[str, Assignment], say: Callable[[str], None]):
+        self.trials = {assignments[p.signature].run_id: p for p in planned if p.signature in assignments}
+        self.say = say
+        self.done: set[str] = set()
+
+    def __call__(self, run_id: str, row: Mapping[str, Any]) -> None:
+        p = self.trials[run_id]
+        if row["images_seen"] >= p.trial.images and run_id not in self.done:
+            self.done.add(run_id)
+            self.say(f"[{len(self.done)}/{len(self.trials)}] {p.name}: PSNR gap {row['psnr_gap']:.2f} dB")
+
+
+def _counts(planned: Sequence[Planned]) -> str:
+    states = [p.state for p in planned]
+    parts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
+    rest = sum(state not in IN_HAND for state in states)
+    return f"{len(planned)} trials: {', '.join(parts)}; {f'training {rest}' if rest else 'nothing to train'}"
+
+
+def _prepare_data(planned: Sequence[Planned], storage: Path, say: Callable[[str], None]) -> None:
+    wanted: dict[Dataset, list[Trial]] = {}
+    for p in planned:
+        wanted.setdefault(p.trial.dataset, []).append(p.trial)
+    for dataset, trials in wanted.items():
+        prepared = prepare(dataset, storage, max(map(subsets.needed, trials)), say)
+        for trial in trials:
+            subsets.check_size(trial, len(prepared.images), dataset.name)
+
+
+def _claim(planned: Planned, sweep: str, storage: Path, record: Record, launch_id: str) -> str:
+    """The run of a trial, made if there is none, now in the hands of this launch."""
+    tags = {f"gahb.sweep.{sweep}": "true", "gahb.launch": launch_id}
+    if planned.run:
+        record.tag(planned.run.run_id, tags)
+        record.reopen(planned.run.run_id)
+        return planned.run.run_id
+    trial = planned.trial
+    flat = trial.flat()
+    return record.create(
+        sweep,
+        planned.name,
+        storage / "artifacts",
+        params={**flat, "parameters": cost.parameters(trial.architecture)},
+        tags={
+            "gahb.kind": "trial",
+            "gahb.signature": planned.signature,
+            "gahb.data_hash": planned.data_hash,
+            "gahb.subset": trial.subset,
+            "gahb.trial": json.dumps(flat),
+            **tags,
+        },
+        dataset=(trial.dataset.name, planned.data_hash, str(flat["dataset"])),
+    )
+
+
+def _result_row(planned: Planned, run: Run, trained: bool, storage: Path) -> dict[str, Any]:
+    return {
+        **planned.row(),
+        "state": state_of(run, storage),
+        "run_id": run.run_id,
+        "trained": trained,
+        "metrics": {key: run.metrics[key] for key in METRICS if key in run.metrics},
+        "reason": run.tags.get("gahb.reason") if run.state == "failed" else None,
+    }
+
+
+@contextlib.contextmanager
+def _claims(storage: Path) -> Iterator[None]:
+    """One launch at a time looks at the record and claims trials."""
+    storage.mkdir(parents=True, exist_ok=True)
+    with (storage / "claims.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _sign_of_life(storage: Path) -> Iterator[str]:
+    """A launch's id, whose file is touched until the block ends."""
+    launch_id = uuid.uuid4().hex[:12]
+    file = storage / "launches" / launch_id
+    write_atomically(file, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode())
+    ended = threading.Event()
+
+    def touch() -> None:
+        while not ended.wait(HEARTBEAT):
+            file.touch()
+
+    thread = threading.Thread(target=touch, daemon=True)
+    thread.start()
+    try:
+        yield launch_id
+    finally:
+        ended.set()
+        thread.join()
+        file.unlink(missing_ok=True)
+
+
+def _alive(storage: Path, launch_id: str) -> bool:
+    file = storage / "launches" / launch_id
+    if not launch_id or not file.exists() or time.time() - file.stat().st_mtime > PATIENCE:
+        return False
+    owner = json.loads(file.read_text())
+    if owner["host"] != socket.gethostname():
+        return True
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+

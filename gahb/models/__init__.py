@@ -1,0 +1,1 @@
+"""Bias-free blind denoisers. `architectures` describes them without torch; the other modules build them."""

@@ -1,0 +1,125 @@
+"""The architectures and their hyperparameters, without torch, so that a sweep can be listed quickly.
+
+The receptive field is found by passing an interval of pixels back through the layers: a 3×3 convolution widens
+it by one on both sides, average pooling doubles it, the stride-2 transposed convolution halves it, and a
+concatenation takes the hull of both branches. Layers act on rows and columns alike, so one dimension is enough.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+from gahb.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Architecture(Protocol):
+    """A network's hyperparameters; a frozen dataclass."""
+
+    name: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @classmethod
+    def at(cls, resolution: int, **hyperparameters: Any) -> Self:
+        """The architecture with what is left out chosen for the resolution."""
+
+    def check(self, resolution: int) -> None:
+        """Raise UserError if images of this resolution do not fit."""
+
+    def receptive_field(self) -> int:
+        """Side in pixels of the square that one output pixel depends on: the least over output positions,
+        as in Table 1, in an image large enough to hold it."""
+
+    def build(self) -> "nn.Module":
+        """The network y ↦ estimated noise, (B, 1, H, W) to the same, with fresh weights from torch's generator."""
+
+
+@dataclass(frozen=True)
+class UNet:
+    """The UNet of Table 1. `blocks` encoder and decoder blocks, `width` channels at the first level."""
+
+    name: ClassVar[str] = "unet"
+    blocks: int
+    width: int = 64
+
+    def __post_init__(self) -> None:
+        _at_least_one(blocks=self.blocks, width=self.width)
+
+    @classmethod
+    def at(cls, resolution: int, **hyperparameters: Any) -> Self:
+        """`blocks` defaults to Table 1's (20 → 1, 40 → 2, 80 → 3, 160 → 4), rounded down between its rows."""
+        table = max(1, math.floor(math.log2(max(resolution, 1) / 10)))
+        return cls(**{"blocks": table, **hyperparameters})
+
+    def check(self, resolution: int) -> None:
+        factor = 2**self.blocks
+        if resolution < factor or resolution % factor:
+            near = max(factor, round(resolution / factor) * factor)
+            raise UserError(
+                f"resolution={resolution}: a UNet with blocks={self.blocks} halves the image {self.blocks} times "
+                f"and takes multiples of {factor} only, such as {near}"
+            )
+
+    def receptive_field(self) -> int:
+        def back(low: int, high: int, level: int) -> tuple[int, int]:
+            """Interval of input pixels behind [low, high] of level's decoder output."""
+            low, high = low - 2, high + 2
+            if level == self.blocks:
+                return to_input(low, high, level)
+            skip = to_input(low - 2, high + 2, level)
+            deep = back(low // 2, high // 2, level + 1)
+            return min(skip[0], deep[0]), max(skip[1], deep[1])
+
+        def to_input(low: int, high: int, level: int) -> tuple[int, int]:
+            """The same behind [low, high] of the first feature map of encoder `level`."""
+            for _ in range(level):
+                low, high = 2 * low - 2, 2 * high + 1 + 2
+            return low, high
+
+        sizes = [high - low + 1 for low, high in (back(p, p, 0) for p in range(2**self.blocks))]
+        return min(sizes)
+
+    def build(self) -> "nn.Module":
+        from gahb.models import unet
+
+        return unet.UNet(self.blocks, self.width)
+
+
+@dataclass(frozen=True)
+class BFCNN:
+    """The bias-free convolutional network BF-CNN of appendix A: `layers` 3×3 convolutions of `width` channels."""
+
+    name: ClassVar[str] = "bf_cnn"
+    layers: int = 21
+    width: int = 64
+
+    def __post_init__(self) -> None:
+        _at_least_one(width=self.width)
+        if self.layers < 2:
+            raise UserError(f"layers={self.layers}: must be at least 2")
+
+    @classmethod
+    def at(cls, resolution: int, **hyperparameters: Any) -> Self:
+        return cls(**hyperparameters)
+
+    def check(self, resolution: int) -> None:
+        return
+
+    def receptive_field(self) -> int:
+        return 2 * self.layers + 1
+
+    def build(self) -> "nn.Module":
+        from gahb.models import bf_cnn
+
+        return bf_cnn.BFCNN(self.layers, self.width)
+
+
+ARCHITECTURES: dict[str, type[UNet] | type[BFCNN]] = {cls.name: cls for cls in (UNet, BFCNN)}
+
+
+def _at_least_one(**values: int) -> None:
+    for key, value in values.items():
+        if value < 1:
+            raise UserError(f"{key}={value}: must be at least 1")

@@ -1,0 +1,65 @@
+"""The layers that all bias-free denoisers share.
+
+Bias-free batch normalisation divides by the standard deviation of its channel and subtracts nothing:
+
+    BN(x)_c = g_c · x_c / sqrt(Var(x_c) + ε),    Var over batch, height and width.
+
+So a network of convolutions without bias, ReLUs and these is homogeneous of degree 1 in evaluation mode.
+"""
+
+import torch
+from torch import Tensor, nn
+
+EPSILON = 1e-5
+MOMENTUM = 0.1
+
+
+class BiasFreeBatchNorm(nn.Module):
+    """(B, channels, H, W) to the same. Training uses the batch's standard deviation and follows it in
+    `running_sd` with momentum 0.1; evaluation uses `running_sd`."""
+
+    running_sd: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.empty(1, channels, 1, 1))
+        self.register_buffer("running_sd", torch.ones(1, channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            sd = torch.sqrt(x.var(dim=(0, 2, 3), keepdim=True, unbiased=False) + EPSILON)
+            with torch.no_grad():
+                self.running_sd.lerp_(sd.to(self.running_sd.dtype), MOMENTUM)
+        else:
+            sd = self.running_sd
+        return x * (self.gain / sd)
+
+
+def conv(inputs: int, outputs: int) -> nn.Conv2d:
+    """A 3×3 convolution without bias that keeps the image's size (zero padding)."""
+    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+
+
+def conv_norm_relu(inputs: int, outputs: int) -> nn.Sequential:
+    """Convolution, bias-free batch normalisation, ReLU."""
+    return nn.Sequential(conv(inputs, outputs), BiasFreeBatchNorm(outputs), nn.ReLU(inplace=True))
+
+
+def initialise(module: nn.Module) -> None:
+    """Convolutions: Kaiming normal, fan-in, gain sqrt 2. Gains: N(0, 1)·2/(9·64), clamped to ±0.025."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+    elif isinstance(module, BiasFreeBatchNorm):
+        with torch.no_grad():
+            module.gain.normal_().mul_(2 / (9 * 64)).clamp_(-0.025, 0.025)
+
+
+class Denoiser(nn.Module):
+    """y ↦ f(y) = y - net(y), the denoised image, for a network that estimates the noise. (B, 1, H, W) to the same."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, y: Tensor) -> Tensor:
+        return y - self.net(y)

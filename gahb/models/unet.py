@@ -1,0 +1,45 @@
+"""The bias-free UNet of appendix A and Table 1.
+
+Each block is two 3×3 convolutions. Going down, 2×2 average pooling and twice the channels; going up, a 2×2
+stride-2 transposed convolution, half the channels, and the encoder's features of that level beside them.
+Every convolution is followed by bias-free batch normalisation and ReLU, except the first (ReLU alone) and the
+last (neither).
+"""
+
+from torch import Tensor, cat, nn
+from torch.nn.functional import avg_pool2d
+
+from gahb.models.layers import conv, conv_norm_relu, initialise
+
+
+class UNet(nn.Module):
+    """Noisy images (B, 1, H, W) to estimated noise of the same shape; H and W multiples of 2^blocks."""
+
+    def __init__(self, blocks: int, width: int) -> None:
+        super().__init__()
+        channels = [width * 2**level for level in range(blocks + 1)]
+        first = nn.Sequential(conv(1, width), nn.ReLU(inplace=True), *conv_norm_relu(width, width))
+        self.encoder = nn.ModuleList([first, *(_block(channels[i - 1], channels[i]) for i in range(1, blocks))])
+        self.middle = _block(channels[-2], channels[-1])
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(2 * c, c, kernel_size=2, stride=2, bias=False) for c in channels[:-1]
+        )
+        last = nn.Sequential(*conv_norm_relu(2 * width, width), conv(width, 1))
+        self.decoder = nn.ModuleList([last, *(_block(2 * c, c) for c in channels[1:-1])])
+        self.apply(initialise)
+
+    def forward(self, y: Tensor) -> Tensor:
+        x = y
+        skips = []
+        for encode in self.encoder:
+            x = encode(x)
+            skips.append(x)
+            x = avg_pool2d(x, 2)
+        x = self.middle(x)
+        for up, decode, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips), strict=True):
+            x = decode(cat([up(x), skip], dim=1))
+        return x
+
+
+def _block(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(*conv_norm_relu(inputs, outputs), *conv_norm_relu(outputs, outputs))

@@ -1,0 +1,315 @@
+"""The record: MLflow, and the only module that knows it.
+
+A trial is one run, flat in its sweep's experiment: params are the flat trial, metrics have images seen as their step,
+tags say what the run is:
+
+    gahb.kind             trial, or the name of the analysis
+    gahb.signature        what names the trial
+    gahb.sweep.<NAME>     "true" for every sweep that the trial belongs to
+    gahb.data_hash        the data set;    gahb.subset_hash  the training images;    gahb.subset  A or B
+    gahb.launch           the launch that has the trial in hand
+    gahb.attempt          the worker that may write; one that finds another's mark stops
+    gahb.reason           why it failed
+
+An analysis is a run in the experiment `<sweep>-analysis`, tagged with the runs it was computed from.
+"""
+
+import fcntl
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gahb.errors import UserError
+from gahb.training import Row
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it writes into the home directory
+
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+
+STATES = {"SCHEDULED": "scheduled", "RUNNING": "running", "FINISHED": "finished", "FAILED": "failed", "KILLED": "stopped"}
+"""MLflow's run status → the trial's state."""
+
+PAGE = 1000
+
+
+class Superseded(Exception):
+    """Another worker has taken over the trial."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the record has it."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+    state: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+
+    @property
+    def signature(self) -> str:
+        return self.tags.get("gahb.signature", "")
+
+    @property
+    def sweeps(self) -> list[str]:
+        prefix = "gahb.sweep."
+        return sorted(tag.removeprefix(prefix) for tag in self.tags if tag.startswith(prefix))
+
+
+class Record:
+    """The record at an MLflow tracking URI.
+
+    Raises:
+        UserError: on first use, if the record cannot be reached.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    @property
+    def exists(self) -> bool:
+        """False for an SQLite file that nothing has been written to yet."""
+        return not self.uri.startswith("sqlite:///") or Path(self.uri.removeprefix("sqlite:///")).exists()
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        """The client. A fresh SQLite file gets its tables here, one process at a time: two at once break it."""
+        try:
+            with _sqlite_lock(self.uri):
+                client = MlflowClient(self.uri)
+                client.search_experiments(max_results=1)
+                return client
+        except MlflowException as error:
+            raise UserError(f"the record {self.uri} cannot be used: {_first_line(error)}") from None
+
+    def trials(self, sweep: str | None = None) -> list[Run]:
+        """Every trial, or every trial of a sweep; oldest first."""
+        of_sweep = f" and tags.`gahb.sweep.{sweep}` = 'true'" if sweep else ""
+        return self._search(f"tags.`gahb.kind` = 'trial'{of_sweep}")
+
+    def by_signature(self) -> dict[str, Run]:
+        """Signature → its trial. Of several runs, a finished one wins."""
+        return {run.signature: run for run in sorted(self.trials(), key=lambda run: run.state == "finished")}
+
+    def sweeps(self) -> list[str]:
+        """The names of all sweeps in the record."""
+        return sorted({sweep for run in self.trials() for sweep in run.sweeps})
+
+    def find(self, text: str) -> Run:
+        """The trial that a user means by a run id, a unique prefix of one or of a signature, or a name.
+
+        Raises:
+            UserError: none, or several.
+        """
+        runs = self.trials()
+        for matches in (
+            [run for run in runs if text in (run.run_id, run.signature)],
+            [run for run in runs if run.name == text],
+            [run for run in runs if text and (run.run_id.startswith(text) or run.signature.startswith(text))],
+        ):
+            if len(matches) == 1:
+                return matches[0]
+            if matches:
+                ids = ", ".join(f"{run.run_id[:8]} ({'/'.join(run.sweeps)} {run.name})" for run in matches[:4])
+                more = ", …" if len(matches) > 4 else ""
+                raise UserError(f"{text!r} means {len(matches)} trials: {ids}{more}; give more of a run id")
+        raise UserError(f"no trial {text!r} in the record {self.uri}; list them with: gahb-sweep status")
+
+    def finished_trial(self, text: str) -> Run:
+        """The trial that a user means, which must be finished.
+
+        Raises:
+            UserError: none, several, or one that has no weights yet.
+        """
+        run = self.find(text)
+        if run.state != "finished":
+            raise UserError(f"trial {run.name} ({run.run_id[:8]}) is {run.state}, not finished; launch its sweep again")
+        return run
+
+    def finished_trials(self, sweep: str) -> list[Run]:
+        """The finished trials of a sweep.
+
+        Raises:
+            UserError: no such sweep, or none finished.
+        """
+        runs = self.trials(sweep)
+        if not runs:
+            known = ", ".join(self.sweeps()) or "none"
+            raise UserError(f"no sweep {sweep!r} in the record {self.uri} (it has: {known})")
+        finished = [run for run in runs if run.state == "finished"]
+        if not finished:
+            raise UserError(f"no trial of sweep {sweep!r} has finished yet; see: gahb-sweep status")
+        return finished
+
+    def artifacts(self, run: Run) -> Path:
+        """A local folder with the run's artifacts; downloaded if they are remote."""
+        return Path(self._client.download_artifacts(run.run_id, ""))
+
+    def history(self, run_id: str, key: str) -> list[tuple[int, float]]:
+        """A metric's (images seen, value) pairs in the order of logging."""
+        return [(metric.step, metric.value) for metric in self._client.get_metric_history(run_id, key)]
+
+    def create(
+        self,
+        experiment: str,
+        name: str,
+        artifacts: Path,
+        *,
+        params: Mapping[str, Any],
+        tags: Mapping[str, Any],
+        dataset: tuple[str, str, str] | None = None,
+    ) -> str:
+        """A new run, scheduled; returns its id.
+
+        Args:
+            artifacts: where an SQLite record keeps artifacts; a server decides for itself.
+            dataset: name, digest and source of the data set, for MLflow's data set column.
+        """
+        experiment_id = self._experiment(experiment, artifacts)
+        run = self._client.create_run(experiment_id, run_name=name, tags={k: str(v) for k, v in tags.items()})
+        run_id: str = run.info.run_id
+        self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        if dataset:
+            entity = Dataset(name=dataset[0], digest=dataset[1], source_type="local", source=dataset[2])
+            self._client.log_inputs(run_id, datasets=[DatasetInput(entity)])
+        self._client.update_run(run_id, status="SCHEDULED")
+        return run_id
+
+    def tag(self, run_id: str, tags: Mapping[str, Any]) -> None:
+        """Set tags of a run."""
+        self._client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+    def reopen(self, run_id: str) -> None:
+        """Mark an interrupted or failed run as scheduled again."""
+        self._client.update_run(run_id, status="SCHEDULED")
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Metrics of an analysis."""
+        now = time.time_ns() // 1_000_000
+        self._client.log_batch(run_id, metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()])
+
+    def add_artifacts(self, run_id: str, folder: Path) -> None:
+        """Copy every file in a folder to the run's artifacts."""
+        self._client.log_artifacts(run_id, str(folder))
+
+    def add_text(self, run_id: str, text: str, file: str) -> None:
+        """Keep a text as an artifact."""
+        self._client.log_text(run_id, text, file)
+
+    def finish(self, run_id: str) -> None:
+        """Mark a run as finished. Its artifacts must be there already."""
+        self._client.set_terminated(run_id, "FINISHED")
+
+    def fail(self, run_id: str, reason: str) -> None:
+        """Mark a run as failed, and say why."""
+        self.tag(run_id, {"gahb.reason": reason[:500]})
+        self._client.set_terminated(run_id, "FAILED")
+
+    def write(self, run_id: str) -> "Writer":
+        """Take over the writing of a trial's run, which is running from here on."""
+        return Writer(self._client, run_id)
+
+    def url(self, experiment: str) -> str:
+        """The part of the MLflow UI's address that shows an experiment's runs."""
+        found = self._client.get_experiment_by_name(experiment)
+        return f"#/experiments/{found.experiment_id}/runs?workflowType=machine_learning" if found else "#/experiments"
+
+    def _search(self, condition: str) -> list[Run]:
+        if not self.exists:
+            return []
+        experiments = [e.experiment_id for e in self._client.search_experiments()]
+        runs: list[Run] = []
+        token = None
+        while experiments:
+            page = self._client.search_runs(
+                experiments, condition, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
+            )
+            runs += map(_run, page)
+            token = page.token
+            if not token:
+                break
+        return runs
+
+    def _experiment(self, name: str, artifacts: Path) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found:
+            return str(found.experiment_id)
+        location = (artifacts / name).as_uri() if self.uri.startswith("sqlite:") else None
+        try:
+            return str(self._client.create_experiment(name, artifact_location=location))
+        except MlflowException:  # another process made it in between
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+
+class Writer:
+    """The one worker that may write to a trial's run. What has been logged is not logged again."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self._client, self.run_id = client, run_id
+        self._attempt = uuid.uuid4().hex
+        self._client.set_tag(run_id, "gahb.attempt", self._attempt)
+        self._client.update_run(run_id, status="RUNNING")
+        keys = self._client.get_run(run_id).data.metrics
+        self._logged = {(key, m.step) for key in keys for m in self._client.get_metric_history(run_id, key)}
+
+    def log(self, history: Iterable[Row]) -> None:
+        """Log the evaluations that the record does not have yet.
+
+        Raises:
+            Superseded: another worker has taken over.
+        """
+        now = time.time_ns() // 1_000_000
+        rows = [(key, int(row["images_seen"]), value) for row in history for key, value in row.items()]
+        fresh = [(key, step, value) for key, step, value in rows if (key, step) not in self._logged]
+        if fresh:
+            self.check()
+            self._client.log_batch(self.run_id, metrics=[Metric(key, value, now, step) for key, step, value in fresh])
+            self._logged.update((key, step) for key, step, _ in fresh)
+
+    def check(self) -> None:
+        """Raise Superseded if another worker has taken over."""
+        if self._client.get_run(self.run_id).data.tags.get("gahb.attempt") != self._attempt:
+            raise Superseded(self.run_id)
+
+
+def _run(run: Any) -> Run:
+    return Run(
+        run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+        name=run.info.run_name,
+        state=STATES[run.info.status],
+        tags=dict(run.data.tags),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+@contextmanager
+def _sqlite_lock(uri: str) -> Iterator[None]:
+    """Hold the lock beside an SQLite file; nothing for other records."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    file = Path(uri.removeprefix("sqlite:///"))
+    if not file.parent.is_dir():
+        raise UserError(f"the record {uri} cannot be used: no folder {file.parent}")
+    with file.with_name(f"{file.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,170 @@
+"""Training a blind denoiser (appendix A): Adam on the squared error of the estimated noise.
+
+    loss = ‖net(x + σz) - σz‖² / batch size,    x from the training images, σ = u², u ~ U[0, 1], z ~ N(0, Id).
+
+The state after step t is a function of the trial and t alone: every draw of step t comes from a generator seeded
+by (seed, subset, t). So a training that starts from the checkpoint at t ends with the same bits as one that was
+never interrupted, on the same machine.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gahb import evaluation, noise
+from gahb.checkpoints import Checkpoints
+from gahb.models.layers import Denoiser
+from gahb.trial import Trial
+
+Row = dict[str, float]
+"""One evaluation: `images_seen`, `loss`, `learning_rate`, `train_psnr`, `test_psnr`, `psnr_gap`."""
+
+
+class Diverged(Exception):
+    """The loss is no longer finite. The message says when."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves: the denoiser in evaluation mode, its PSNR curve, and all evaluations on the way."""
+
+    denoiser: Denoiser
+    curve: evaluation.Curve
+    history: list[Row]
+
+
+def train(
+    trial: Trial,
+    train_images: Tensor,
+    test_images: Tensor,
+    *,
+    device: torch.device,
+    checkpoints: Checkpoints,
+    checkpoint_seconds: float = 60,
+    on_evaluation: Callable[[list[Row]], None] = lambda history: None,
+) -> Trained:
+    """Train a trial to its end, from its newest checkpoint if there is one.
+
+    Args:
+        trial: what to train.
+        train_images: (n_train, 1, H, W) uint8.
+        test_images: (n_test, 1, H, W) uint8.
+        device: where to train; the images move there whole.
+        checkpoints: where the state is kept.
+        checkpoint_seconds: least time between two checkpoints; it does not affect the result.
+        on_evaluation: called with all rows so far after each evaluation, and once at a resumption.
+
+    Raises:
+        Diverged: a loss that is not finite.
+    """
+    make_deterministic()
+    train_images, test_images = train_images.to(device), test_images.to(device)
+    net, optimizer = start(trial, device)
+    step, history = 0, []
+    if saved := checkpoints.latest():
+        step, tensors, facts = saved
+        history = facts["history"]
+        restore(net, optimizer, tensors, step)
+    if history:
+        on_evaluation(history)
+
+    forward = torch.compile(net) if trial.compile else net
+    evaluations = set(evaluation_steps(trial.steps))
+    curve = None
+    saved_at = time.monotonic()
+    while step < trial.steps:
+        set_learning_rate(optimizer, rate := learning_rate(trial, step))
+        draws = noise.generator("batch", trial.seed, trial.subset, step, device=device)
+        noisy, target = noise.noisy_batch(train_images, trial.batch_size, draws)
+        loss = training_step(forward, optimizer, noisy, target, trial.precision)
+        step += 1
+        due = step in evaluations
+        if due:
+            net.eval()
+            curve = evaluation.curve(Denoiser(net), train_images, test_images)
+            net.train()
+            seen = {"images_seen": step * trial.batch_size, "loss": loss.item(), "learning_rate": rate}
+            history.append({**seen, **curve.summary()})
+        if due and not all(map(math.isfinite, history[-1].values())):
+            raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
+        if step == trial.steps or time.monotonic() - saved_at >= checkpoint_seconds:
+            if not loss.isfinite():
+                raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
+            checkpoints.save(step, state(net, optimizer), {"history": history})
+            saved_at = time.monotonic()
+        if due:
+            on_evaluation(history)
+
+    denoiser = Denoiser(net).eval()
+    return Trained(denoiser, curve or evaluation.curve(denoiser, train_images, test_images), history)
+
+
+def start(trial: Trial, device: torch.device) -> tuple[nn.Module, torch.optim.Adam]:
+    """The untrained network in training mode and its optimizer. A and B start from different weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(noise.generator("weights", trial.seed, trial.subset).get_state())
+        net = trial.architecture.build()
+    net.to(device).train()
+    return net, torch.optim.Adam(net.parameters(), lr=trial.learning_rate)
+
+
+def training_step(
+    net: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer, noisy: Tensor, target: Tensor, precision: str
+) -> Tensor:
+    """One step of Adam; returns the loss, (), still on the device."""
+    with torch.autocast(noisy.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        estimate = net(noisy)
+    loss = (estimate.float() - target).square().sum() / len(noisy)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def learning_rate(trial: Trial, step: int) -> float:
+    """The rate of a step (counted from 0). "halving": halved after every tenth of the steps; "cosine": from the full
+    rate to 1 % of it along half a cosine."""
+    done = step / trial.steps
+    if trial.schedule == "halving":
+        return trial.learning_rate * 0.5 ** math.floor(10 * done)
+    return trial.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def evaluation_steps(steps: int) -> list[int]:
+    """Steps after which PSNR is measured: powers of two from 16 on, and the last."""
+    return [2**k for k in range(4, steps.bit_length()) if 2**k < steps] + [steps]
+
+
+def state(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Weights, running standard deviations and Adam's two moments, by name. Adam's step count is the step."""
+    tensors = dict(net.state_dict())
+    for name, parameter in net.named_parameters():
+        for moment in ("exp_avg", "exp_avg_sq"):
+            tensors[f"{moment}:{name}"] = optimizer.state[parameter][moment]
+    return tensors
+
+
+def restore(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], step: int) -> None:
+    """Put a network and its optimizer into the state that `state` gave after `step` steps."""
+    net.load_state_dict({name: tensor for name, tensor in tensors.items() if ":" not in name})
+    for name, parameter in net.named_parameters():
+        moments: dict[str, Any] = {
+            moment: tensors[f"{moment}:{name}"].to(parameter.device) for moment in ("exp_avg", "exp_avg_sq")
+        }
+        optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
+
+
+def make_deterministic() -> None:
+    """Let cuDNN choose only algorithms that give the same bits every time, and keep float32 products in float32."""
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False

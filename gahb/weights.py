@@ -1,0 +1,54 @@
+"""Trained weights on their way out and back in: a safetensors file with a JSON card beside it.
+
+The card says what the weights are: format version, the trial's flat configuration, its signature, the hashes of data
+set and training subset, images seen, final metrics and code version.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from gahb.models.layers import Denoiser
+from gahb.trial import Trial
+
+WEIGHTS, CARD = "weights.safetensors", "card.json"
+FORMAT = 1
+
+
+def save(folder: Path, denoiser: Denoiser, card: dict[str, Any]) -> None:
+    """Write the denoiser's weights and its card into a folder."""
+    save_file({k: v.detach().cpu().contiguous() for k, v in denoiser.net.state_dict().items()}, folder / WEIGHTS)
+    (folder / CARD).write_text(json.dumps({"format": FORMAT, **card}, indent=2, ensure_ascii=False))
+
+
+def read(folder: Path, device: torch.device | str = "cpu") -> tuple[Denoiser, dict[str, Any]]:
+    """The denoiser in evaluation mode and its card, from a folder that `save` wrote."""
+    card = json.loads((folder / CARD).read_text())
+    net = Trial.of(card["trial"]).architecture.build()
+    net.load_state_dict(load_file(folder / WEIGHTS))
+    return Denoiser(net).to(device).eval(), card
+
+
+def load(run: str, *, device: torch.device | str = "cpu", record: str | None = None) -> Denoiser:
+    """The denoiser y ↦ f(y) of a finished trial, in evaluation mode.
+
+    Args:
+        run: an MLflow run id, a unique prefix of one or of a signature, or a run's name.
+        device: where the weights go.
+        record: the record's URI; `MLFLOW_TRACKING_URI` or ./mlflow.db if left out.
+
+    Returns:
+        a module that maps noisy images (B, 1, H, W), float32, in units of the intensity range [0, 1], to denoised
+        images of the same shape.
+
+    Raises:
+        UserError: no such run, several, or one that has not finished.
+    """
+    from gahb.record import Record
+    from gahb.storage import record_uri
+
+    book = Record(record_uri(record))
+    return read(book.artifacts(book.finished_trial(run)), device)[0]

@@ -1,0 +1,102 @@
+"""A worker's part: carry one trial out, from prepared images to a finished run. It knows nothing of Ray."""
+
+import tempfile
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+import gahb
+from gahb import figures, training, weights
+from gahb.checkpoints import Checkpoints
+from gahb.data import subsets
+from gahb.data.dataset import Prepared
+from gahb.record import Record
+from gahb.trial import Trial
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A trial as it travels to a worker: plain values only."""
+
+    flat: dict[str, Any]
+    signature: str
+    data_hash: str
+    run_id: str
+    storage: str
+    record_uri: str
+    checkpoint_seconds: float
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Self:
+        return cls(**plain)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(Path(self.storage) / "trials" / self.signature)
+
+
+def carry_out(assignment: Assignment, device: torch.device, report: Callable[[training.Row], None]) -> None:
+    """Train the trial from where its checkpoint stands, log to its run, and leave weights, card, curve and examples.
+
+    Args:
+        assignment: the trial.
+        device: where to train.
+        report: called with each new evaluation.
+
+    Raises:
+        Superseded: another worker has taken the trial over.
+    """
+    trial = Trial.of(assignment.flat)
+    storage = Path(assignment.storage)
+    record = Record(assignment.record_uri)
+    writer = record.write(assignment.run_id)
+    prepared = Prepared.open(storage, assignment.data_hash)
+    train_images = subsets.training_images(prepared, trial)
+    test_images = subsets.held_out_images(prepared, trial)
+    subset_hash = subsets.subset_hash(train_images)
+    record.tag(assignment.run_id, {"gahb.subset_hash": subset_hash})
+
+    def on_evaluation(history: list[training.Row]) -> None:
+        writer.log(history)
+        report(history[-1])
+
+    try:
+        trained = training.train(
+            trial,
+            train_images,
+            test_images,
+            device=device,
+            checkpoints=assignment.checkpoints,
+            checkpoint_seconds=assignment.checkpoint_seconds,
+            on_evaluation=on_evaluation,
+        )
+    except training.Diverged as error:
+        record.fail(assignment.run_id, str(error))
+        return
+    except Exception:
+        record.add_text(assignment.run_id, traceback.format_exc(), "traceback.txt")
+        raise
+    card = {
+        "signature": assignment.signature,
+        "trial": assignment.flat,
+        "data_hash": assignment.data_hash,
+        "content_sha256": prepared.manifest["content_sha256"],
+        "subset_hash": subset_hash,
+        "images_seen": trial.steps * trial.batch_size,
+        "metrics": trained.curve.summary(),
+        "gahb_version": gahb.__version__,
+        "torch_version": torch.__version__,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        weights.save(Path(folder), trained.denoiser, card)
+        figures.write_trial(Path(folder), trained, test_images)
+        writer.check()
+        record.add_artifacts(assignment.run_id, Path(folder))
+    record.finish(assignment.run_id)

@@ -1,0 +1,1 @@
+"""What to train: one module a sweep, with a function `trials(overrides)` that returns its trials."""

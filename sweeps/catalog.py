@@ -1,0 +1,29 @@
+"""The sweeps by name."""
+
+from types import ModuleType
+
+from gahb.errors import UserError, did_you_mean
+
+from . import demo, resolution_scaling, transition
+
+SWEEPS: dict[str, ModuleType] = {
+    module.__name__.rpartition(".")[2]: module for module in (demo, transition, resolution_scaling)
+}
+"""Each module has FIGURES (the paper's figures and tables it reproduces), a docstring that opens with a description
+of one line, and `trials(overrides)`."""
+
+
+def sweep(name: str) -> ModuleType:
+    """The module of a sweep.
+
+    Raises:
+        UserError: no sweep of that name.
+    """
+    if name not in SWEEPS:
+        raise UserError(f"no sweep {name!r}; {did_you_mean(name, SWEEPS)}")
+    return SWEEPS[name]
+
+
+def description(name: str) -> str:
+    """The first line of a sweep's docstring."""
+    return (SWEEPS[name].__doc__ or "").splitlines()[0]

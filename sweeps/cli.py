@@ -1,0 +1,208 @@
+"""The command `gahb-sweep`: what can be trained, what it will cost, train it, and what has become of it.
+
+Heavy imports stand inside the commands, so that `--help` is quick.
+"""
+
+from typing import Annotated, Any
+
+import typer
+
+from gahb.commands import new_app, print_json, print_table, run, say
+
+app = new_app("Train denoisers over training-set size, resolution, architecture and data.")
+
+SweepName = Annotated[str, typer.Argument(metavar="NAME", help="A sweep, as `gahb-sweep list` names it.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE[,VALUE…] …]",
+        help="Settings in place of the sweep's, e.g. dataset=faces.npy n_train=1,10,100 resolution=40 images=2e6.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Data on stdout as JSON.")]
+RecordUri = Annotated[
+    str | None, typer.Option("--record", help="MLflow tracking URI [MLFLOW_TRACKING_URI, else ./mlflow.db].")
+]
+Storage = Annotated[
+    str | None,
+    typer.Option("--storage", help="Folder for data and checkpoints [GAHB_STORAGE, else ./gahb-storage]."),
+]
+
+
+@app.command("list")
+def list_sweeps(json: Json = False) -> None:
+    """Name every sweep with its figures and number of trials."""
+    from .catalog import SWEEPS, description
+
+    rows = [
+        {"name": name, "figures": module.FIGURES, "description": description(name), "trials": len(module.trials())}
+        for name, module in SWEEPS.items()
+    ]
+    print_json({"sweeps": rows}) if json else print_table(rows)
+
+
+@app.command()
+def plan(
+    name: SweepName,
+    overrides: Overrides = None,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Show each trial of a sweep, what it costs and what is already done. Runs nothing."""
+    from gahb.launch import plan as plan_trials
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    rows = [p.row() for p in plan_trials(_trials(name, overrides), storage_root(storage), Record(record_uri(record)))]
+    if json:
+        return print_json({"trials": rows})
+    shown = ("name", "architecture", "parameters", "receptive_field", "images", "flops", "state")
+    print_table([{key: f"{row[key]:.1e}" if key == "flops" else row[key] for key in shown} for row in rows])
+    left = sum(row["flops"] for row in rows if row["state"] != "finished")
+    say(f"{len(rows)} trials, {sum(row['flops'] for row in rows):.1e} FLOPs, of which {left:.1e} are not done")
+
+
+@app.command()
+def launch(
+    name: SweepName,
+    overrides: Overrides = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster, e.g. auto or ray://head:10001 [RAY_ADDRESS, else this machine].")
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option("--as", help="Name of the sweep in the record [NAME].", show_default=False)
+    ] = None,
+    cpus_per_trial: Annotated[float, typer.Option(min=0.01, help="CPUs a trial; it runs as many threads.")] = 1,
+    gpus_per_trial: Annotated[
+        float | None, typer.Option(min=0, help="GPUs a trial, fractions allowed [1 if there is a GPU, else 0].")
+    ] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Restarts of a trial whose worker died.")] = 5,
+    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Least time between a trial's checkpoints.")] = 60,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Train a sweep: skip the finished trials, resume the interrupted, start the new."""
+    from gahb.launch import launch as launch_trials
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    rows = launch_trials(
+        _trials(name, overrides),
+        _experiment(experiment or name),
+        storage=storage_root(storage),
+        record=Record(record_uri(record)),
+        address=address,
+        cpus=cpus_per_trial,
+        gpus=gpus_per_trial,
+        retries=retries,
+        checkpoint_seconds=checkpoint_seconds,
+        say=say,
+    )
+    if json:
+        print_json({"trials": rows})
+    else:
+        print_table([_short(row) for row in rows])
+    failed = [row for row in rows if row["state"] == "failed"]
+    for row in failed:
+        say(f"{row['name']} failed: {row['reason']}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="One sweep only.", show_default=False)] = None,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Show the trials in the record."""
+    from gahb.launch import METRICS, state_of
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    rows: list[dict[str, Any]] = [
+        {
+            "sweep": "/".join(run.sweeps),
+            "name": run.name,
+            "run_id": run.run_id,
+            "state": state_of(run, storage_root(storage)),
+            "images_seen": int(run.metrics.get("images_seen", 0)),
+            "images": int(run.params["images"]),
+            "metrics": {key: run.metrics[key] for key in METRICS if key in run.metrics},
+            "reason": run.tags.get("gahb.reason") if run.state == "failed" else None,
+        }
+        for run in Record(record_uri(record)).trials(sweep)
+    ]
+    if json:
+        return print_json({"trials": rows})
+    print_table([{"sweep": row["sweep"], **_short(row), "images_seen": row["images_seen"]} for row in rows])
+    if not rows:
+        say("no trials in the record")
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, or a name.")],
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Show everything the record has of one trial."""
+    from gahb.launch import METRICS, state_of
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    book = Record(record_uri(record))
+    found = book.find(run)
+    histories = {key: book.history(found.run_id, key) for key in METRICS}
+    data = {
+        "run_id": found.run_id,
+        "name": found.name,
+        "state": state_of(found, storage_root(storage)),
+        "sweeps": found.sweeps,
+        "tags": {key: value for key, value in found.tags.items() if key.startswith("gahb.")},
+        "params": found.params,
+        "metrics": found.metrics,
+        "history": histories,
+        "artifacts": str(book.artifacts(found)) if found.state == "finished" else None,
+    }
+    if json:
+        return print_json(data)
+    for key in ("run_id", "name", "state", "artifacts"):
+        print(f"{key:<20}{data[key] if data[key] is not None else '–'}")
+    for key, value in {"sweeps": "/".join(found.sweeps), **found.params}.items():
+        print(f"{key:<20}{value}")
+    print()
+    steps = [step for step, _ in histories[METRICS[0]]]
+    columns = {key: dict(pairs) for key, pairs in histories.items()}
+    print_table([{"images_seen": step, **{key: columns[key].get(step) for key in METRICS}} for step in steps])
+
+
+def _trials(name: str, overrides: list[str] | None) -> list[Any]:
+    from gahb.trial import parse_overrides
+
+    from .catalog import sweep
+
+    return list(sweep(name).trials(parse_overrides(overrides or [])))
+
+
+def _experiment(name: str) -> str:
+    from gahb.errors import UserError
+
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise UserError(f"--as {name}: letters, digits, - and _ only")
+    return name
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    trained = {"trained": "yes" if row["trained"] else "no"} if "trained" in row else {}
+    metrics = {key: row["metrics"].get(key) for key in ("train_psnr", "test_psnr", "psnr_gap")}
+    return {"name": row["name"], "run_id": row["run_id"][:8], "state": row["state"], **trained, **metrics}
+
+
+def main() -> None:
+    """Entry point."""
+    run(app, "gahb-sweep")

@@ -1,0 +1,40 @@
+"""Memorisation turns into generalisation, small enough for two CPU cores.
+
+Figures 1, 2 and one curve of Figure 15 in miniature: C^α images with α = 2 at 16×16, a UNet with one block and 16
+channels, N = 1 … 1024, two disjoint subsets.
+
+    gahb-sweep launch demo
+    gahb-analyze pairs demo
+    gahb-analyze scaling demo
+
+Cost: 12 trials of 19,200 images, about 4·10¹² FLOPs in all.
+Expected: train and test PSNR 16 dB apart at N = 1 and equal to 0.1 dB from N = 256 on; the similarity of samples of A
+and B from the same noise beyond that from mismatched noise ("excess") rises from 0 to above 0.9. The transition sits
+at N = 4 … 64 because images and network are small.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gahb.trial import Trial, grid
+
+FIGURES = "1, 2, 15 (miniature)"
+
+
+def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
+    return grid(
+        {
+            "dataset": "c_alpha",
+            "resolution": 16,
+            "architecture": "unet",
+            "width": 16,
+            "n_test": 128,
+            "images": 600 * 32,
+            "batch_size": 32,
+            "learning_rate": 2e-3,
+            "schedule": "cosine",
+            "n_train": (1, 4, 16, 64, 256, 1024),
+            "subset": ("A", "B"),
+        },
+        overrides,
+    )

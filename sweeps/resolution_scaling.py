@@ -1,0 +1,35 @@
+"""PSNR gap against N for growing images and networks.
+
+Figure 15 and Table 1: UNets with 1, 2, 3 and 4 blocks on images of 20×20, 40×40, 80×80 and 160×160, N = 1 … 10⁵, two
+disjoint subsets. The number of blocks follows the resolution. Without `dataset=` the images are C^α; for the paper's:
+
+    gahb-sweep launch resolution_scaling dataset=/data/img_align_celeba n_train=1,10,100,1000,10000,98000
+    gahb-analyze scaling resolution_scaling
+
+Cost: 48 trials of 10⁹ images (20×20, 40×40) or 2.5·10⁸ (80×80, 160×160), 4.6·10²⁰ FLOPs in all: `gahb-sweep plan
+resolution_scaling` has the parts. Small variant:
+
+    gahb-sweep launch resolution_scaling resolution=20,40 width=16 images=1e5 n_train=1,10,100,1000
+
+Expected: the gap falls with N at every resolution; larger images need more N to reach the same gap, but the step from
+80×80 to 160×160 costs much less than that from 40×40 to 80×80.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gahb.trial import Trial, grid
+
+FIGURES = "15, Table 1"
+
+
+def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
+    return grid(
+        {
+            "dataset": "c_alpha",
+            "resolution": (20, 40, 80, 160),
+            "n_train": (1, 10, 100, 1000, 10_000, 100_000),
+            "subset": ("A", "B"),
+        },
+        overrides,
+    )

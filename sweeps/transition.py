@@ -1,0 +1,37 @@
+"""Train and test PSNR and pair similarity against N, at one resolution.
+
+Figures 1 and 2: a UNet with 3 blocks on 80×80 faces, N = 1 … 10⁵, two disjoint subsets. Without `dataset=` the images
+are C^α, so that the sweep runs anywhere; for the paper's:
+
+    gahb-sweep launch transition dataset=/data/img_align_celeba n_train=1,10,100,1000,10000,98000
+    gahb-analyze pairs transition
+    gahb-analyze scaling transition
+
+(CelebA without near-duplicates has about 198,650 images, so two subsets of 10⁵ do not fit beside a held-out set.)
+
+Cost: 12 trials of 2.5·10⁸ images, 6·10¹⁹ FLOPs in all. Small variant, minutes on a laptop:
+
+    gahb-sweep launch transition resolution=20 width=32 images=1e5 n_train=1,10,100,1000
+
+Expected: at N = 1 and 10 the train curve has unit slope and test PSNR is poor at every noise level; at N = 10⁵ train
+and test coincide and both models of a pair draw nearly the same images. The crossover lies near N = 10³ … 10⁴.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gahb.trial import Trial, grid
+
+FIGURES = "1, 2, 7, 9, 10"
+
+
+def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
+    return grid(
+        {
+            "dataset": "c_alpha",
+            "resolution": 80,
+            "n_train": (1, 10, 100, 1000, 10_000, 100_000),
+            "subset": ("A", "B"),
+        },
+        overrides,
+    )
