@@ -19,8 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from gahb.assignment import Assignment
 from gahb.errors import UserError
-from gahb.work import Assignment
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # it reports to a host outside

@@ -3,6 +3,7 @@
 from functools import cache
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gahb.models.architectures import Architecture
@@ -15,16 +16,23 @@ TRAINING_FACTOR = 3
 @cache
 def parameters(architecture: Architecture) -> int:
     """Number of trained parameters."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in architecture.build().parameters())
+    return sum(p.numel() for p in _shapes(architecture).parameters())
 
 
 @cache
 def forward_flops(architecture: Architecture, resolution: int) -> int:
     """Floating-point operations (a multiplication and an addition are two) to denoise one image."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        architecture.build()(torch.empty(1, 1, resolution, resolution))
+    net = _shapes(architecture)
+    with FlopCounterMode(display=False) as counter:
+        net(torch.empty(1, 1, resolution, resolution, device="meta"))
     return int(counter.get_total_flops())
+
+
+@cache
+def _shapes(architecture: Architecture) -> nn.Module:
+    """The network without memory behind its weights."""
+    with torch.device("meta"):
+        return architecture.build()
 
 
 def training_flops(trial: Trial) -> float:

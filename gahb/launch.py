@@ -1,4 +1,4 @@
-"""From a list of trials to finished runs: look at the record, skip what is finished, resume what is not, start the rest.
+"""From a list of trials to finished runs: skip what the record has as finished, resume what is not, start the rest.
 
 There is no other way to resume: a dead worker, a lost node, a killed launch and a second `launch` all come back
 through here, because the signature finds both the run and the checkpoint.
@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from gahb import cost
+from gahb.assignment import Assignment
 from gahb.data import subsets
 from gahb.data.dataset import Dataset, prepare
 from gahb.record import Record, Run
 from gahb.storage import write_atomically
 from gahb.trial import Trial, differing, readable_name
-from gahb.work import Assignment
 
 HEARTBEAT = 10.0
 """Seconds between two touches of a launch's file."""
@@ -288,5 +288,3 @@ def _alive(storage: Path, launch_id: str) -> bool:
     except PermissionError:
         return True
     return True
-
-

@@ -30,11 +30,17 @@ from gahb.training import Row
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it writes into the home directory
 
-from mlflow import MlflowClient  # noqa: E402
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
-STATES = {"SCHEDULED": "scheduled", "RUNNING": "running", "FINISHED": "finished", "FAILED": "failed", "KILLED": "stopped"}
+STATES = {
+    "SCHEDULED": "scheduled",
+    "RUNNING": "running",
+    "FINISHED": "finished",
+    "FAILED": "failed",
+    "KILLED": "stopped",
+}
 """MLflow's run status → the trial's state."""
 
 PAGE = 1000
@@ -151,9 +157,9 @@ class Record:
             raise UserError(f"no trial of sweep {sweep!r} has finished yet; see: gahb-sweep status")
         return finished
 
-    def artifacts(self, run: Run) -> Path:
+    def artifacts(self, run_id: str) -> Path:
         """A local folder with the run's artifacts; downloaded if they are remote."""
-        return Path(self._client.download_artifacts(run.run_id, ""))
+        return Path(self._client.download_artifacts(run_id, ""))
 
     def history(self, run_id: str, key: str) -> list[tuple[int, float]]:
         """A metric's (images seen, value) pairs in the order of logging."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gahb import evaluation, noise
 from gahb.checkpoints import Checkpoints
-from gahb.models.layers import Denoiser
+from gahb.models.layers import Denoiser, initialise
 from gahb.trial import Trial
 
 Row = dict[str, float]
@@ -108,7 +108,7 @@ def start(trial: Trial, device: torch.device) -> tuple[nn.Module, torch.optim.Ad
     """The untrained network in training mode and its optimizer. A and B start from different weights."""
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(noise.generator("weights", trial.seed, trial.subset).get_state())
-        net = trial.architecture.build()
+        net = trial.architecture.build().apply(initialise)
     net.to(device).train()
     return net, torch.optim.Adam(net.parameters(), lr=trial.learning_rate)
 

@@ -140,7 +140,9 @@ def grid(axes: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) ->
     """
     merged = {**axes, **(overrides or {})}
     values = [v if isinstance(v, list | tuple) else [v] for v in merged.values()]
-    return list(dict.fromkeys(Trial.of(dict(zip(merged, combination, strict=True))) for combination in product(*values)))
+    return list(
+        dict.fromkeys(Trial.of(dict(zip(merged, combination, strict=True))) for combination in product(*values))
+    )
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, list[Any]]:

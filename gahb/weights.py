@@ -51,4 +51,4 @@ def load(run: str, *, device: torch.device | str = "cpu", record: str | None = N
     from gahb.storage import record_uri
 
     book = Record(record_uri(record))
-    return read(book.artifacts(book.finished_trial(run)), device)[0]
+    return read(book.artifacts(book.finished_trial(run).run_id), device)[0]

@@ -3,43 +3,17 @@
 import tempfile
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
 
 import torch
 
 import gahb
 from gahb import figures, training, weights
-from gahb.checkpoints import Checkpoints
+from gahb.assignment import Assignment
 from gahb.data import subsets
 from gahb.data.dataset import Prepared
 from gahb.record import Record
 from gahb.trial import Trial
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """A trial as it travels to a worker: plain values only."""
-
-    flat: dict[str, Any]
-    signature: str
-    data_hash: str
-    run_id: str
-    storage: str
-    record_uri: str
-    checkpoint_seconds: float
-
-    def plain(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def of(cls, plain: dict[str, Any]) -> Self:
-        return cls(**plain)
-
-    @property
-    def checkpoints(self) -> Checkpoints:
-        return Checkpoints(Path(self.storage) / "trials" / self.signature)
 
 
 def carry_out(assignment: Assignment, device: torch.device, report: Callable[[training.Row], None]) -> None:

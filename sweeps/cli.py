@@ -167,7 +167,7 @@ def show(
         "params": found.params,
         "metrics": found.metrics,
         "history": histories,
-        "artifacts": str(book.artifacts(found)) if found.state == "finished" else None,
+        "artifacts": str(book.artifacts(found.run_id)) if found.state == "finished" else None,
     }
     if json:
         return print_json(data)

@@ -78,8 +78,8 @@ class Prepared:
 
     Args:
         images: (count, resolution, resolution) uint8, memory-mapped.
-        manifest: `hash`, `source`, `recipe`, `count`, `found`, `dropped_duplicates`, `mean` (of all pixels, in [0, 1]) and
-            `content_sha256`.
+        manifest: `hash`, `source`, `recipe`, `count`, `found`, `dropped_duplicates`, `mean` (of all pixels, in
+            [0, 1]) and `content_sha256`.
     """
 
     images: NDArray[np.uint8]

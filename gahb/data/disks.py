@@ -40,7 +40,7 @@ def draw(
     foreground: NDArray[np.float64],
     background: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Disks with parameters of shapes (2, n), (n,), (n,), (n,), in pixels and intensities: (n, side, side) in [0, 1]."""
+    """n disks, (n, side, side) in [0, 1]; centre (2, n) and radius (n,) in pixels, intensities (n,)."""
     pixel = np.arange(resolution) + 0.5
     rows = pixel[None, :, None] - centre[0][:, None, None]
     columns = pixel[None, None, :] - centre[1][:, None, None]

@@ -33,7 +33,7 @@ class Architecture(Protocol):
         as in Table 1, in an image large enough to hold it."""
 
     def build(self) -> "nn.Module":
-        """The network y ↦ estimated noise, (B, 1, H, W) to the same, with fresh weights from torch's generator."""
+        """The network y ↦ estimated noise, (B, 1, H, W) to the same, not yet initialised for training."""
 
 
 @dataclass(frozen=True)

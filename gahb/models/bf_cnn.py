@@ -5,7 +5,7 @@ Bias-free batch normalisation and ReLU follow every convolution except the first
 
 from torch import Tensor, nn
 
-from gahb.models.layers import conv, conv_norm_relu, initialise
+from gahb.models.layers import conv, conv_norm_relu
 
 
 class BFCNN(nn.Module):
@@ -15,7 +15,6 @@ class BFCNN(nn.Module):
         super().__init__()
         inner = [conv_norm_relu(width, width) for _ in range(layers - 2)]
         self.layers = nn.Sequential(conv(1, width), *inner, conv(width, 1))
-        self.apply(initialise)
 
     def forward(self, y: Tensor) -> Tensor:
         return self.layers(y)

@@ -22,7 +22,7 @@ class BiasFreeBatchNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.empty(1, channels, 1, 1))
+        self.gain = nn.Parameter(torch.ones(1, channels, 1, 1))
         self.register_buffer("running_sd", torch.ones(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +46,10 @@ def conv_norm_relu(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def initialise(module: nn.Module) -> None:
-    """Convolutions: Kaiming normal, fan-in, gain sqrt 2. Gains: N(0, 1)·2/(9·64), clamped to ±0.025."""
+    """Draw a layer's weights; to be applied to all modules of a network that is about to be trained.
+
+    Convolutions: Kaiming normal, fan-in, gain sqrt 2. Gains: N(0, 1)·2/(9·64), clamped to ±0.025.
+    """
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
     elif isinstance(module, BiasFreeBatchNorm):

@@ -9,7 +9,7 @@ last (neither).
 from torch import Tensor, cat, nn
 from torch.nn.functional import avg_pool2d
 
-from gahb.models.layers import conv, conv_norm_relu, initialise
+from gahb.models.layers import conv, conv_norm_relu
 
 
 class UNet(nn.Module):
@@ -26,7 +26,6 @@ class UNet(nn.Module):
         )
         last = nn.Sequential(*conv_norm_relu(2 * width, width), conv(width, 1))
         self.decoder = nn.ModuleList([last, *(_block(2 * c, c) for c in channels[1:-1])])
-        self.apply(initialise)
 
     def forward(self, y: Tensor) -> Tensor:
         x = y

@@ -1,0 +1,201 @@
+"""The command `gahb-analyze`: questions to finished trials. Every answer is logged to the record as a run."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gahb.commands import new_app, print_json, print_table, run, say
+
+if TYPE_CHECKING:
+    import torch
+
+    from gahb.record import Record
+
+app = new_app("Compare finished trials and draw the paper's figures from them.")
+
+Samples = Annotated[int, typer.Option(min=2, help="Images drawn from each model.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the sampling noise.")]
+Json = Annotated[bool, typer.Option("--json", help="Data on stdout as JSON.")]
+RecordUri = Annotated[
+    str | None, typer.Option("--record", help="MLflow tracking URI [MLFLOW_TRACKING_URI, else ./mlflow.db].")
+]
+Storage = Annotated[
+    str | None,
+    typer.Option("--storage", help="Folder for data and checkpoints [GAHB_STORAGE, else ./gahb-storage]."),
+]
+SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep in the record.")]
+RunName = Annotated[str, typer.Argument(help="A run id, a unique prefix of one, or a name.")]
+
+
+@app.command()
+def pair(
+    run1: RunName,
+    run2: RunName,
+    samples: Samples = 64,
+    seed: Seed = 0,
+    force: Annotated[bool, typer.Option(help="Compare runs of different data or with common images too.")] = False,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Sample from two models with the same noise and compare the images (Figure 2)."""
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from . import pair as question
+    from .results import keep
+
+    book, root, device = Record(record_uri(record)), storage_root(storage), _device()
+    models = [question.Model.load(book, book.finished_trial(text), root, device) for text in (run1, run2)]
+    if not force:
+        question.check_pair(*models)
+    elif models[0].trial.dataset.resolution != models[1].trial.dataset.resolution:
+        from gahb.errors import UserError
+
+        raise UserError("images of different resolutions cannot be compared, not even with --force")
+    answer = question.compare(*models, samples, seed, device)
+    summary = answer.summary()
+    _say_diverged(summary)
+    run_id, folder = keep(
+        book,
+        root,
+        kind="pair",
+        name=f"{models[0].run.name} and {models[1].run.name}",
+        runs=[model.run for model in models],
+        settings={"samples": samples, "seed": seed},
+        metrics=question.flat_metrics(summary),
+        tables={"pair": answer.table},
+        pictures={"pair": question.figure(answer)},
+    )
+    if json:
+        return print_json({"run_id": run_id, **summary, "artifacts": str(folder)})
+    print_table(
+        [
+            {"measure": key, "mean": value["mean"], "median": value["median"], **value["quantiles"]}
+            for key, value in summary.items()
+            if isinstance(value, dict)
+        ]
+    )
+    print(f"swap gap {summary['swap_gap']:.2f} dB")
+    say(f"picture: {folder / 'pair.png'}")
+
+
+@app.command()
+def pairs(
+    sweep: SweepName,
+    samples: Samples = 64,
+    seed: Seed = 0,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Compare all pairs of a sweep, trained on A and on B (Figures 2, 10, 12)."""
+    import pandas as pd
+
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from . import pair as question
+    from . import pairs as survey
+    from .results import keep
+
+    book, root, device = Record(record_uri(record)), storage_root(storage), _device()
+    found = survey.find_pairs(book.finished_trials(sweep))
+    answers = []
+    for runs in found:
+        models = [question.Model.load(book, run, root, device) for run in runs]
+        question.check_pair(*models)
+        answers.append(question.compare(*models, samples, seed, device))
+        say(f"[{len(answers)}/{len(found)}] {models[0].run.name} and {models[1].run.name}")
+        _say_diverged(answers[-1].summary())
+    rows = [survey.row(answer) for answer in answers]
+    table = pd.DataFrame(rows)
+    per_sample = pd.concat([a.table.assign(pair=row["pair"]) for a, row in zip(answers, rows, strict=True)])
+    run_id, folder = keep(
+        book,
+        root,
+        kind="pairs",
+        name=f"pairs of {sweep}",
+        sweep=sweep,
+        runs=[run for runs in found for run in runs],
+        settings={"samples": samples, "seed": seed},
+        metrics={},
+        tables={"pairs": table, "samples": per_sample},
+        pictures={"pairs": survey.figure(answers)},
+    )
+    if json:
+        return print_json({"run_id": run_id, "pairs": rows, "artifacts": str(folder)})
+    print_table(rows)
+    say(f"picture: {folder / 'pairs.png'}")
+
+
+@app.command()
+def scaling(
+    sweep: SweepName,
+    threshold: Annotated[float, typer.Option(min=0.001, help="PSNR gap in dB that counts as closed.")] = 1.0,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Draw the PSNR gap against N and find where it closes (Figure 15)."""
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from . import scaling as question
+    from .results import keep
+
+    book, root = Record(record_uri(record)), storage_root(storage)
+    runs = book.finished_trials(sweep)
+    trials = question.trials_table(runs)
+    table = question.scaling_table(trials)
+    stars = question.crossings(table, threshold)
+    run_id, folder = keep(
+        book,
+        root,
+        kind="scaling",
+        name=f"scaling of {sweep}",
+        sweep=sweep,
+        runs=runs,
+        settings={"threshold": threshold},
+        metrics={f"n_star_{row.resolution}": row.n_star for row in stars.itertuples() if row.n_star == row.n_star},
+        tables={"scaling": table, "crossings": stars, "trials": trials},
+        pictures={"scaling": question.figure(table, stars)},
+    )
+    if json:
+        return print_json(
+            {"run_id": run_id, "scaling": _records(table), "crossings": _records(stars), "artifacts": str(folder)}
+        )
+    print_table(_records(table))
+    for star in stars.itertuples():
+        where = f"N = {star.n_star:.0f}" if star.n_star == star.n_star else "no N of this sweep"
+        print(f"{star.curve}: the gap falls below {threshold:g} dB at {where}")
+    say(f"picture: {folder / 'scaling.png'}")
+    _say_ui(book, sweep)
+
+
+def _device() -> "torch.device":
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _say_diverged(summary: dict[str, Any]) -> None:
+    if summary["diverged"]:
+        say(f"{summary['diverged']} of {summary['samples']} samples diverged and are left out")
+
+
+def _say_ui(record: "Record", sweep: str) -> None:
+    serve = f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri {record.uri}"
+    where = record.uri.rstrip("/") if record.uri.startswith("http") else "http://127.0.0.1:5000"
+    say(f"runs in MLflow: {'' if record.uri.startswith('http') else serve + '   and open '}{where}/{record.url(sweep)}")
+
+
+def _records(table: Any) -> list[dict[str, Any]]:
+    """Rows of plain values, None for NaN."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{key: value.item() if hasattr(value, "item") else value for key, value in row.items()} for row in rows]
+
+
+def main() -> None:
+    """Entry point."""
+    run(app, "gahb-analyze")

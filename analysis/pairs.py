@@ -1,0 +1,107 @@
+"""All pairs of a sweep: the move from memorisation to one common function as N grows (Figures 2, 10, 12).
+
+A pair is two finished trials that differ in nothing but the subset.
+"""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gahb import figures
+from gahb.errors import UserError
+from gahb.record import Run
+
+from .pair import ROW_LABELS, Pair, draw_histograms, image_rows
+
+SHOWN = 3
+"""Samples of each pair in the picture."""
+
+
+def find_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """(A, B) of all trials that have a counterpart, ordered by resolution and N.
+
+    Raises:
+        UserError: no trial has one.
+    """
+    halves: dict[str, dict[str, Run]] = {}
+    for run in runs:
+        flat = json.loads(run.tags["gahb.trial"])
+        subset = flat.pop("subset")
+        halves.setdefault(json.dumps(flat, sort_keys=True), {})[subset] = run
+    pairs = [(half["A"], half["B"]) for half in halves.values() if len(half) == 2]
+    if not pairs:
+        raise UserError("no two finished trials of this sweep differ in their subset alone")
+    return sorted(pairs, key=lambda pair: (int(pair[0].params["resolution"]), int(pair[0].params["n_train"])))
+
+
+def row(pair: Pair) -> dict[str, float | int | str]:
+    """A pair in the tidy table: PSNR in dB averaged over σ and over both models, cosines averaged over samples."""
+    summary = pair.summary()
+    a, b = pair.a.run.metrics, pair.b.run.metrics
+    return {
+        "pair": pair.a.run.name.replace("-A", "", 1),
+        "resolution": pair.a.trial.dataset.resolution,
+        "n_train": pair.a.trial.n_train,
+        **{key: (a[key] + b[key]) / 2 for key in ("train_psnr", "test_psnr", "psnr_gap")},
+        "swap_gap": pair.swap_gap,
+        "cosine": summary["cosine"]["mean"],
+        "cosine_centered": summary["cosine_centered"]["mean"],
+        "excess": summary["excess"]["mean"],
+        "closest_train": summary["closest_train"]["mean"],
+        "closest_other": summary["closest_other"]["mean"],
+        "diverged": summary["diverged"],
+    }
+
+
+def figure(pairs: Sequence[Pair]) -> Figure:
+    """A column a pair: closest training images and samples above, histograms below; then similarity against N."""
+    columns = len(pairs)
+    picture = Figure(figsize=(1.2 + 1.9 * columns, 7.5), layout="constrained")
+    grid = picture.add_gridspec(3, columns, height_ratios=(2.6, 1.3, 2.2))
+    for column, pair in enumerate(pairs):
+        top, histogram = picture.add_subplot(grid[0, column]), picture.add_subplot(grid[1, column])
+        chosen = np.flatnonzero(pair.table["converged"])[:SHOWN]
+        if len(chosen):
+            figures.show_rows(top, image_rows(pair, chosen), ROW_LABELS)
+        if column:
+            top.set_yticks([])
+        top.set_title(title(pair), fontsize=9)
+        draw_histograms(histogram, pair.table)
+        histogram.set_yticks([])
+        histogram.set_xlabel("cosine", fontsize=8)
+        histogram.tick_params(labelsize=7)
+    table = pd.DataFrame([row(pair) for pair in pairs])
+    _draw_curves(picture.add_subplot(grid[2, :]), table)
+    return picture
+
+
+def title(pair: Pair) -> str:
+    """N, with the resolution before it."""
+    side = pair.a.trial.dataset.resolution
+    return f"{side}×{side}, N = {pair.a.trial.n_train:,}"
+
+
+def _draw_curves(axes, table: pd.DataFrame) -> None:  # type: ignore[no-untyped-def]
+    styles = {"cosine": "o-", "excess": "s--", "closest_train": "^-"}
+    labels = {
+        "cosine": "two denoisers, same noise",
+        "excess": "excess over other noise (means removed)",
+        "closest_train": "sample and closest training image",
+    }
+    colours = {"cosine": figures.COLOURS[0], "excess": figures.COLOURS[2], "closest_train": figures.COLOURS[1]}
+    for i, (resolution, group) in enumerate(table.groupby("resolution")):
+        means = group.groupby("n_train").mean(numeric_only=True)
+        for column, style in styles.items():
+            suffix = f", {resolution}×{resolution}" if table["resolution"].nunique() > 1 else ""
+            alpha = 1 - 0.6 * i / table["resolution"].nunique()
+            axes.plot(
+                means.index, means[column], style, color=colours[column], alpha=alpha, label=labels[column] + suffix
+            )
+    axes.set_xscale("log")
+    axes.set_xlabel("training images N")
+    axes.set_ylabel("cosine similarity")
+    axes.legend(frameon=False, fontsize=8)
+    axes.grid(alpha=0.3)

@@ -1,0 +1,116 @@
+"""Sampling from the density that a denoiser embodies, by ascending its residual (Algorithm 1, appendix A.2).
+
+    x₀ ~ N(m, σ₀² Id);  repeat  s = f(x) - x,  σ² = ‖s‖²/d,  γ² = ((1-βh)² - (1-h)²) σ²,  x ← x + h s + γ z
+    until σ ≤ σ_∞;  the sample is f(x).
+
+The step h grows as h_t = h₀ t / (1 + h₀ (t-1)), as in the authors' code. Every sample stops by itself, and its noise
+depends on the seed, its number and the step alone, so two models that sample with one seed see the same noise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gahb import noise
+
+CHUNK = 64
+"""Samples that share a noise generator. Part of what the noise is."""
+
+DIVERGED_SIGMA = 2.0
+MOST_STEPS = 2000
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """The constants of Algorithm 1; the defaults are the paper's."""
+
+    h: float = 0.01
+    beta: float = 0.1
+    sigma_start: float = 1.0
+    sigma_end: float = 0.05
+
+
+@dataclass(frozen=True)
+class Samples:
+    """images (n, 1, H, W) float32; steps (n,) int64, iterations until σ ≤ σ_∞; converged (n,) bool: False where σ
+    exceeded 2, was not finite or did not reach σ_∞ in 2000 steps. Such an image means nothing."""
+
+    images: Tensor
+    steps: Tensor
+    converged: Tensor
+
+
+@torch.no_grad()
+def sample(
+    denoiser: Callable[[Tensor], Tensor],
+    count: int,
+    resolution: int,
+    *,
+    mean: float,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    sampler: Sampler | None = None,
+) -> Samples:
+    """Draw samples from a denoiser.
+
+    Args:
+        denoiser: f, (B, 1, H, W) to the same, float32, on `device`.
+        count: number of samples.
+        resolution: side of the images.
+        mean: m, the mean intensity around which the starting noise lies, in [0, 1].
+        seed: of starting and injected noise.
+        device: where to compute; the noise is the same on all.
+        sampler: constants of the algorithm.
+    """
+    chunks = [
+        _sample_chunk(denoiser, min(CHUNK, count - start), start // CHUNK, resolution, mean, seed, device, sampler)
+        for start in range(0, count, CHUNK)
+    ]
+    return Samples(
+        images=torch.cat([chunk.images for chunk in chunks]),
+        steps=torch.cat([chunk.steps for chunk in chunks]),
+        converged=torch.cat([chunk.converged for chunk in chunks]),
+    )
+
+
+def _sample_chunk(
+    denoiser: Callable[[Tensor], Tensor],
+    count: int,
+    chunk: int,
+    resolution: int,
+    mean: float,
+    seed: int,
+    device: torch.device | str,
+    sampler: Sampler | None,
+) -> Samples:
+    constants = sampler or Sampler()
+
+    def draw(step: int) -> Tensor:
+        draws = noise.generator("sampling", seed, chunk, step)
+        return torch.randn(CHUNK, 1, resolution, resolution, generator=draws)[:count].to(device)
+
+    x = mean + constants.sigma_start * draw(0)
+    images = torch.zeros_like(x)
+    steps = torch.zeros(count, dtype=torch.int64)
+    converged = torch.zeros(count, dtype=torch.bool)
+    active = torch.arange(count)
+    for step in range(1, MOST_STEPS + 1):
+        denoised = denoiser(x)
+        residual = denoised - x
+        sigma = residual.square().mean(dim=(1, 2, 3)).sqrt()
+        done = (sigma <= constants.sigma_end).cpu()
+        lost = ~(sigma <= DIVERGED_SIGMA).cpu()
+        ended = done | lost
+        images[active[ended]] = denoised[ended]
+        steps[active[ended]] = step
+        converged[active[done]] = True
+        going = ~ended
+        active = active[going]
+        if not len(active):
+            break
+        h = constants.h * step / (1 + constants.h * (step - 1))
+        gamma = ((1 - constants.beta * h) ** 2 - (1 - h) ** 2) ** 0.5 * sigma[going]
+        x = x[going] + h * residual[going] + gamma.view(-1, 1, 1, 1) * draw(step)[active]
+    return Samples(images.cpu(), steps, converged)
