@@ -46,22 +46,17 @@ def pair(
     from .results import keep
 
     book, root, device = Record(record_uri(record)), storage_root(storage), _device()
-    models = [question.Model.load(book, book.finished_trial(text), root, device) for text in (run1, run2)]
-    if not force:
-        question.check_pair(*models)
-    elif models[0].trial.dataset.resolution != models[1].trial.dataset.resolution:
-        from gahb.errors import UserError
-
-        raise UserError("images of different resolutions cannot be compared, not even with --force")
-    answer = question.compare(*models, samples, seed, device)
+    a, b = (question.Model.load(book, book.finished_trial(text), root, device) for text in (run1, run2))
+    question.check_pair(a, b, force=force)
+    answer = question.compare(a, b, samples, seed, device)
     summary = answer.summary()
     _say_diverged(summary)
     run_id, folder = keep(
         book,
         root,
         kind="pair",
-        name=f"{models[0].run.name} and {models[1].run.name}",
-        runs=[model.run for model in models],
+        name=f"{a.run.name} and {b.run.name}",
+        runs=[a.run, b.run],
         settings={"samples": samples, "seed": seed},
         metrics=question.flat_metrics(summary),
         tables={"pair": answer.table},
@@ -103,10 +98,10 @@ def pairs(
     found = survey.find_pairs(book.finished_trials(sweep))
     answers = []
     for runs in found:
-        models = [question.Model.load(book, run, root, device) for run in runs]
-        question.check_pair(*models)
-        answers.append(question.compare(*models, samples, seed, device))
-        say(f"[{len(answers)}/{len(found)}] {models[0].run.name} and {models[1].run.name}")
+        a, b = (question.Model.load(book, run, root, device) for run in runs)
+        question.check_pair(a, b)
+        answers.append(question.compare(a, b, samples, seed, device))
+        say(f"[{len(answers)}/{len(found)}] {a.run.name} and {b.run.name}")
         _say_diverged(answers[-1].summary())
     rows = [survey.row(answer) for answer in answers]
     table = pd.DataFrame(rows)
@@ -149,6 +144,7 @@ def scaling(
     trials = question.trials_table(runs)
     table = question.scaling_table(trials)
     stars = question.crossings(table, threshold)
+    rows, crossings = _records(table), _records(stars)
     run_id, folder = keep(
         book,
         root,
@@ -157,18 +153,16 @@ def scaling(
         sweep=sweep,
         runs=runs,
         settings={"threshold": threshold},
-        metrics={f"n_star_{row.resolution}": row.n_star for row in stars.itertuples() if row.n_star == row.n_star},
+        metrics={f"n_star_{star['resolution']}": star["n_star"] for star in crossings if star["n_star"]},
         tables={"scaling": table, "crossings": stars, "trials": trials},
         pictures={"scaling": question.figure(table, stars)},
     )
     if json:
-        return print_json(
-            {"run_id": run_id, "scaling": _records(table), "crossings": _records(stars), "artifacts": str(folder)}
-        )
-    print_table(_records(table))
-    for star in stars.itertuples():
-        where = f"N = {star.n_star:.0f}" if star.n_star == star.n_star else "no N of this sweep"
-        print(f"{star.curve}: the gap falls below {threshold:g} dB at {where}")
+        return print_json({"run_id": run_id, "scaling": rows, "crossings": crossings, "artifacts": str(folder)})
+    print_table(rows)
+    for star in crossings:
+        where = f"at N = {star['n_star']:.0f}" if star["n_star"] else "at no N of this sweep"
+        print(f"{star['curve']}: the gap falls below {threshold:g} dB {where}")
     say(f"picture: {folder / 'scaling.png'}")
     _say_ui(book, sweep)
 

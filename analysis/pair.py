@@ -94,19 +94,24 @@ class Pair:
         }
 
 
-def check_pair(a: Model, b: Model) -> None:
-    """Raise UserError unless the two share data set and resolution and have no training image in common."""
-    hint = "; --force compares them all the same"
-    for what, key in (("resolutions", "resolution"), ("data sets", "dataset")):
-        values = [model.trial.flat()[key] for model in (a, b)]
-        if values[0] != values[1] and not (key == "dataset" and a.card["data_hash"] == b.card["data_hash"]):
-            raise UserError(f"{a.run.name} and {b.run.name} have different {what}, {values[0]} and {values[1]}{hint}")
+def check_pair(a: Model, b: Model, *, force: bool = False) -> None:
+    """Raise UserError unless the two share data set and resolution and have no training image in common; with `force`,
+    unless they share the resolution."""
+    names = f"{a.run.name} and {b.run.name}"
+    sides = [model.trial.dataset.resolution for model in (a, b)]
+    if sides[0] != sides[1]:
+        raise UserError(f"{names} have images of {sides[0]} and {sides[1]} pixels a side; there is nothing to compare")
+    if force:
+        return
+    hint = "--force compares them all the same"
     if a.card["data_hash"] != b.card["data_hash"]:
-        raise UserError(f"{a.run.name} and {b.run.name} have data sets that differ in preparation or content{hint}")
-    rows = [subsets.rows(m.trial.subset, m.trial.n_train, m.trial.n_test) for m in (a, b)]
-    common = len(np.intersect1d(*rows))
+        sets = [model.trial.dataset.name for model in (a, b)]
+        which = f"{sets[0]} and {sets[1]}" if sets[0] != sets[1] else f"{sets[0]} in two versions"
+        raise UserError(f"{names} were trained on different data sets, {which}; {hint}")
+    rows_a, rows_b = (subsets.rows(m.trial.subset, m.trial.n_train, m.trial.n_test) for m in (a, b))
+    common = len(np.intersect1d(rows_a, rows_b))
     if common:
-        raise UserError(f"{a.run.name} and {b.run.name} were trained on {common} common images{hint}")
+        raise UserError(f"{names} were trained on {common} common images; {hint}")
 
 
 def compare(a: Model, b: Model, count: int, seed: int, device: torch.device) -> Pair:

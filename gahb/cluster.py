@@ -54,7 +54,7 @@ def connected(address: str | None) -> Iterator[None]:
         yield
         return
     environment = {k: v for k, v in os.environ.items() if k.startswith(FORWARDED)}
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         if address:

@@ -9,7 +9,7 @@ import typer
 
 from gahb.errors import UserError
 
-UsageError = typer.BadParameter.__bases__[0]
+UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
 """What typer raises for an unknown option or a missing argument; it has no public name in every version."""
 
 INTERRUPTED = 130
@@ -29,7 +29,7 @@ def run(app: typer.Typer, name: str) -> None:
     except UserError as error:
         _end(f"{name}: {error}", 2)
     except UsageError as error:
-        _end(f"{name}: {error.format_message()} See {name} --help", 2)  # type: ignore[attr-defined]
+        _end(f"{name}: {error.format_message()} See {name} --help", 2)
     if code == INTERRUPTED:
         _end(f"{name}: interrupted; the same command goes on from here", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)

@@ -78,4 +78,4 @@ def show_rows(axes, rows: Sequence[Tensor], labels: Sequence[str]) -> None:  # t
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure at 160 dots per inch."""
-    figure.savefig(path, dpi=160)
+    figure.savefig(path, dpi=160, bbox_inches="tight")

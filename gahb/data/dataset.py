@@ -125,7 +125,7 @@ def prepare(dataset: Dataset, storage: Path, needed: int, say: Callable[[str], N
         else:
             say(f"synthesising {needed} {dataset.name} images at {dataset.resolution}×{dataset.resolution}")
             images, facts = _synthesise(dataset.source, dataset.resolution, work, needed), {"found": needed}
-        content = hashlib.sha256(images).hexdigest()
+        content = hashlib.sha256(images.data).hexdigest()
         file = f"images-{len(images)}.npy"
         (work / "images.npy").replace(folder / file)
         manifest = {

@@ -6,8 +6,9 @@ concatenation takes the hull of both branches. Layers act on rows and columns al
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from gahb.errors import UserError
 
@@ -15,29 +16,32 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Architecture(Protocol):
-    """A network's hyperparameters; a frozen dataclass."""
+@dataclass(frozen=True)
+class Architecture(ABC):
+    """A network's hyperparameters."""
 
     name: ClassVar[str]
-    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @classmethod
+    @abstractmethod
     def at(cls, resolution: int, **hyperparameters: Any) -> Self:
         """The architecture with what is left out chosen for the resolution."""
 
-    def check(self, resolution: int) -> None:
+    def check(self, resolution: int) -> None:  # noqa: B027  # most take every resolution
         """Raise UserError if images of this resolution do not fit."""
 
+    @abstractmethod
     def receptive_field(self) -> int:
         """Side in pixels of the square that one output pixel depends on: the least over output positions,
         as in Table 1, in an image large enough to hold it."""
 
+    @abstractmethod
     def build(self) -> "nn.Module":
         """The network y ↦ estimated noise, (B, 1, H, W) to the same, not yet initialised for training."""
 
 
 @dataclass(frozen=True)
-class UNet:
+class UNet(Architecture):
     """The UNet of Table 1. `blocks` encoder and decoder blocks, `width` channels at the first level."""
 
     name: ClassVar[str] = "unet"
@@ -88,7 +92,7 @@ class UNet:
 
 
 @dataclass(frozen=True)
-class BFCNN:
+class BFCNN(Architecture):
     """The bias-free convolutional network BF-CNN of appendix A: `layers` 3×3 convolutions of `width` channels."""
 
     name: ClassVar[str] = "bf_cnn"
@@ -104,9 +108,6 @@ class BFCNN:
     def at(cls, resolution: int, **hyperparameters: Any) -> Self:
         return cls(**hyperparameters)
 
-    def check(self, resolution: int) -> None:
-        return
-
     def receptive_field(self) -> int:
         return 2 * self.layers + 1
 
@@ -116,7 +117,7 @@ class BFCNN:
         return bf_cnn.BFCNN(self.layers, self.width)
 
 
-ARCHITECTURES: dict[str, type[UNet] | type[BFCNN]] = {cls.name: cls for cls in (UNet, BFCNN)}
+ARCHITECTURES: dict[str, type[Architecture]] = {cls.name: cls for cls in (UNet, BFCNN)}
 
 
 def _at_least_one(**values: int) -> None:
