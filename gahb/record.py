@@ -8,14 +8,16 @@ tags say what the run is:
     gahb.sweep.<NAME>     "true" for every sweep that the trial belongs to
     gahb.data_hash        the data set;    gahb.subset_hash  the training images;    gahb.subset  A or B
     gahb.launch           the launch that has the trial in hand
-    gahb.attempt          the worker that may write; one that finds another's mark stops
+    gahb.attempt          the worker that may write, host/pid/nonce; one that finds another's mark stops
     gahb.reason           why it failed
 
 An analysis is a run in the experiment `<sweep>-analysis`, tagged with the runs it was computed from.
 """
 
 import fcntl
+import logging
 import os
+import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,6 +35,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it writes into the 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
 STATES = {
     "SCHEDULED": "scheduled",
@@ -95,7 +99,9 @@ class Record:
                 client = MlflowClient(self.uri)
                 client.search_experiments(max_results=1)
                 return client
-        except MlflowException as error:
+        except UserError:
+            raise
+        except Exception as error:  # MLflow's own, or whatever its database or network library raises
             raise UserError(f"the record {self.uri} cannot be used: {_first_line(error)}") from None
 
     def trials(self, sweep: str | None = None) -> list[Run]:
@@ -265,7 +271,7 @@ class Writer:
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self._client, self.run_id = client, run_id
-        self._attempt = uuid.uuid4().hex
+        self._attempt = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._client.set_tag(run_id, "gahb.attempt", self._attempt)
         self._client.update_run(run_id, status="RUNNING")
         keys = self._client.get_run(run_id).data.metrics

@@ -19,6 +19,16 @@ from gahb.errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 
+UNREADABLE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    zipfile.BadZipFile,
+    Image.DecompressionBombWarning,
+    Image.DecompressionBombError,
+)
+"""What Pillow and zipfile raise for a file that is damaged or far too large."""
+
 
 @dataclass(frozen=True)
 class Files:
@@ -141,7 +151,7 @@ class Files:
                 with Image.open(io.BytesIO(self._read(key))) as image:
                     mode = "L" if image.mode in ("L", "1", "I;16", "I", "F") else "RGB"
                     return np.asarray(image.convert(mode))
-        except (OSError, ValueError, SyntaxError, zipfile.BadZipFile, Image.DecompressionBombWarning) as error:
+        except UNREADABLE as error:
             raise UserError(
                 f"dataset={self.path}: {key} cannot be decoded ({str(error).split(chr(10))[0]}); mend or remove it"
             ) from None

@@ -1,0 +1,131 @@
+"""What the tests share: one local Ray for the session, one small finished sweep, and the two commands in-process."""
+
+import importlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gahb.launch import launch
+from gahb.record import Record
+from gahb.trial import Trial, grid
+
+TINY = {
+    "dataset": "c_alpha",
+    "resolution": 16,
+    "width": 8,
+    "n_test": 32,
+    "batch_size": 32,
+    "images": 32 * 60,
+    "learning_rate": 2e-3,
+    "schedule": "cosine",
+}
+"""A trial that trains in a second."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """One thread, as trials have; results are compared bit for bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defaults point into the test's folder, and nothing of the user's environment leaks in."""
+    for key in ("MLFLOW_TRACKING_URI", "GAHB_STORAGE", "RAY_ADDRESS"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """A Ray of this machine's own, with two CPUs' worth of workers, for the whole session."""
+    from gahb import cluster
+
+    with cluster.connected(None):
+        yield
+
+
+@dataclass(frozen=True)
+class Place:
+    """A record and a storage."""
+
+    folder: Path
+
+    @property
+    def storage(self) -> Path:
+        return self.folder / "storage"
+
+    @property
+    def record(self) -> Record:
+        return Record(f"sqlite:///{self.folder / 'record.db'}")
+
+    @property
+    def flags(self) -> list[str]:
+        return ["--record", self.record.uri, "--storage", str(self.storage)]
+
+    def launch(self, trials: list[Trial], sweep: str = "tiny", **options: Any) -> list[dict[str, Any]]:
+        return launch(trials, sweep, storage=self.storage, record=self.record, **options)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A sweep "tiny" of N = 1 and 64, A and B, that has been trained. Not to be changed."""
+    place = Place(tmp_path_factory.mktemp("finished"))
+    place.launch(grid({**TINY, "n_train": (1, 64), "subset": ("A", "B")}))
+    return place
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run `gahb-sweep` or `gahb-analyze` in this process."""
+
+    def run(name: str, *arguments: str) -> Ended:
+        module = importlib.import_module({"gahb-sweep": "gahb_sweeps.cli", "gahb-analyze": "gahb_analysis.cli"}[name])
+        from gahb.commands import run as run_app
+
+        capfd.readouterr()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", [name, *arguments])
+            with pytest.raises(SystemExit) as ended:
+                run_app(module.app, name)
+        out, err = capfd.readouterr()
+        code = ended.value.code
+        return Ended(code if isinstance(code, int) else 0, out, err)
+
+    return run
+
+
+@pytest.fixture
+def real_images() -> Path:
+    """The folder of real images that `GAHB_TEST_DATA` names."""
+    folder = os.environ.get("GAHB_TEST_DATA")
+    if not folder:
+        pytest.skip("GAHB_TEST_DATA names no folder of real images")
+    return Path(folder)

@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from gahb import training
+from gahb.checkpoints import Checkpoints
+from gahb.trial import Trial
+
+CPU = torch.device("cpu")
+
+
+def trial(**changes: object) -> Trial:
+    flat = {
+        "dataset": "c_alpha", "resolution": 8, "width": 4, "blocks": 1, "n_train": 3, "n_test": 5, "batch_size": 8,
+        "images": 8 * 40,
+    }  # fmt: skip
+    return Trial.of({**flat, **changes})
+
+
+@pytest.fixture
+def images() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((3, 1, 8, 8), (5, 1, 8, 8))
+    train, test = (torch.randint(0, 256, s, dtype=torch.uint8, generator=generator) for s in shapes)
+    return train, test
+
+
+def run(trial: Trial, images: tuple[Tensor, Tensor], folder: Path, **options: object) -> training.Trained:
+    return training.train(trial, *images, device=CPU, checkpoints=Checkpoints(folder), **options)  # type: ignore[arg-type]
+
+
+def weights(trained: training.Trained) -> dict[str, Tensor]:
+    return trained.denoiser.state_dict()
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"architecture": "bf_cnn", "layers": 4, "blocks": None}, {"schedule": "cosine"}]
+)
+def test_resuming_gives_the_same_bits(changes: dict, images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    flat = {k: v for k, v in {**trial().flat(), **changes}.items() if v is not None}
+    interrupted_trial = Trial.of(flat)
+    whole = run(interrupted_trial, images, tmp_path / "whole")
+
+    class Interrupting(Checkpoints):
+        def save(self, step: int, tensors: dict[str, Tensor], facts: dict) -> None:
+            super().save(step, tensors, facts)
+            if step in (1, 13, 32):
+                raise Killed
+
+    for _ in range(3):
+        with pytest.raises(Killed):
+            training.train(
+                interrupted_trial,
+                *images,
+                device=CPU,
+                checkpoints=Interrupting(tmp_path / "cut"),
+                checkpoint_seconds=0,
+            )
+    resumed = run(interrupted_trial, images, tmp_path / "cut", checkpoint_seconds=0)
+    assert all(torch.equal(value, weights(resumed)[key]) for key, value in weights(whole).items())
+    assert resumed.history == whole.history
+    assert resumed.curve == whole.curve
+
+
+def test_a_finished_training_resumes_to_its_own_result(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    first, second = run(trial(), images, tmp_path), run(trial(), images, tmp_path)
+    assert all(torch.equal(value, weights(second)[key]) for key, value in weights(first).items())
+    assert (first.history, first.curve) == (second.history, second.curve)
+
+
+def test_seed_and_subset_make_other_trainings(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    trained = [
+        run(trial(**change), images, tmp_path / str(i)) for i, change in enumerate(({}, {"seed": 1}, {"subset": "B"}))
+    ]
+    convolutions = [next(iter(weights(t).values())) for t in trained]
+    assert not torch.equal(convolutions[0], convolutions[1]) and not torch.equal(convolutions[0], convolutions[2])
+
+
+def test_one_image_is_memorised(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    # N = 1: a network that has seen nothing else denoises its image far better than others
+    small = trial(n_train=1, images=8 * 300, learning_rate=3e-3, schedule="cosine")
+    trained = run(small, (images[0][:1], images[1]), tmp_path)
+    assert trained.history[-1]["psnr_gap"] > 3
+    assert trained.history[-1]["train_psnr"] > trained.history[0]["train_psnr"] + 2
+
+
+def test_the_loss_is_the_papers(images: tuple[Tensor, Tensor]) -> None:
+    class Zero(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, y: Tensor) -> Tensor:
+            return self.w * y
+
+    net = Zero()
+    noise = torch.randn(8, 1, 4, 4)
+    loss = training.training_step(net, torch.optim.Adam(net.parameters()), noise + 1, noise, "float32")
+    torch.testing.assert_close(loss, noise.square().sum() / 8)  # sum of squares over batch size, not over pixels
+
+
+def test_learning_rates() -> None:
+    halving = trial(images=8 * 1000)
+    rates = [training.learning_rate(halving, step) for step in range(1000)]
+    assert rates[0] == rates[99] == 1e-3
+    assert rates[100] == 5e-4 and rates[999] == 1e-3 / 2**9
+    cosine = trial(images=8 * 1000, schedule="cosine")
+    rates = [training.learning_rate(cosine, step) for step in (0, 500, 1000)]
+    assert rates == pytest.approx([1e-3, 0.505e-3, 1e-5])
+
+
+def test_evaluations_are_log_spaced_and_end_at_the_end(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    assert training.evaluation_steps(600) == [16, 32, 64, 128, 256, 512, 600]
+    assert training.evaluation_steps(64) == [16, 32, 64]
+    assert training.evaluation_steps(3) == [3]
+    seen: list[list[float]] = []
+    run(trial(), images, tmp_path, on_evaluation=lambda rows: seen.append([row["images_seen"] for row in rows]))
+    assert seen == [[128], [128, 256], [128, 256, 320]]
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    with pytest.raises(training.Diverged, match="after 16 of 40 steps"):
+        run(trial(learning_rate=1e30), images, tmp_path)
+    assert Checkpoints(tmp_path).latest() is None
+
+
+def test_bfloat16_stays_close(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    curves = [run(trial(precision=p), images, tmp_path / p).history[-1]["test_psnr"] for p in ("float32", "bfloat16")]
+    assert curves[0] != curves[1] and abs(curves[0] - curves[1]) < 0.5

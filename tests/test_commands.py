@@ -1,0 +1,174 @@
+"""The two commands as a user types them: their output, and one clear line for each mistake."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import TINY, Ended, Place
+
+Command = Callable[..., Ended]
+SMALL = [f"{key}={value}" for key, value in TINY.items()]
+
+
+@pytest.mark.parametrize("package", ["gahb_sweeps", "gahb_analysis"])
+def test_help_is_quick_because_it_imports_nothing_heavy(package: str) -> None:
+    code = (
+        f"import sys; sys.argv = ['x', '--help']; from {package}.cli import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'numpy', 'pandas', 'matplotlib'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "--help" in ended.stdout
+
+
+def test_science_imports_neither_ray_nor_mlflow() -> None:
+    code = (
+        "import gahb.training, gahb.sampling, gahb.evaluation, gahb.similarity, gahb.data.subsets, gahb.weights, sys\n"
+        "assert not {'ray', 'mlflow'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_list(command: Command) -> None:
+    rows = command("gahb-sweep", "list", "--json").json["sweeps"]
+    assert {row["name"]: row["trials"] for row in rows} == {"demo": 12, "transition": 12, "resolution_scaling": 48}
+    assert all(row.keys() == {"name", "figures", "description", "trials"} for row in rows)
+    assert "15" in command("gahb-sweep", "list").out
+
+
+def test_plan_of_figure_15(command: Command) -> None:
+    rows = command("gahb-sweep", "plan", "resolution_scaling", "--json").json["trials"]
+    assert len(rows) == len({(r["resolution"], r["n_train"], r["subset"]) for r in rows}) == 4 * 6 * 2
+    by_resolution = {r["resolution"]: (r["parameters"], r["receptive_field"]) for r in rows}
+    for resolution, parameters, field in ((20, 360e3, 18), (40, 1.8e6, 44), (80, 7.6e6, 92), (160, 31e6, 188)):
+        assert by_resolution[resolution] == (pytest.approx(parameters, rel=0.05), field)
+    assert {r["state"] for r in rows} == {"new"}
+    assert len({r["signature"] for r in rows}) == 48
+    assert list(Path().iterdir()) == [], "a plan writes nothing"
+
+
+def test_overrides_reach_the_plan(command: Command) -> None:
+    ended = command("gahb-sweep", "plan", "transition", "resolution=40", "n_train=1,10", "images=2e6", "--json")
+    assert [(r["resolution"], r["n_train"], r["images"]) for r in ended.json["trials"]] == [
+        (40, n, 2_000_000) for n in (1, 1, 10, 10)
+    ]
+
+
+def test_launch_status_and_show(ray_here: None, command: Command, place: Place) -> None:
+    arguments = ("launch", "demo", *SMALL, "n_train=2", "--as", "mine", "--json", *place.flags)
+    first, second = command("gahb-sweep", *arguments), command("gahb-sweep", *arguments)
+    assert [r["trained"] for r in first.json["trials"]] == [True, True]
+    assert [r["trained"] for r in second.json["trials"]] == [False, False]
+    assert "nothing to train" in second.err
+    plan = command("gahb-sweep", "plan", "demo", *SMALL, "n_train=2", "--json", *place.flags).json["trials"]
+    for row, planned, again in zip(first.json["trials"], plan, second.json["trials"], strict=True):
+        assert planned.items() - {("state", "finished")} <= row.items()
+        assert planned["state"] == row["state"] == "finished"
+        assert row["metrics"].keys() == {"train_psnr", "test_psnr", "psnr_gap"} and row["run_id"] == again["run_id"]
+
+    status = command("gahb-sweep", "status", "mine", "--json", *place.flags).json["trials"]
+    assert [r["images_seen"] for r in status] == [TINY["images"]] * 2
+    assert command("gahb-sweep", "status", *place.flags).out.count("finished") == 2
+    shown = command("gahb-sweep", "show", "16x16-N2-B", "--json", *place.flags).json
+    assert shown["sweeps"] == ["mine"] and shown["params"]["n_train"] == "2"
+    assert shown["metrics"]["psnr_gap"] == shown["history"]["psnr_gap"][-1][1]
+    assert "psnr_gap" in command("gahb-sweep", "show", "16x16-N2-B", *place.flags).out
+
+
+def test_defaults_are_in_the_working_directory_and_environment(
+    ray_here: None, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = ("launch", "demo", *SMALL, "images=32", "n_train=1", "subset=A")
+    assert command("gahb-sweep", *launch).code == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock", "gahb-storage"}
+    (tmp_path / "there").mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/there/r.db")
+    monkeypatch.setenv("GAHB_STORAGE", str(tmp_path / "there" / "s"))
+    assert command("gahb-sweep", *launch).code == 0
+    assert {p.name for p in (tmp_path / "there").iterdir()} == {"r.db", "r.db.lock", "s"}
+
+
+def broken_zip(folder: Path) -> str:
+    from tests.gahb.data import test_dataset
+
+    return f"dataset={test_dataset.broken_zip(folder)}"
+
+
+def few_images(folder: Path) -> str:
+    np.save(folder / "few.npy", np.random.default_rng(0).integers(0, 256, (60, 16, 16), dtype=np.uint8))
+    return f"dataset={folder / 'few.npy'}"
+
+
+def empty_folder(folder: Path) -> str:
+    (folder / "empty").mkdir()
+    return f"dataset={folder / 'empty'}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["launch", "demo", few_images, "n_train=100000"], "at most"),
+        (["launch", "demo", "dataset=/no/such/place"], "no such file or folder"),
+        (["launch", "demo", "n_trian=1"], "did you mean 'n_train'"),
+        (["launch", "demo", "resolution=18", "blocks=2"], "multiples of 4"),
+        (["launch", "demo", broken_zip], "000003.jpg"),
+        (["launch", "demo", empty_folder], "holds no image"),
+        (["launch", "demo", "learning_rate=nan"], "finite number"),
+        (["launch", "demo", "--as", "a/b"], "letters, digits"),
+        (["launch", "demo", "--address", "127.0.0.1:1"], "no Ray cluster"),
+        (["launch", "demo", "--gpus-per-trial", "-1"], "gpus-per-trial"),
+        (["launch", "demmo"], "did you mean 'demo'"),
+        (["launch"], "Missing argument"),
+        (["lunch"], "lunch"),
+        (["plan", "demo", "alpha=0"], "alpha"),
+        (["plan", "demo", "--jsn"], "--json"),
+        (["show", "nothing"], "no trial 'nothing'"),
+        (["status", "--record", "sqlite:////no/such/folder/r.db", "x"], None),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    arguments: list[str | Callable[[Path], str]], message: str | None, command: Command, place: Place
+) -> None:
+    (place.folder / "input").mkdir()
+    words = [word if isinstance(word, str) else word(place.folder / "input") for word in arguments]
+    flags = place.flags if arguments[0] != "lunch" and "--record" not in words else []
+    ended = command("gahb-sweep", *words, *flags)
+    if message is None:
+        return
+    assert ended.code == 2 and ended.out == ""
+    lines = [line for line in ended.err.splitlines() if line.startswith("gahb-sweep: ")]
+    assert len(lines) == 1 and message in lines[0], ended.err
+    assert "Traceback" not in ended.err
+    assert place.record.trials() == [] and not (place.storage / "trials").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pair", "16x16-N1-A", "16x16-N1-C"], "no trial '16x16-N1-C'"),
+        (["pair", "16x16-N1-A", "16x16-N64-A"], "1 common images"),
+        (["pair", "16x16-N1-A"], "Missing argument"),
+        (["pair", "16x16-N1-A", "16x16-N1-B", "--samples", "1"], "samples"),
+        (["pairs", "tinny"], "no sweep 'tinny'"),
+        (["scaling", "nothing"], "no sweep 'nothing'"),
+        (["scaling", "tiny", "--threshold", "0"], "threshold"),
+    ],
+)
+def test_mistakes_of_analyses(arguments: list[str], message: str, command: Command, finished: Place) -> None:
+    before = len(finished.record._search(""))
+    ended = command("gahb-analyze", *arguments, *finished.flags)
+    assert ended.code == 2 and ended.out == "" and len(ended.err.splitlines()) == 1
+    assert message in ended.err and ended.err.startswith("gahb-analyze: ")
+    assert len(finished.record._search("")) == before
+
+
+def test_json_is_alone_on_stdout(command: Command, finished: Place) -> None:
+    ended = command("gahb-analyze", "scaling", "tiny", "--json", *finished.flags)
+    assert json.loads(ended.out)["scaling"]
