@@ -153,16 +153,13 @@ def compare(a: Model, b: Model, count: int, seed: int, device: torch.device) -> 
 
 def swap_gap(a: Model, b: Model, device: torch.device) -> float:
     """[A on A + B on B - A on B - B on A] / 2 in dB, averaged over σ in [0, 1]."""
-    own = other = 0.0
     count = min(a.trial.n_test, b.trial.n_test)
-    for model in (a, b):
-        for images in (a.train_images, b.train_images):
-            psnr = evaluation.mean_psnr(model.denoiser, images[:count].to(device), count)
-            value = evaluation.average_over_sigma(psnr)
-            if images is model.train_images:
-                own += value
-            else:
-                other += value
+
+    def average_psnr(model: Model, images: Tensor) -> float:
+        return evaluation.average_over_sigma(evaluation.mean_psnr(model.denoiser, images[:count].to(device), count))
+
+    own = average_psnr(a, a.train_images) + average_psnr(b, b.train_images)
+    other = average_psnr(a, b.train_images) + average_psnr(b, a.train_images)
     return (own - other) / 2
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 import uuid
@@ -58,6 +59,7 @@ def connected(address: str | None) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         if address:
+            _check_reachable(address)
             code = stack.enter_context(_code())
             try:
                 ray.init(address, runtime_env={"working_dir": str(code), "env_vars": environment}, **quiet)
@@ -68,6 +70,16 @@ def connected(address: str | None) -> Iterator[None]:
             ray.init("local", include_dashboard=False, runtime_env={"env_vars": environment}, **quiet)
         stack.callback(ray.shutdown)
         yield
+
+
+def _check_reachable(address: str) -> None:
+    """Raise UserError if nothing listens at host:port; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise UserError(f"no Ray cluster to be had at {address}: {error}") from None
 
 
 @contextlib.contextmanager

@@ -85,7 +85,8 @@ def test_launch_status_and_show(ray_here: None, command: Command, place: Place) 
 def test_defaults_are_in_the_working_directory_and_environment(
     ray_here: None, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launch = ("launch", "demo", *SMALL, "images=32", "n_train=1", "subset=A")
+    small = [f"{key}={value}" for key, value in {**TINY, "images": 32}.items()]
+    launch = ("launch", "demo", *small, "n_train=1", "subset=A")
     assert command("gahb-sweep", *launch).code == 0
     assert {p.name for p in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock", "gahb-storage"}
     (tmp_path / "there").mkdir()
@@ -122,7 +123,6 @@ def empty_folder(folder: Path) -> str:
         (["launch", "demo", empty_folder], "holds no image"),
         (["launch", "demo", "learning_rate=nan"], "finite number"),
         (["launch", "demo", "--as", "a/b"], "letters, digits"),
-        (["launch", "demo", "--address", "127.0.0.1:1"], "no Ray cluster"),
         (["launch", "demo", "--gpus-per-trial", "-1"], "gpus-per-trial"),
         (["launch", "demmo"], "did you mean 'demo'"),
         (["launch"], "Missing argument"),
@@ -147,6 +147,15 @@ def test_mistakes_end_in_one_line(
     assert len(lines) == 1 and message in lines[0], ended.err
     assert "Traceback" not in ended.err
     assert place.record.trials() == [] and not (place.storage / "trials").exists()
+
+
+def test_a_cluster_out_of_reach(place: Place) -> None:
+    code = "from gahb_sweeps.cli import main; main()"
+    launch = ["launch", "demo", *SMALL, "n_train=1", "--address", "127.0.0.1:1", *place.flags]
+    ended = subprocess.run([sys.executable, "-c", code, *launch], capture_output=True, text=True)
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr
+    assert "gahb-sweep: no Ray cluster to be had at 127.0.0.1:1" in ended.stderr.splitlines()[-1]
+    assert place.record.trials() == []
 
 
 @pytest.mark.parametrize(

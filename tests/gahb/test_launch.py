@@ -218,5 +218,5 @@ def test_plan_rows_have_what_others_script_against(place: Place) -> None:
         "name", "signature", "dataset", "resolution", "n_train", "subset", "architecture", "parameters",
         "receptive_field", "images", "flops", "state",
     }  # fmt: skip
-    assert rows[0]["flops"] == 3 * forward_flops(UNet(blocks=1, width=8), 16) * 32 * 60
+    assert rows[0]["flops"] == 3 * forward_flops(UNet(blocks=1, width=8), 16) * 32 * 300
     assert not place.storage.exists()
