@@ -1,12 +1,12 @@
 # make demo   the transition from memorisation to generalisation, small, from a bare clone
 # make test   the default tests          make lint   format, lint, types
-# make test-slow, make chaos, make test-gpu   the tests behind markers
+# make test-slow, make test-gpu   the tests behind markers
 
 PYTHON      ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN         := .venv/bin
 
-.PHONY: demo test test-slow chaos test-gpu lint clean
+.PHONY: demo test test-slow test-gpu lint clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml $(CONSTRAINTS)
@@ -26,9 +26,6 @@ test: .venv/installed
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
-
-chaos: .venv/installed
-	$(BIN)/python -m pytest -m chaos
 
 test-gpu: .venv/installed
 	$(BIN)/python -m pytest -m gpu

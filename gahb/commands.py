@@ -1,6 +1,7 @@
 """What the two commands share: how they end, where they talk and how they print tables."""
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -41,8 +42,8 @@ def say(line: str) -> None:
 
 
 def print_json(data: Any) -> None:
-    """Data on stdout."""
-    print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=True))
+    """Data on stdout; a number that is not finite becomes null."""
+    print(json.dumps(_finite(data), indent=2, ensure_ascii=False))
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
@@ -56,6 +57,14 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
     for line in cells:
         columns = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True))
         print("  ".join(columns).rstrip())
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _text(value: Any) -> str:

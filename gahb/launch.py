@@ -44,8 +44,8 @@ METRICS = ("train_psnr", "test_psnr", "psnr_gap")
 class Planned:
     """A trial of a sweep with what the record knows of it.
 
-    `state` is new, interrupted (a launch will resume it), running (a living launch has it in hand), finished,
-    failed (a launch will try it again) or stopped.
+    `state` is new, interrupted (a launch will resume it), running (a living launch has it in hand), finished or failed
+    (a launch will try it again).
     """
 
     trial: Trial
@@ -95,7 +95,7 @@ def plan(trials: Sequence[Trial], storage: Path, record: Record) -> list[Planned
 
 def state_of(run: Run, storage: Path) -> str:
     """The state of a trial's run, telling running from interrupted by its launch's sign of life."""
-    if run.state not in ("scheduled", "running"):
+    if not run.unfinished:
         return run.state
     return "running" if _alive(storage, run.tags.get("gahb.launch", "")) else "interrupted"
 
@@ -130,6 +130,7 @@ def launch(
 
     Raises:
         UserError: data that do not do, a cluster out of reach, a trial too large for every node. Nothing has started.
+        KeyboardInterrupt: the user interrupted.
     """
     planned = plan(trials, storage, record)
     to_train = [p for p in planned if p.state not in IN_HAND]
@@ -166,6 +167,13 @@ def launch(
             )
             for run_id, reason in failures.items():
                 record.fail(run_id, reason)
+            unfinished = [
+                run for run in record.trials(sweep) if run.tags["gahb.launch"] == launch_id and run.unfinished
+            ]
+            for run in unfinished:
+                record.interrupt(run.run_id)
+            if unfinished:  # Tune ends quietly when the user interrupts it
+                raise KeyboardInterrupt
             trained = set(assignments)
     for p in planned:
         if p.run and sweep not in p.run.sweeps:

@@ -43,7 +43,7 @@ STATES = {
     "RUNNING": "running",
     "FINISHED": "finished",
     "FAILED": "failed",
-    "KILLED": "stopped",
+    "KILLED": "interrupted",
 }
 """MLflow's run status → the trial's state."""
 
@@ -69,6 +69,11 @@ class Run:
     @property
     def signature(self) -> str:
         return self.tags.get("gahb.signature", "")
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the run has been claimed and has not come to an end."""
+        return self.state in ("scheduled", "running")
 
     @property
     def sweeps(self) -> list[str]:
@@ -226,6 +231,10 @@ class Record:
         """Mark a run as failed, and say why."""
         self.tag(run_id, {"gahb.reason": reason[:500]})
         self._client.set_terminated(run_id, "FAILED")
+
+    def interrupt(self, run_id: str) -> None:
+        """Mark a run as interrupted."""
+        self._client.set_terminated(run_id, "KILLED")
 
     def write(self, run_id: str) -> "Writer":
         """Take over the writing of a trial's run, which is running from here on."""

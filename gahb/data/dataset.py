@@ -121,7 +121,7 @@ def prepare(dataset: Dataset, storage: Path, needed: int, say: Callable[[str], N
     try:
         if isinstance(dataset.source, Files):
             images, facts, keys = _from_files(dataset.source, dataset.resolution, work, say)
-            (folder / "keys.txt").write_text("".join(f"{key}\n" for key in keys))
+            write_atomically(folder / "keys.txt", "".join(f"{key}\n" for key in keys).encode())
         else:
             say(f"synthesising {needed} {dataset.name} images at {dataset.resolution}×{dataset.resolution}")
             images, facts = _synthesise(dataset.source, dataset.resolution, work, needed), {"found": needed}
