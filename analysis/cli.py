@@ -1,5 +1,7 @@
 """The command `gahb-analyze`: questions to finished trials. Every answer is logged to the record as a run."""
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -179,9 +181,12 @@ def _say_diverged(summary: dict[str, Any]) -> None:
 
 
 def _say_ui(record: "Record", sweep: str) -> None:
-    serve = f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri {record.uri}"
-    where = record.uri.rstrip("/") if record.uri.startswith("http") else "http://127.0.0.1:5000"
-    say(f"runs in MLflow: {'' if record.uri.startswith('http') else serve + '   and open '}{where}/{record.url(sweep)}")
+    if record.uri.startswith("http"):
+        return say(f"runs in MLflow: {record.uri.rstrip('/')}/{record.url(sweep)}")
+    mlflow = Path(sys.executable).with_name("mlflow")
+    say("runs in MLflow, with the job runner that nothing here needs turned off:")
+    say(f"  MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {mlflow} ui --backend-store-uri {record.uri}")
+    say(f"  and open http://127.0.0.1:5000/{record.url(sweep)}")
 
 
 def _records(table: Any) -> list[dict[str, Any]]:

@@ -8,9 +8,9 @@ channels, N = 1 … 1024, two disjoint subsets.
     gahb-analyze scaling demo
 
 Cost: 12 trials of 19,200 images, about 4·10¹² FLOPs in all.
-Expected: train and test PSNR 16 dB apart at N = 1 and equal to 0.1 dB from N = 256 on; the similarity of samples of A
-and B from the same noise beyond that from mismatched noise ("excess") rises from 0 to above 0.9. The transition sits
-at N = 4 … 64 because images and network are small.
+Expected: train and test PSNR 12 dB apart at N = 1 and equal to 0.2 dB from N = 64 on; the similarity of samples of A
+and B from the same noise beyond that from mismatched noise ("excess") rises from 0 to 0.9. The transition sits at
+N = 4 … 64 because images and network are small.
 """
 
 from collections.abc import Mapping
