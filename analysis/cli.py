@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gahb.commands import new_app, print_json, print_table, run, say
+from gahb.commands import Json, RecordUri, Storage, new_app, print_json, print_table, run, say
 
 if TYPE_CHECKING:
     import torch
@@ -17,14 +17,6 @@ app = new_app("Compare finished trials and draw the paper's figures from them.")
 
 Samples = Annotated[int, typer.Option(min=2, help="Images drawn from each model.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the sampling noise.")]
-Json = Annotated[bool, typer.Option("--json", help="Data on stdout as JSON.")]
-RecordUri = Annotated[
-    str | None, typer.Option("--record", help="MLflow tracking URI [MLFLOW_TRACKING_URI, else ./mlflow.db].")
-]
-Storage = Annotated[
-    str | None,
-    typer.Option("--storage", help="Folder for data and checkpoints [GAHB_STORAGE, else ./gahb-storage]."),
-]
 SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep in the record.")]
 RunName = Annotated[str, typer.Argument(help="A run id, a unique prefix of one, or a name.")]
 

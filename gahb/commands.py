@@ -1,10 +1,10 @@
-"""What the two commands share: how they end, where they talk and how they print tables."""
+"""What the two commands share: options, how they end, where they talk and how they print tables."""
 
 import json
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,15 @@ from gahb.errors import UserError
 
 UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
 """What typer raises for an unknown option or a missing argument; it has no public name in every version."""
+
+Json = Annotated[bool, typer.Option("--json", help="Data on stdout as JSON.")]
+RecordUri = Annotated[
+    str | None, typer.Option("--record", help="MLflow tracking URI [MLFLOW_TRACKING_URI, else ./mlflow.db].")
+]
+Storage = Annotated[
+    str | None,
+    typer.Option("--storage", help="Folder for data and checkpoints [GAHB_STORAGE, else ./gahb-storage]."),
+]
 
 INTERRUPTED = 130
 """The exit status that typer gives to an interruption."""

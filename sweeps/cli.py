@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gahb.commands import new_app, print_json, print_table, run, say
+from gahb.commands import Json, RecordUri, Storage, new_app, print_json, print_table, run, say
 
 app = new_app("Train denoisers over training-set size, resolution, architecture and data.")
 
@@ -18,14 +18,6 @@ Overrides = Annotated[
         metavar="[KEY=VALUE[,VALUE…] …]",
         help="Settings in place of the sweep's, e.g. dataset=faces.npy n_train=1,10,100 resolution=40 images=2e6.",
     ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Data on stdout as JSON.")]
-RecordUri = Annotated[
-    str | None, typer.Option("--record", help="MLflow tracking URI [MLFLOW_TRACKING_URI, else ./mlflow.db].")
-]
-Storage = Annotated[
-    str | None,
-    typer.Option("--storage", help="Folder for data and checkpoints [GAHB_STORAGE, else ./gahb-storage]."),
 ]
 
 

@@ -55,9 +55,7 @@ class Files:
     def _location(self) -> Path:
         path = Path(self.path).expanduser().absolute()
         if not path.exists():
-            from gahb.data.sources import SOURCES
-
-            raise UserError(f"dataset={self.path}: no such file or folder, nor one of the names {', '.join(SOURCES)}")
+            raise UserError(f"dataset={self.path}: no such file or folder, and no registered data set of that name")
         return path
 
     @cached_property
