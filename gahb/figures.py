@@ -23,13 +23,13 @@ SHOWN_PSNR = (0, 6, 12, 18, 24)
 
 
 def write_trial(folder: Path, trained: Trained, test_images: Tensor) -> None:
-    """A trial's curve as data and picture, and examples of denoised held-out images."""
-    rows = trained.curve.rows()
+    """A trial's PSNR curve at every evaluation as data, the last as a picture, and denoised held-out images."""
+    rows = [{"images_seen": e.images_seen, **row} for e in trained.history for row in e.curve.rows()]
     with (folder / "psnr_curve.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
-    save(psnr_curve(rows), folder / "psnr_curve.png")
+    save(psnr_curve(trained.history[-1].curve.rows()), folder / "psnr_curve.png")
     save(denoised_examples(trained.denoiser, test_images[:6]), folder / "denoised.png")
 
 

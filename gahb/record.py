@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 from gahb.errors import UserError
-from gahb.training import Row
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it writes into the home directory
 
@@ -286,15 +285,15 @@ class Writer:
         keys = self._client.get_run(run_id).data.metrics
         self._logged = {(key, m.step) for key in keys for m in self._client.get_metric_history(run_id, key)}
 
-    def log(self, history: Iterable[Row]) -> None:
-        """Log the evaluations that the record does not have yet.
+    def log(self, rows: Iterable[Mapping[str, float]]) -> None:
+        """Log the metrics of evaluations that the record does not have yet, each at its `images_seen`.
 
         Raises:
             Superseded: another worker has taken over.
         """
         now = time.time_ns() // 1_000_000
-        rows = [(key, int(row["images_seen"]), value) for row in history for key, value in row.items()]
-        fresh = [(key, step, value) for key, step, value in rows if (key, step) not in self._logged]
+        all_values = [(key, int(row["images_seen"]), value) for row in rows for key, value in row.items()]
+        fresh = [(key, step, value) for key, step, value in all_values if (key, step) not in self._logged]
         if fresh:
             self.check()
             self._client.log_batch(self.run_id, metrics=[Metric(key, value, now, step) for key, step, value in fresh])

@@ -10,8 +10,8 @@ never interrupted, on the same machine.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,27 @@ from gahb.checkpoints import Checkpoints
 from gahb.models.layers import Denoiser, initialise
 from gahb.trial import Trial
 
-Row = dict[str, float]
-"""One evaluation: `images_seen`, `loss`, `learning_rate`, `train_psnr`, `test_psnr`, `psnr_gap`."""
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured on the way: the PSNR curve after `images_seen` images, with the last step's loss and learning
+    rate."""
+
+    images_seen: int
+    loss: float
+    learning_rate: float
+    curve: evaluation.Curve
+
+    def metrics(self) -> dict[str, float]:
+        """The evaluation as numbers: `images_seen`, `loss`, `learning_rate`, `train_psnr`, `test_psnr`, `psnr_gap`."""
+        own = {"images_seen": self.images_seen, "loss": self.loss, "learning_rate": self.learning_rate}
+        return {**own, **self.curve.summary()}
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Self:
+        """The inverse of dataclasses.asdict, for what a checkpoint holds."""
+        curve = {name: tuple(values) for name, values in plain["curve"].items()}
+        return cls(**{**plain, "curve": evaluation.Curve(**curve)})
 
 
 class Diverged(Exception):
@@ -31,11 +50,10 @@ class Diverged(Exception):
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves: the denoiser in evaluation mode, its PSNR curve, and all evaluations on the way."""
+    """What a training leaves: the denoiser in evaluation mode, and all evaluations, the last at its end."""
 
     denoiser: Denoiser
-    curve: evaluation.Curve
-    history: list[Row]
+    history: list[Evaluation]
 
 
 def train(
@@ -46,7 +64,7 @@ def train(
     device: torch.device,
     checkpoints: Checkpoints,
     checkpoint_seconds: float = 60,
-    on_evaluation: Callable[[list[Row]], None] = lambda history: None,
+    on_evaluation: Callable[[list[Evaluation]], None] = lambda history: None,
 ) -> Trained:
     """Train a trial to its end, from its newest checkpoint if there is one.
 
@@ -57,7 +75,7 @@ def train(
         device: where to train; the images move there whole.
         checkpoints: where the state is kept.
         checkpoint_seconds: least time between two checkpoints; it does not affect the result.
-        on_evaluation: called with all rows so far after each evaluation, and once at a resumption.
+        on_evaluation: called with all evaluations so far after each evaluation, and once at a resumption.
 
     Raises:
         Diverged: a loss that is not finite.
@@ -65,17 +83,16 @@ def train(
     make_deterministic()
     train_images, test_images = train_images.to(device), test_images.to(device)
     net, optimizer = start(trial, device)
-    step, history = 0, []
+    step, history = 0, list[Evaluation]()
     if saved := checkpoints.latest():
         step, tensors, facts = saved
-        history = facts["history"]
+        history = [Evaluation.of(plain) for plain in facts["history"]]
         restore(net, optimizer, tensors, step)
     if history:
         on_evaluation(history)
 
     forward = torch.compile(net) if trial.compile else net
     evaluations = set(evaluation_steps(trial.steps))
-    curve = None
     saved_at = time.monotonic()
     while step < trial.steps:
         set_learning_rate(optimizer, rate := learning_rate(trial, step))
@@ -88,20 +105,18 @@ def train(
             net.eval()
             curve = evaluation.curve(Denoiser(net), train_images, test_images)
             net.train()
-            seen = {"images_seen": step * trial.batch_size, "loss": loss.item(), "learning_rate": rate}
-            history.append({**seen, **curve.summary()})
-        if due and not all(map(math.isfinite, history[-1].values())):
+            history.append(Evaluation(step * trial.batch_size, loss.item(), rate, curve))
+        if due and not all(map(math.isfinite, history[-1].metrics().values())):
             raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
         if step == trial.steps or time.monotonic() - saved_at >= checkpoint_seconds:
             if not loss.isfinite():
                 raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
-            checkpoints.save(step, state(net, optimizer), {"history": history})
+            checkpoints.save(step, state(net, optimizer), {"history": [asdict(evaluated) for evaluated in history]})
             saved_at = time.monotonic()
         if due:
             on_evaluation(history)
 
-    denoiser = Denoiser(net).eval()
-    return Trained(denoiser, curve or evaluation.curve(denoiser, train_images, test_images), history)
+    return Trained(Denoiser(net).eval(), history)
 
 
 def start(trial: Trial, device: torch.device) -> tuple[nn.Module, torch.optim.Adam]:

@@ -16,13 +16,13 @@ from gahb.record import Record
 from gahb.trial import Trial
 
 
-def carry_out(assignment: Assignment, device: torch.device, report: Callable[[training.Row], None]) -> None:
+def carry_out(assignment: Assignment, device: torch.device, report: Callable[[dict[str, float]], None]) -> None:
     """Train the trial from where its checkpoint stands, log to its run, and leave weights, card, curve and examples.
 
     Args:
         assignment: the trial.
         device: where to train.
-        report: called with each new evaluation.
+        report: called with each new evaluation's metrics.
 
     Raises:
         Superseded: another worker has taken the trial over.
@@ -37,9 +37,10 @@ def carry_out(assignment: Assignment, device: torch.device, report: Callable[[tr
     subset_hash = subsets.subset_hash(train_images)
     record.tag(assignment.run_id, {"gahb.subset_hash": subset_hash})
 
-    def on_evaluation(history: list[training.Row]) -> None:
-        writer.log(history)
-        report(history[-1])
+    def on_evaluation(history: list[training.Evaluation]) -> None:
+        rows = [evaluation.metrics() for evaluation in history]
+        writer.log(rows)
+        report(rows[-1])
 
     try:
         trained = training.train(
@@ -64,7 +65,7 @@ def carry_out(assignment: Assignment, device: torch.device, report: Callable[[tr
         "content_sha256": prepared.manifest["content_sha256"],
         "subset_hash": subset_hash,
         "images_seen": trial.steps * trial.batch_size,
-        "metrics": trained.curve.summary(),
+        "metrics": trained.history[-1].curve.summary(),
         "gahb_version": gahb.__version__,
         "torch_version": torch.__version__,
     }

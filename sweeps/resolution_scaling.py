@@ -6,7 +6,7 @@ disjoint subsets. The number of blocks follows the resolution. Without `dataset=
     gahb-sweep launch resolution_scaling dataset=/data/img_align_celeba n_train=1,10,100,1000,10000,98000
     gahb-analyze scaling resolution_scaling
 
-Cost: 48 trials of 10⁹ images (20×20, 40×40) or 2.5·10⁸ (80×80, 160×160), 4.6·10²⁰ FLOPs in all: `gahb-sweep plan
+Cost: 48 trials of 10⁹ images (20×20, 40×40) or 2.5·10⁸ (80×80, 160×160), 4.3·10²⁰ FLOPs in all: `gahb-sweep plan
 resolution_scaling` has the parts. Small variant:
 
     gahb-sweep launch resolution_scaling resolution=20,40 width=16 images=1e5 n_train=1,10,100,1000

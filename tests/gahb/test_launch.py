@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 import gahb
 from gahb.cost import forward_flops
 from gahb.errors import UserError
+from gahb.evaluation import INPUT_PSNR, average_over_sigma
 from gahb.launch import plan
 from gahb.models.architectures import UNet
 from gahb.record import Run
@@ -62,6 +64,13 @@ def test_a_finished_sweep_is_all_there(finished: Place) -> None:
         folder = finished.record.artifacts(run.run_id)
         names = {"weights.safetensors", "card.json", "psnr_curve.csv", "psnr_curve.png", "denoised.png"}
         assert {file.name for file in folder.iterdir()} == names
+        curve = pd.read_csv(folder / "psnr_curve.csv")
+        assert curve["images_seen"].unique().tolist() == [
+            step for step, _ in finished.record.history(run.run_id, "loss")
+        ]
+        last = curve[curve["images_seen"] == TINY["images"]]
+        assert last["input_psnr"].tolist() == list(INPUT_PSNR)
+        assert average_over_sigma(tuple(last["test_psnr"])) == pytest.approx(run.metrics["test_psnr"])
         card = json.loads((folder / "card.json").read_text())
         assert card["signature"] == run.signature and card["subset_hash"] == run.tags["gahb.subset_hash"]
         assert card["images_seen"] == TINY["images"]
