@@ -161,6 +161,51 @@ def scaling(
     _say_ui(book, sweep)
 
 
+@app.command()
+def memorization(
+    sweep: SweepName,
+    samples: Samples = 64,
+    seed: Seed = 0,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Count the samples that are training images, against N and against training time."""
+    import pandas as pd
+
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from . import memorization as question
+    from .results import keep
+
+    book, root, device = Record(record_uri(record)), storage_root(storage), _device()
+    runs = question.with_two_images(book.finished_trials(sweep))
+    tables = []
+    for trial in runs:
+        tables.append(question.course_table(book, trial, root, samples, seed, device))
+        say(f"[{len(tables)}/{len(runs)}] {trial.name}")
+    course = pd.concat(tables, ignore_index=True)
+    ends = question.times(course)
+    run_id, folder = keep(
+        book,
+        root,
+        kind="memorization",
+        name=f"memorization of {sweep}",
+        sweep=sweep,
+        runs=runs,
+        settings={"samples": samples, "seed": seed},
+        metrics={},
+        tables={"memorization": ends, "course": course},
+        pictures={"memorization": question.figure(course, ends)},
+    )
+    rows = _records(ends)
+    if json:
+        return print_json({"run_id": run_id, "memorization": rows, "artifacts": str(folder)})
+    print_table(rows)
+    say(f"picture: {folder / 'memorization.png'}")
+
+
 def _device() -> "torch.device":
     import torch
 

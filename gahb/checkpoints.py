@@ -1,6 +1,7 @@
 """Checkpoints of a trial in progress: tensors and JSON in safetensors files, which execute nothing when read.
 
-A file appears by atomic rename. The last two are kept; one that cannot be read falls back to the one before.
+A file appears by atomic rename. The last two checkpoints are kept; one that cannot be read falls back to the one
+before. Beside them stand the weights at every evaluation, which are log-spaced in time and all kept.
 """
 
 import json
@@ -19,8 +20,13 @@ log = logging.getLogger(__name__)
 KEPT = 2
 
 
+def weights_file(images_seen: int) -> str:
+    """The name of the file with the weights after `images_seen` images."""
+    return f"images-{images_seen:012d}.safetensors"
+
+
 class Checkpoints:
-    """The checkpoints in a folder, one file a step: `step-000000600.safetensors`."""
+    """The checkpoints in a folder, one file a step: `step-000000600.safetensors`; weights alone in `weights/`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -32,6 +38,15 @@ class Checkpoints:
         write_atomically(self.folder / f"step-{step:09d}.safetensors", content)
         for old in self._files()[:-KEPT]:
             old.unlink(missing_ok=True)
+
+    def keep_weights(self, images_seen: int, weights: dict[str, Tensor]) -> None:
+        """Keep weights alone, for analyses of the training's course."""
+        content = save({name: tensor.detach().contiguous() for name, tensor in weights.items()})
+        write_atomically(self.weights_folder / weights_file(images_seen), content)
+
+    @property
+    def weights_folder(self) -> Path:
+        return self.folder / "weights"
 
     def latest(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
         """(step, tensors on the CPU, facts) of the newest readable checkpoint, or None."""

@@ -48,6 +48,17 @@ def closest(samples: Tensor, images: Tensor, *, centred: bool) -> tuple[Tensor, 
     return best, rows
 
 
+def two_closest_distances(samples: Tensor, images: Tensor) -> Tensor:
+    """Euclidean distances of each sample (n, …) in [0, 1] to its closest and second closest image (N, …) uint8, N ≥ 2:
+    (n, 2)."""
+    targets = samples.flatten(1).float()
+    best = torch.full((len(samples), 2), torch.inf)
+    for start in range(0, len(images), BLOCK):
+        block = images[start : start + BLOCK].flatten(1).float() / 255
+        best = torch.cat([best, torch.cdist(targets, block)], dim=1).topk(2, largest=False).values
+    return best
+
+
 def near_duplicates(images: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
     """True for each image (n, d) that has |mean-removed cosine| > threshold with an earlier one: (n,)."""
     vectors = unit(torch.from_numpy(images), centred=True)

@@ -106,6 +106,7 @@ def train(
             curve = evaluation.curve(Denoiser(net), train_images, test_images)
             net.train()
             history.append(Evaluation(step * trial.batch_size, loss.item(), rate, curve))
+            checkpoints.keep_weights(history[-1].images_seen, net.state_dict())
         if due and not all(map(math.isfinite, history[-1].metrics().values())):
             raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
         if step == trial.steps or time.monotonic() - saved_at >= checkpoint_seconds:

@@ -5,6 +5,7 @@ set and training subset, images seen, final metrics and code version.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from gahb.models.layers import Denoiser
 from gahb.trial import Trial
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
+COURSE = "course"
+"""Folder with the weights at every evaluation, named by images seen."""
+
 FORMAT = 1
 
 
@@ -30,6 +34,16 @@ def read(folder: Path, device: torch.device | str = "cpu") -> tuple[Denoiser, di
     net = Trial.of(card["trial"]).architecture.build()
     net.load_state_dict(load_file(folder / WEIGHTS))
     return Denoiser(net).to(device).eval(), card
+
+
+def read_course(folder: Path, device: torch.device | str = "cpu") -> Iterator[tuple[int, Denoiser]]:
+    """Images seen and the denoiser at that moment, for every evaluation of a training, in order."""
+    card = json.loads((folder / CARD).read_text())
+    net = Trial.of(card["trial"]).architecture.build()
+    denoiser = Denoiser(net).to(device).eval()
+    for file in sorted((folder / COURSE).glob("*.safetensors")):
+        net.load_state_dict(load_file(file))
+        yield int(file.stem.removeprefix("images-")), denoiser
 
 
 def load(run: str, *, device: torch.device | str = "cpu", record: str | None = None) -> Denoiser:

@@ -1,5 +1,6 @@
 """A worker's part: carry one trial out, from prepared images to a finished run. It knows nothing of Ray."""
 
+import shutil
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -72,6 +73,7 @@ def carry_out(assignment: Assignment, device: torch.device, report: Callable[[di
     with tempfile.TemporaryDirectory() as folder:
         weights.save(Path(folder), trained.denoiser, card)
         figures.write_trial(Path(folder), trained, test_images)
+        shutil.copytree(assignment.checkpoints.weights_folder, Path(folder) / weights.COURSE)
         writer.check()
         record.add_artifacts(assignment.run_id, Path(folder))
     record.finish(assignment.run_id)

@@ -21,6 +21,7 @@ from gahb.launch import plan
 from gahb.models.architectures import UNet
 from gahb.record import Run
 from gahb.trial import Trial, grid
+from gahb.weights import read_course
 from tests.conftest import TINY, Place
 
 LONG = {**TINY, "n_train": 4, "images": 32 * 1200}
@@ -62,7 +63,7 @@ def test_a_finished_sweep_is_all_there(finished: Place) -> None:
         )
         assert {"gahb.signature", "gahb.data_hash", "gahb.subset_hash", "gahb.subset"} <= run.tags.keys()
         folder = finished.record.artifacts(run.run_id)
-        names = {"weights.safetensors", "card.json", "psnr_curve.csv", "psnr_curve.png", "denoised.png"}
+        names = {"weights.safetensors", "card.json", "psnr_curve.csv", "psnr_curve.png", "denoised.png", "course"}
         assert {file.name for file in folder.iterdir()} == names
         curve = pd.read_csv(folder / "psnr_curve.csv")
         assert curve["images_seen"].unique().tolist() == [
@@ -77,6 +78,16 @@ def test_a_finished_sweep_is_all_there(finished: Place) -> None:
         assert card["metrics"]["psnr_gap"] == pytest.approx(run.metrics["psnr_gap"])
     gaps = {run.name: run.metrics["psnr_gap"] for run in runs}
     assert min(gaps["16x16-N1-A"], gaps["16x16-N1-B"]) > max(gaps["16x16-N64-A"], gaps["16x16-N64-B"]) + 1
+
+
+def test_the_course_of_a_training_is_kept(finished: Place) -> None:
+    run = finished.record.find("16x16-N1-A")
+    folder = finished.record.artifacts(run.run_id)
+    y = torch.randn(1, 1, 16, 16)
+    outputs = {seen: denoiser(y).detach() for seen, denoiser in read_course(folder)}
+    assert list(outputs) == [step for step, _ in finished.record.history(run.run_id, "loss")]
+    assert torch.equal(outputs[TINY["images"]], gahb.load(run.run_id, record=finished.record.uri)(y))
+    assert len({tuple(out.flatten().tolist()) for out in outputs.values()}) == len(outputs)
 
 
 def test_load_gives_the_denoiser_that_was_trained(finished: Place) -> None:

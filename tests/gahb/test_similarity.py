@@ -46,6 +46,14 @@ def test_an_image_is_closest_to_itself() -> None:
     torch.testing.assert_close(best, torch.ones(20))
 
 
+def test_two_closest_distances_are_the_least_of_all() -> None:
+    rng = np.random.default_rng(3)
+    samples, images = rng.uniform(0, 1, (5, 1, 6, 6)), rng.integers(0, 256, (24, 1, 6, 6), dtype=np.uint8)
+    full = np.linalg.norm((samples[:, None] - images[None] / 255).reshape(5, 24, -1), axis=2)
+    found = similarity.two_closest_distances(torch.from_numpy(samples), torch.from_numpy(images))
+    np.testing.assert_allclose(found, np.sort(full, axis=1)[:, :2], atol=1e-5)
+
+
 def test_near_duplicates_are_the_later_ones_of_each_pair_above_the_threshold() -> None:
     rng = np.random.default_rng(2)
     images = rng.normal(size=(40, 16)).astype(np.float32)

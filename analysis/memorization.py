@@ -1,0 +1,148 @@
+"""Does a model draw its training images? Against N, and against the length of the training.
+
+A sample is memorised if it is much closer to one training image than to the next (ratio test):
+
+    d₁/d₂ < 1/3,    d₁ ≤ d₂ the Euclidean distances to the closest and second closest training image.
+
+With the weights that a trial keeps on the way, the memorised fraction becomes a function of images seen. τ_gen is the
+number of images after which the held-out PSNR first comes within 0.5 dB of its best, τ_mem the number after which the
+memorised fraction first exceeds one half. N = 1 has no second image, so its trials are left out.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gahb import figures, weights
+from gahb.data import subsets
+from gahb.data.dataset import Prepared
+from gahb.errors import UserError
+from gahb.models.layers import Denoiser
+from gahb.record import Record, Run
+from gahb.sampling import sample
+from gahb.similarity import two_closest_distances
+from gahb.trial import Trial
+
+RATIO = 1 / 3
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+GENERALISED_DB = 0.5
+MEMORISED_FRACTION = 0.5
+
+
+def memorised(
+    denoiser: Denoiser, train_images: Tensor, count: int, seed: int, device: torch.device
+) -> NDArray[np.bool_]:
+    """Whether each of the samples that converged passes the ratio test: (≤ count,)."""
+    mean = float(train_images[:512].float().mean() / 255)
+    drawn = sample(denoiser, count, train_images.shape[-1], mean=mean, seed=seed, device=device)
+    distances = two_closest_distances(drawn.images[drawn.converged], train_images)
+    return (distances[:, 0] < RATIO * distances[:, 1]).numpy()
+
+
+def bootstrap_interval(outcomes: NDArray[np.bool_]) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of the mean of n outcomes; NaN for none."""
+    if not len(outcomes):
+        return math.nan, math.nan
+    draws = np.random.default_rng(0).choice(outcomes, (RESAMPLES, len(outcomes))).mean(axis=1)
+    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def course_table(record: Record, run: Run, storage: Path, count: int, seed: int, device: torch.device) -> pd.DataFrame:
+    """A trial at each of its evaluations: run_id, name, n_train, images_seen, samples (how many converged), memorised
+    (their fraction), low, high (its interval), train_psnr and test_psnr in dB."""
+    folder = record.artifacts(run.run_id)
+    card = json.loads((folder / weights.CARD).read_text())
+    trial = Trial.of(card["trial"])
+    images = subsets.training_images(Prepared.open(storage, card["data_hash"]), trial)
+    psnr = {key: dict(record.history(run.run_id, key)) for key in ("train_psnr", "test_psnr")}
+    rows = []
+    for images_seen, denoiser in weights.read_course(folder, device):
+        outcomes = memorised(denoiser, images, count, seed, device)
+        low, high = bootstrap_interval(outcomes)
+        rows.append(
+            {
+                "run_id": run.run_id,
+                "name": run.name,
+                "n_train": trial.n_train,
+                "images_seen": images_seen,
+                "samples": len(outcomes),
+                "memorised": float(outcomes.mean()) if len(outcomes) else math.nan,
+                "low": low,
+                "high": high,
+                **{key: values[images_seen] for key, values in psnr.items()},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def with_two_images(runs: Sequence[Run]) -> list[Run]:
+    """The trials with N ≥ 2.
+
+    Raises:
+        UserError: there is none.
+    """
+    chosen = [run for run in runs if int(run.params["n_train"]) >= 2]
+    if not chosen:
+        raise UserError("the ratio test needs a second training image, and every trial of this sweep has N = 1")
+    return chosen
+
+
+def times(course: pd.DataFrame) -> pd.DataFrame:
+    """A row a trial: name, n_train, the memorised fraction at the end with its interval, tau_gen and tau_mem in images
+    seen (NaN where the fraction never exceeds one half)."""
+    rows = []
+    for (_, name, n_train), trial in course.groupby(["run_id", "name", "n_train"], sort=False):
+        last = trial.iloc[-1]
+        good = trial.loc[trial["test_psnr"] >= trial["test_psnr"].max() - GENERALISED_DB, "images_seen"]
+        bad = trial.loc[trial["memorised"] > MEMORISED_FRACTION, "images_seen"]
+        rows.append(
+            {
+                "name": name,
+                "n_train": n_train,
+                "samples": last["samples"],
+                "memorised": last["memorised"],
+                "low": last["low"],
+                "high": last["high"],
+                "tau_gen": good.iloc[0],
+                "tau_mem": bad.iloc[0] if len(bad) else math.nan,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def figure(course: pd.DataFrame, ends: pd.DataFrame) -> Figure:
+    """Left, the memorised fraction against N at the end of training, with intervals; right, against images seen."""
+    picture = Figure(figsize=(9, 3.8), layout="constrained")
+    left, right = picture.subplots(1, 2, sharey=True)
+    left.errorbar(
+        ends["n_train"],
+        ends["memorised"],
+        yerr=[ends["memorised"] - ends["low"], ends["high"] - ends["memorised"]],
+        color=figures.COLOURS[0],
+        marker="o",
+        linestyle="none",
+        capsize=2,
+    )
+    left.set_xlabel("training images N")
+    left.set_ylabel("memorised fraction of samples")
+    for i, (n_train, group) in enumerate(course.groupby("n_train")):
+        mean = group.groupby("images_seen")["memorised"].mean()
+        colour = figures.COLOURS[i % len(figures.COLOURS)]
+        right.plot(mean.index, mean, color=colour, marker="osD^v<>p"[i % 8], markersize=4, label=f"N = {n_train:,}")
+    right.set_xlabel("images seen")
+    right.legend(frameon=False, fontsize=8)
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.set_ylim(-0.04, 1.04)
+        axes.grid(alpha=0.3)
+    return picture

@@ -1,0 +1,61 @@
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from gahb_analysis.memorization import bootstrap_interval, memorised, times
+
+from gahb.models.layers import Denoiser
+from tests.conftest import Ended, Place
+
+
+class Towards(torch.nn.Module):
+    """A "network" whose denoiser returns the given image whatever it sees."""
+
+    def __init__(self, image: torch.Tensor) -> None:
+        super().__init__()
+        self.image = image
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        return y - self.image
+
+
+def test_a_copy_is_memorised_and_a_mixture_is_not() -> None:
+    images = torch.randint(0, 256, (6, 1, 8, 8), dtype=torch.uint8)
+    copy, mixture = images[2:3].float() / 255, images[:2].float().mean(dim=0, keepdim=True) / 255
+    assert memorised(Denoiser(Towards(copy)), images, 5, 0, torch.device("cpu")).tolist() == [True] * 5
+    assert memorised(Denoiser(Towards(mixture)), images, 5, 0, torch.device("cpu")).tolist() == [False] * 5
+
+
+def test_bootstrap_interval_is_that_of_a_proportion() -> None:
+    outcomes = np.arange(400) % 4 == 0
+    low, high = bootstrap_interval(outcomes)
+    half = 1.96 * (0.25 * 0.75 / 400) ** 0.5
+    assert (low, high) == (pytest.approx(0.25 - half, abs=0.01), pytest.approx(0.25 + half, abs=0.01))
+    assert bootstrap_interval(np.ones(9, bool)) == (1, 1)
+    assert np.isnan(bootstrap_interval(np.ones(0, bool))).all()
+
+
+def test_times_are_when_the_curves_cross() -> None:
+    course = pd.DataFrame(
+        {
+            "run_id": "r", "name": "x", "n_train": 4, "images_seen": [1, 2, 4, 8, 16], "samples": 10,
+            "memorised": [0, 0, 0.2, 0.6, 0.9], "low": 0.0, "high": 1.0,
+            "test_psnr": [10, 14.8, 15, 14, 12], "train_psnr": 20.0,
+        }
+    )  # fmt: skip
+    (row,) = times(course).to_dict("records")
+    assert (row["tau_gen"], row["tau_mem"], row["memorised"]) == (2, 8, 0.9)
+    (row,) = times(course.assign(memorised=0.1)).to_dict("records")
+    assert np.isnan(row["tau_mem"])
+
+
+def test_memorization_command(command: Callable[..., Ended], finished: Place) -> None:
+    ended = command("gahb-analyze", "memorization", "tiny", "--samples", "4", "--json", *finished.flags)
+    rows = ended.json["memorization"]
+    assert [row["n_train"] for row in rows] == [64, 64]  # N = 1 has no second image
+    (run,) = finished.record._search("tags.`gahb.kind` = 'memorization'")
+    course = pd.read_csv(finished.record.artifacts(run.run_id) / "course.csv")
+    steps = [step for step, _ in finished.record.history(course["run_id"][0], "loss")]
+    assert sorted(course["images_seen"].unique()) == steps
