@@ -206,6 +206,39 @@ def memorization(
     say(f"picture: {folder / 'memorization.png'}")
 
 
+@app.command()
+def report(sweep: SweepName, json: Json = False, record: RecordUri = None, storage: Storage = None) -> None:
+    """Put what a sweep trained and what its analyses found on one page of HTML."""
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from . import report as pages
+    from . import scaling as question
+    from .results import keep
+
+    book, root = Record(record_uri(record)), storage_root(storage)
+    runs = book.finished_trials(sweep)
+    shown = [(analysis, book.artifacts(analysis.run_id)) for analysis in pages.newest(book.analyses(sweep))]
+    run_id, folder = keep(
+        book,
+        root,
+        kind="report",
+        name=f"report of {sweep}",
+        sweep=sweep,
+        runs=runs,
+        settings={},
+        metrics={},
+        tables={},
+        pictures={},
+        texts={"report.html": pages.page(sweep, question.trials_table(runs), shown)},
+    )
+    if json:
+        return print_json(
+            {"run_id": run_id, "shown": [analysis.name for analysis, _ in shown], "artifacts": str(folder)}
+        )
+    print(folder / "report.html")
+
+
 def _device() -> "torch.device":
     import torch
 

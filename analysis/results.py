@@ -24,6 +24,7 @@ def keep(
     metrics: Mapping[str, float],
     tables: Mapping[str, pd.DataFrame],
     pictures: Mapping[str, Figure],
+    texts: Mapping[str, str] | None = None,
 ) -> tuple[str, Path]:
     """Log an analysis; returns its run id and the folder with its artifacts.
 
@@ -36,6 +37,7 @@ def keep(
         metrics: its numbers.
         tables: file stem → table, kept as CSV.
         pictures: file stem → figure, kept as PNG.
+        texts: file name → content.
     """
     sweep = sweep or runs[0].sweeps[0]
     links = "\n".join(f"- [{run.name}](#/experiments/{run.experiment_id}/runs/{run.run_id})" for run in runs)
@@ -51,6 +53,8 @@ def keep(
             table.to_csv(Path(folder) / f"{stem}.csv", index=False)
         for stem, picture in pictures.items():
             figures.save(picture, Path(folder) / f"{stem}.png")
+        for name_of_text, text in (texts or {}).items():
+            (Path(folder) / name_of_text).write_text(text)
         record.add_artifacts(run_id, Path(folder))
     record.log_metrics(run_id, metrics)
     record.finish(run_id)

@@ -113,6 +113,11 @@ class Record:
         of_sweep = f" and tags.`gahb.sweep.{sweep}` = 'true'" if sweep else ""
         return self._search(f"tags.`gahb.kind` = 'trial'{of_sweep}")
 
+    def analyses(self, sweep: str) -> list[Run]:
+        """The finished analyses of a sweep; oldest first."""
+        condition = f"tags.`gahb.kind` != 'trial' and tags.`gahb.sweep.{sweep}` = 'true'"
+        return [run for run in self._search(condition) if run.state == "finished"]
+
     def by_signature(self) -> dict[str, Run]:
         """Signature → its trial. Of several runs, a finished one wins."""
         return {run.signature: run for run in sorted(self.trials(), key=lambda run: run.state == "finished")}

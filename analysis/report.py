@@ -1,0 +1,121 @@
+"""One page that says what a sweep trained and what its analyses found, each beside what the paper found.
+
+The page holds its pictures inside, so it can be sent as one file; as an artifact it opens in the MLflow UI. It shows
+the newest analysis of each kind (and, where an analysis is of single trials, the newest of each) that the record has
+for the sweep, and names the commands that would add the others.
+"""
+
+import base64
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from gahb.record import Run
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How to read an analysis's pictures, what the paper saw there, and the command that makes it."""
+
+    title: str
+    reading: str
+    paper: str
+    command: str
+
+
+KINDS = {
+    "pairs": Kind(
+        "Two models, one noise",
+        "Above, samples of the models trained on A and on B from the same noise, each beside the closest image of its "
+        "training set; below, the cosine of the two samples (blue) and of a sample and its closest image (orange). "
+        "Excess is what the first has beyond samples from different noise.",
+        "Figures 2, 10, 12: as N grows the blue histogram moves to 1 and the orange one away from it; they cross "
+        "between N = 10³ and 10⁴.",
+        "pairs {sweep}",
+    ),
+    "scaling": Kind(
+        "PSNR gap against N",
+        "Train minus held-out PSNR averaged over noise levels, a curve for each resolution; bars span subsets and "
+        "seeds, dotted lines mark where the gap falls below the threshold.",
+        "Figure 15: the gap falls with N at every resolution; larger images need more N, but the step from 80×80 to "
+        "160×160 costs much less than that from 40×40 to 80×80.",
+        "scaling {sweep}",
+    ),
+    "memorization": Kind(
+        "Memorised samples",
+        "The fraction of samples at most a third as far from their closest training image as from the next, at the end "
+        "of training against N, and against images seen.",
+        "Figure 2 shows copies up to N = 100, distorted copies at N = 1000 and none at 10⁵.",
+        "memorization {sweep}",
+    ),
+    "pair": Kind(
+        "A single pair",
+        "As above, for two chosen models.",
+        "Figure 14: at N = 20,000 on 32×32 rooms, BF-CNN, the cosine of pairs is close to 1.",
+        "pair RUN1 RUN2",
+    ),
+}
+"""The analyses that a report shows, in its order."""
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+img { max-width: 100%; } .table { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; }
+td, th { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
+.paper { color: #555; border-left: 3px solid #0072b2; padding-left: .8rem; } code { background: #f3f3f3; }
+"""
+
+
+def newest(analyses: Sequence[Run]) -> list[Run]:
+    """Of analyses in the order of time, the last of each kind and name, in the order of KINDS."""
+    last = {(run.tags["gahb.kind"], run.name): run for run in analyses if run.tags["gahb.kind"] in KINDS}
+    order = list(KINDS)
+    return sorted(last.values(), key=lambda run: order.index(run.tags["gahb.kind"]))
+
+
+def page(sweep: str, trials: pd.DataFrame, analyses: Sequence[tuple[Run, Path]]) -> str:
+    """The page as HTML.
+
+    Args:
+        trials: a row a finished trial, as `scaling.trials_table` makes it.
+        analyses: the analyses to show and the folders with their artifacts.
+    """
+    missing = [kind.command.format(sweep=sweep) for name, kind in KINDS.items() if not _has(analyses, name)]
+    more = "; ".join(f"<code>gahb-analyze {html.escape(command)}</code>" for command in missing)
+    parts = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(sweep)}</title><style>{STYLE}</style>",
+        f"<h1>{html.escape(sweep)}</h1>",
+        f"<p>{len(trials)} finished trials. PSNR in dB, averaged over noise levels σ in [0, 1].</p>",
+        _table(trials.drop(columns="run_id")),
+        *(_section(run, folder) for run, folder in analyses),
+        f"<p>Not shown, since the record has none yet: {more}.</p>" if more else "",
+    ]
+    return "\n".join(parts)
+
+
+def _has(analyses: Sequence[tuple[Run, Path]], kind: str) -> bool:
+    return any(run.tags["gahb.kind"] == kind for run, _ in analyses)
+
+
+def _section(run: Run, folder: Path) -> str:
+    kind = KINDS[run.tags["gahb.kind"]]
+    pictures = "".join(map(_picture, sorted(folder.glob("*.png"))))
+    table = pd.read_csv(folder / f"{run.tags['gahb.kind']}.csv")
+    return (
+        f"<h2>{kind.title}</h2><p>{html.escape(run.name)}. {kind.reading}</p>{pictures}"
+        f"<p class=paper>In the paper: {kind.paper}</p>{_table(table) if len(table) <= 60 else ''}"
+    )
+
+
+def _picture(file: Path) -> str:
+    content = base64.b64encode(file.read_bytes()).decode()
+    return f'<img alt="{html.escape(file.stem)}" src="data:image/png;base64,{content}">'
+
+
+def _table(table: pd.DataFrame) -> str:
+    return (
+        f"<div class=table>{table.to_html(index=False, border=0, float_format=lambda x: f'{x:.3g}', na_rep='–')}</div>"
+    )

@@ -1,0 +1,42 @@
+import base64
+import re
+from collections.abc import Callable
+
+import pytest
+from gahb_analysis.report import KINDS
+
+from gahb.commands import new_app
+from tests.conftest import Ended, Place
+
+
+def test_a_report_holds_tables_pictures_and_the_papers_numbers(command: Callable[..., Ended], finished: Place) -> None:
+    for analysis in (["scaling", "tiny"], ["pairs", "tiny", "--samples", "4"]):
+        assert command("gahb-analyze", *analysis, *finished.flags).code == 0
+    data = command("gahb-analyze", "report", "tiny", "--json", *finished.flags).json
+    assert data["shown"] == ["pairs of tiny", "scaling of tiny"]
+    page = (finished.record.artifacts(data["run_id"]) / "report.html").read_text()
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert len(pictures) == 2 and all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
+    assert KINDS["scaling"].paper in page and "4 finished trials" in page and "curve" in page
+    assert "gahb-analyze memorization tiny" in page and "gahb-analyze scaling tiny" not in page
+    assert "http" not in page.replace("http-equiv", ""), "self-contained"
+
+
+def test_the_newest_of_each_is_shown(command: Callable[..., Ended], finished: Place) -> None:
+    for threshold in ("2", "3"):
+        command("gahb-analyze", "scaling", "tiny", "--threshold", threshold, *finished.flags)
+    data = command("gahb-analyze", "report", "tiny", "--json", *finished.flags).json
+    assert data["shown"].count("scaling of tiny") == 1
+    page = (finished.record.artifacts(data["run_id"]) / "report.html").read_text()
+    newest = [run for run in finished.record.analyses("tiny") if run.tags["gahb.kind"] == "scaling"][-1]
+    picture = (finished.record.artifacts(newest.run_id) / "scaling.png").read_bytes()
+    assert base64.b64encode(picture).decode() in page
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_names_a_command_that_exists(kind: str) -> None:
+    from gahb_analysis.cli import app
+
+    assert new_app("") is not app
+    names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert KINDS[kind].command.split()[0] in names
