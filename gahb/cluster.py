@@ -31,9 +31,16 @@ SETTINGS = {
 }
 """Environment variables, where the user has not set them."""
 
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
+    "MALLOC_TOP_PAD_": str(256 << 20),
+}
+"""Lets glibc keep freed memory in workers; by default it returns every large activation to the system at each step."""
+
 PACKAGES = ("gahb", "gahb_sweeps", "gahb_analysis")
 FORWARDED = ("MLFLOW_", "AWS_")
-"""Prefixes of environment variables that workers on a cluster receive: where the record and its artifacts are."""
+"""Prefixes of the environment variables that workers receive: access to the record and its artifacts."""
 
 
 @contextlib.contextmanager
@@ -54,7 +61,7 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    environment = {k: v for k, v in os.environ.items() if k.startswith(FORWARDED)}
+    environment = {**ALLOCATOR, **{k: v for k, v in os.environ.items() if k.startswith(FORWARDED)}}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
