@@ -150,7 +150,7 @@ def test_a_broken_worker_is_retried_and_its_reason_kept(ray_here: None, place: P
     folder.mkdir(parents=True)
     (folder / planned.signature).write_text("a file where the checkpoints' folder should be")
     (row,) = place.launch([trial], retries=1)
-    assert row["state"] == "failed" and "File" in row["reason"]
+    assert row["state"] == "failed" and "NotADirectoryError" in row["reason"]
     (folder / planned.signature).unlink()
     (row,) = place.launch([trial])
     assert row["state"] == "finished" and row["reason"] is None
