@@ -24,13 +24,21 @@ class Disks:
         """What decides the images besides resolution and position."""
         return {"law": self.name, "version": 1}
 
-    def chunk(self, resolution: int, index: int) -> NDArray[np.uint8]:
-        """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution)."""
+    def parameters(self, resolution: int, index: int) -> NDArray[np.float64]:
+        """Centre (row, column) and radius in pixels, foreground and background of the images of a chunk, (CHUNK, 5)."""
         rng = np.random.default_rng([0xD15C5, index])
         radius = rng.uniform(1 / 16, 3 / 8, CHUNK) * resolution
         centre = radius + rng.uniform(0, 1, (2, CHUNK)) * (resolution - 2 * radius)
-        foreground, background = rng.uniform(0, 1, (2, CHUNK))
-        return np.rint(255 * draw(resolution, centre, radius, foreground, background)).astype(np.uint8)
+        return np.stack([*centre, radius, *rng.uniform(0, 1, (2, CHUNK))], axis=1)
+
+    def draw(self, resolution: int, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The images at parameters (n, 5), (n, resolution, resolution) in [0, 1]."""
+        row, column, radius, foreground, background = parameters.T
+        return draw(resolution, np.stack([row, column]), radius, foreground, background)
+
+    def chunk(self, resolution: int, index: int) -> NDArray[np.uint8]:
+        """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution)."""
+        return np.rint(255 * self.draw(resolution, self.parameters(resolution, index))).astype(np.uint8)
 
 
 def draw(

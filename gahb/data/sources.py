@@ -3,12 +3,15 @@
 from gahb.data.c_alpha import CAlpha
 from gahb.data.disks import Disks
 from gahb.data.files import Files
+from gahb.data.image_ray import ImageRay
+from gahb.data.sinusoids import Sinusoids
 
-Source = CAlpha | Disks | Files
+Synthetic = CAlpha | Disks | Sinusoids | ImageRay
+Source = Synthetic | Files
 
-SOURCES: dict[str, type[CAlpha] | type[Disks]] = {cls.name: cls for cls in (CAlpha, Disks)}
+SOURCES: dict[str, type[Synthetic]] = {cls.name: cls for cls in (CAlpha, Disks, Sinusoids, ImageRay)}
 
 
-def source_class(dataset: str) -> type[CAlpha] | type[Disks] | type[Files]:
+def source_class(dataset: str) -> type[Source]:
     """The class behind a registered name; `Files` for anything else, which is then a path."""
     return SOURCES.get(dataset, Files)

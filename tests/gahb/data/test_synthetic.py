@@ -1,17 +1,30 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from gahb.data.c_alpha import CHUNK, CAlpha, _integrate
+from gahb.data.dataset import Dataset
 from gahb.data.disks import Disks, draw
+from gahb.data.image_ray import ImageRay
+from gahb.data.manifolds import Manifold, parameters, tangent_space, tangents
+from gahb.data.sinusoids import Sinusoids
+from gahb.data.sources import Synthetic
+from gahb.errors import UserError
+
+MANIFOLDS = [(Disks(), 5), (Sinusoids(), 2), (ImageRay(), 1), (ImageRay(base="disks"), 1)]
 
 
-@pytest.mark.parametrize("source", [CAlpha(alpha=2.0), CAlpha(alpha=1.0), Disks()])
-def test_chunks_are_functions_of_their_index(source: CAlpha | Disks) -> None:
+@pytest.mark.parametrize(
+    "source", [CAlpha(alpha=2.0), CAlpha(alpha=1.0), CAlpha(1.5, 8.0), *(source for source, _ in MANIFOLDS)]
+)
+def test_chunks_are_functions_of_their_index(source: Synthetic) -> None:
     first, again, second = source.chunk(16, 0), source.chunk(16, 0), source.chunk(16, 1)
     assert first.shape == (CHUNK, 16, 16) and first.dtype == np.uint8
     assert np.array_equal(first, again)
     assert not np.array_equal(first, second)
-    assert len(np.unique(np.concatenate([first, second]), axis=0)) == 2 * CHUNK
+    different = len(np.unique(np.concatenate([first, second]), axis=0))
+    assert different > 1.9 * CHUNK if isinstance(source, ImageRay) else different == 2 * CHUNK
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0, 3.5])
@@ -47,6 +60,23 @@ def test_regularity_grows_with_alpha() -> None:
     assert roughness(1.0) > roughness(2.0) > roughness(4.0)
 
 
+def test_contours_and_backgrounds_may_differ_in_regularity() -> None:
+    assert CAlpha(3.0) == CAlpha(3.0, 3.0) and CAlpha(3.0).law() == {"law": "c_alpha", "version": 1, "alpha": 3.0}
+    smooth, rough = CAlpha(1.5, 8.0).chunk(32, 0).astype(float), CAlpha(1.5).chunk(32, 0).astype(float)
+    top = (smooth[:, 0] - rough[:, 0]) != 0  # the same contour stands between other backgrounds
+    assert top.any()
+    curvature = [np.median(np.abs(np.diff(images, 2, axis=2))) for images in (smooth, rough)]
+    assert curvature[0] < curvature[1] / 2
+    with pytest.raises(UserError, match="background_alpha"):
+        CAlpha(2.0, -1.0)
+
+
+def test_hashes_of_the_first_release_still_hold(tmp_path: Path) -> None:
+    # Prepared sets and the signatures of stored trials are found by these.
+    assert Dataset(CAlpha(2.0), 16).hash(tmp_path) == "0b83147da56cbfb6"
+    assert Dataset(Disks(), 16).hash(tmp_path) == "2f5cff1ad1e38833"
+
+
 def test_disks_have_the_area_and_intensity_of_their_parameters() -> None:
     radius, side = np.array([3.3, 6.0]), 40
     images = draw(side, np.array([[20.0, 12.5], [18.2, 25.0]]), radius, np.array([0.9, 0.2]), np.array([0.1, 0.7]))
@@ -61,3 +91,40 @@ def test_disks_move_smoothly() -> None:
     at = [draw(24, np.array([[12 + shift], [12.3]]), 5 * one, one, 0 * one) for shift in (0, 1e-3, 2e-3)]
     np.testing.assert_allclose(at[2] - at[1], at[1] - at[0], atol=2e-4)
     assert np.abs(at[1] - at[0]).max() > 5e-4
+
+
+@pytest.mark.parametrize("row", [0, CHUNK + 3])
+@pytest.mark.parametrize(("source", "dimension"), MANIFOLDS)
+def test_an_image_of_a_cone_lies_in_its_tangent_space(source: Manifold, dimension: int, row: int) -> None:
+    at = parameters(source, 24, row)
+    image = source.draw(24, at[None])[0]
+    assert np.array_equal(np.rint(255 * image), source.chunk(24, row // CHUNK)[row % CHUNK])
+    basis = tangent_space(source, 24, at).reshape(dimension, -1)
+    np.testing.assert_allclose(basis @ basis.T, np.eye(dimension), atol=1e-12)
+    np.testing.assert_allclose(basis.T @ (basis @ image.reshape(-1)), image.reshape(-1), atol=1e-9)
+
+
+@pytest.mark.parametrize(("source", "dimension"), MANIFOLDS)
+def test_tangents_are_the_linear_part_of_a_small_move(source: Manifold, dimension: int) -> None:
+    at = parameters(source, 24, 5)
+    move = 1e-4 * np.random.default_rng(0).normal(size=dimension)
+    moved = (source.draw(24, (at + move)[None]) - source.draw(24, at[None]))[0]
+    np.testing.assert_allclose(np.tensordot(move, tangents(source, 24, at), 1), moved, atol=2e-8)
+
+
+def test_a_sinusoids_tangents_are_two_waves_a_quarter_period_apart() -> None:
+    intensity, phase = at = parameters(Sinusoids(), 20, 7)
+    along, across = tangents(Sinusoids(), 20, at)
+    t = 2 * np.pi * (np.arange(20) + 0.5) / 20
+    np.testing.assert_allclose(along, np.tile((1 + np.sin(t + phase)) / 2, (20, 1)), atol=1e-8)
+    np.testing.assert_allclose(across, np.tile(intensity * np.sin(t + phase + np.pi / 2) / 2, (20, 1)), atol=1e-8)
+    assert abs((along * across).sum()) < 1e-6
+
+
+def test_a_ray_holds_multiples_of_one_image() -> None:
+    images = ImageRay().draw(16, ImageRay().parameters(16, 0)).reshape(CHUNK, -1)
+    assert np.linalg.matrix_rank(images) == 1
+    base = CAlpha(2.0).chunk(16, 0)[0].reshape(-1) / 255
+    np.testing.assert_allclose(images / base.max(), ImageRay().parameters(16, 0) * base / base.max())
+    with pytest.raises(UserError, match="c_alpha, disks"):
+        ImageRay(base="faces")
