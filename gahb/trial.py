@@ -104,22 +104,15 @@ class Trial:
         for key in ("dataset", "resolution", "n_train"):
             if key not in flat:
                 raise UserError(f"a trial needs {key}=…")
-        dataset, resolution = flat.pop("dataset"), flat.pop("resolution")
-        source = source_class(dataset)
+        dataset = dataset_of(flat)
         architecture = ARCHITECTURES[_known(flat.pop("architecture", "unet"), ARCHITECTURES, "architecture")]
         own = {k: flat.pop(k) for k in _types(cls) if k in flat}
-        of_source = {k: flat.pop(k) for k in _types(source) if k in flat}
         of_network = {k: flat.pop(k) for k in _types(architecture) if k in flat}
         if flat:
             key = next(iter(flat))
-            raise UserError(f"{key}={flat[key]} does not apply to dataset={dataset} architecture={architecture.name}")
-        if source is Files:
-            of_source["path"] = dataset
-        return cls(
-            dataset=Dataset(source(**of_source), resolution),
-            architecture=architecture.at(resolution, **of_network),
-            **own,
-        )
+            name = dataset.flat()["dataset"]
+            raise UserError(f"{key}={flat[key]} does not apply to dataset={name} architecture={architecture.name}")
+        return cls(dataset=dataset, architecture=architecture.at(dataset.resolution, **of_network), **own)
 
     def signature(self, data_hash: str) -> str:
         """Twelve hexadecimal digits that name this trial, given the hash that names its data set.
@@ -129,6 +122,20 @@ class Trial:
         flat = {k: v for k, v in self.flat().items() if k not in self.dataset.flat()}
         content = json.dumps([SIGNATURE_VERSION, data_hash, flat], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def dataset_of(flat: dict[str, Any]) -> Dataset:
+    """The data set that a flat trial describes. Its keys are taken out of `flat`.
+
+    Raises:
+        UserError: a value out of range.
+    """
+    name = flat.pop("dataset")
+    source = source_class(name)
+    options = {k: flat.pop(k) for k in _types(source) if k in flat}
+    if source is Files:
+        options["path"] = name
+    return Dataset(source(**options), **{k: flat.pop(k) for k in _types(Dataset) if k in flat})
 
 
 def grid(axes: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> list[Trial]:
@@ -143,6 +150,47 @@ def grid(axes: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) ->
     return list(
         dict.fromkeys(Trial.of(dict(zip(merged, combination, strict=True))) for combination in product(*values))
     )
+
+
+def union(parts: Sequence[Mapping[str, Any]], overrides: Mapping[str, Any] | None = None) -> list[Trial]:
+    """The trials of several grids, each of one architecture, one grid after the other.
+
+    Among the overrides, `architecture` chooses parts, and a key of some architectures alone, such as `blocks`,
+    applies to the parts whose architecture takes it. The others apply to all.
+
+    Args:
+        parts: the axes of each grid; `architecture` is one value.
+        overrides: as for `grid`.
+
+    Raises:
+        UserError: an override that applies to no part.
+    """
+    overrides = dict(overrides or {})
+    parts = _chosen(parts, overrides)
+    taken = [{key for key in overrides if _takes(part["architecture"], key)} for part in parts]
+    for key in overrides:
+        if not any(key in keys for keys in taken):
+            raise UserError(f"{key} does not apply to {', '.join(dict.fromkeys(p['architecture'] for p in parts))}")
+    trials = [
+        trial
+        for part, keys in zip(parts, taken, strict=True)
+        for trial in grid(part, {key: overrides[key] for key in overrides if key in keys})
+    ]
+    return list(dict.fromkeys(trials))
+
+
+def _chosen(parts: Sequence[Mapping[str, Any]], overrides: dict[str, Any]) -> list[Mapping[str, Any]]:
+    """The parts that the override `architecture` leaves, which is taken out of `overrides`."""
+    known = list(dict.fromkeys(part["architecture"] for part in parts))
+    wanted = overrides.pop("architecture", known)
+    wanted = [_known(name, known, "architecture") for name in ([wanted] if isinstance(wanted, str) else wanted)]
+    return [part for part in parts if part["architecture"] in wanted]
+
+
+def _takes(architecture: str, key: str) -> bool:
+    """Whether trials of the architecture may have the key: one of its own, or of no architecture's."""
+    owners = [name for name, cls in ARCHITECTURES.items() if key in _types(cls)]
+    return not owners or architecture in owners
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, list[Any]]:
@@ -177,10 +225,15 @@ def differing(trials: Iterable[Trial]) -> list[str]:
 
 
 def readable_name(trial: Trial, keys: Iterable[str]) -> str:
-    """A name of resolution, N, subset and those of `keys` that the trial has: "20x20-N100-A", "16x16-N4-B-seed1"."""
+    """A name of resolution, N, subset and those of `keys` that the trial has: "20x20-N100-A", "16x16-N4-B-seed1".
+    A switch stands in it by its own name where it is on: "80x80-N100-A-shuffled"."""
     flat = {**trial.flat(), "dataset": trial.dataset.name}
-    rest = [f"{'' if isinstance(flat[key], str) else key}{flat[key]}" for key in keys if key in flat]
+    rest = [_named(key, flat[key]) for key in keys if flat.get(key, False) is not False]
     return "-".join([f"{flat['resolution']}x{flat['resolution']}", f"N{flat['n_train']}", flat["subset"], *rest])
+
+
+def _named(key: str, value: Any) -> str:
+    return key if value is True else value if isinstance(value, str) else f"{key}{value}"
 
 
 def _count(flats: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> int:
@@ -189,15 +242,15 @@ def _count(flats: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> int:
 
 def _types(cls: type) -> dict[str, type]:
     """Keys that a class takes from a flat trial, with their types."""
-    hidden = ("dataset", "architecture", "path", "name")
+    hidden = ("dataset", "architecture", "source", "path", "name")
     hints = get_type_hints(cls)
     return {f.name: hints[f.name] for f in fields(cls) if f.name not in hidden}
 
 
 def keys() -> dict[str, type]:
     """Every key that some trial takes, with its type."""
-    known: dict[str, type] = {"dataset": str, "resolution": int, "architecture": str}
-    for cls in (Trial, *SOURCES.values(), Files, *ARCHITECTURES.values()):
+    known: dict[str, type] = {"dataset": str, "architecture": str}
+    for cls in (Trial, Dataset, *SOURCES.values(), Files, *ARCHITECTURES.values()):
         known.update(_types(cls))
     return known
 

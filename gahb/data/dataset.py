@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gahb.data.files import Files
 from gahb.data.frames import THUMBNAIL, gray_square, resize, thumbnail
+from gahb.data.shuffling import shuffle
 from gahb.data.sources import Source
 from gahb.errors import UserError
 from gahb.storage import write_atomically
@@ -30,12 +31,18 @@ log = logging.getLogger(__name__)
 class Dataset:
     """A source at a resolution.
 
+    Args:
+        source: where the images come from.
+        resolution: pixels a side.
+        shuffled: put the pixels of every image in the order of one common permutation.
+
     Raises:
         UserError: a resolution below 1.
     """
 
     source: Source
     resolution: int
+    shuffled: bool = False
 
     def __post_init__(self) -> None:
         if self.resolution < 1:
@@ -49,13 +56,15 @@ class Dataset:
     def flat(self) -> dict[str, Any]:
         """The keys that this data set adds to a flat trial."""
         options = asdict(self.source)
-        return {"dataset": options.pop("path", self.source.name), "resolution": self.resolution, **options}
+        dataset = options.pop("path", self.source.name)
+        return {"dataset": dataset, "resolution": self.resolution, "shuffled": self.shuffled, **options}
 
     def recipe(self, storage: Path) -> dict[str, Any]:
         """Everything that decides the images. For files it holds the hash of their bytes, which is computed once and
         kept in the storage until the files' sizes or times change."""
+        shuffled = {"shuffled": True} if self.shuffled else {}
         if not isinstance(self.source, Files):
-            return {**self.source.law(), "resolution": self.resolution}
+            return {**self.source.law(), "resolution": self.resolution, **shuffled}
         return {
             "sha256": _fingerprint(self.source, storage),
             "crop": self.source.crop,
@@ -65,6 +74,7 @@ class Dataset:
             "duplicates": self.source.duplicates,
             "order": "by sha256 of the key",
             "version": 1,
+            **shuffled,
         }
 
     def hash(self, storage: Path) -> str:
@@ -125,6 +135,9 @@ def prepare(dataset: Dataset, storage: Path, needed: int, say: Callable[[str], N
         else:
             say(f"synthesising {needed} {dataset.name} images at {dataset.resolution}×{dataset.resolution}")
             images, facts = _synthesise(dataset.source, dataset.resolution, work, needed), {"found": needed}
+        if dataset.shuffled:
+            for image in images:
+                image[:] = shuffle(image)
         content = hashlib.sha256(images.data).hexdigest()
         file = f"images-{len(images)}.npy"
         (work / "images.npy").replace(folder / file)

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from gahb.errors import UserError
-from gahb.trial import Trial, differing, grid, parse_overrides, readable_name
+from gahb.trial import Trial, differing, grid, parse_overrides, readable_name, union
 
 PLAIN = {"dataset": "c_alpha", "resolution": 20, "n_train": 10}
 
@@ -14,6 +14,8 @@ def test_a_trial_survives_flattening() -> None:
         {**PLAIN, "dataset": "disks", "subset": "B", "seed": 3},
         {**PLAIN, "dataset": "/a/faces.npy", "duplicates": 0.9},
         {**PLAIN, "architecture": "bf_cnn", "layers": 5, "width": 16},
+        {**PLAIN, "alpha": 1.5, "background_alpha": 8.0},
+        {**PLAIN, "dataset": "ray", "base": "disks", "shuffled": True},
     ):
         trial = Trial.of(flat)
         assert Trial.of(trial.flat()) == trial
@@ -27,7 +29,7 @@ def test_signature_changes_with_everything_that_changes_the_result_and_with_noth
         {"batch_size": 16}, {"learning_rate": 1e-4}, {"schedule": "cosine"}, {"precision": "bfloat16"},
         {"compile": True}, {"width": 32}, {"architecture": "bf_cnn"},
     ]  # fmt: skip
-    # alpha and resolution reach the signature through the data set's hash
+    # alpha, shuffled and resolution reach the signature through the data set's hash
     signatures = {
         Trial.of({**PLAIN, "images": 1000, **change}).signature("other" if "alpha" in change else "data")
         for change in variants
@@ -123,6 +125,28 @@ def test_grid_is_the_product_without_repetition() -> None:
     ]
 
 
+PARTS = (
+    {"dataset": "disks", "resolution": 16, "n_train": 4, "architecture": "unet", "blocks": (1, 2)},
+    {"dataset": "disks", "resolution": 20, "n_train": (4, 8), "architecture": "bf_cnn", "layers": 5},
+)
+
+
+def test_a_union_is_its_grids_one_after_the_other() -> None:
+    assert union(PARTS) == grid(PARTS[0]) + grid(PARTS[1])
+    assert union((PARTS[0], PARTS[0])) == grid(PARTS[0])
+
+
+def test_overrides_of_a_union_apply_where_they_can() -> None:
+    assert union(PARTS, {"architecture": ["bf_cnn"]}) == grid(PARTS[1])
+    assert union(PARTS, {"blocks": [1]}) == grid(PARTS[0], {"blocks": 1}) + grid(PARTS[1])
+    both = {"width": [8], "seed": [1, 2]}
+    assert union(PARTS, both) == grid(PARTS[0], both) + grid(PARTS[1], both)
+    with pytest.raises(UserError, match="layers does not apply to unet"):
+        union(PARTS, {"architecture": "unet", "layers": [3]})
+    with pytest.raises(UserError, match="unknown architecture"):
+        union(PARTS, {"architecture": ["resnet"]})
+
+
 def test_names_show_only_what_differs() -> None:
     trials = grid({"dataset": "c_alpha", "resolution": (20, 160), "n_train": (1, 10), "subset": ("A", "B")})
     assert differing(trials) == []  # blocks and images follow from the resolution
@@ -130,3 +154,5 @@ def test_names_show_only_what_differs() -> None:
     trials = grid({**PLAIN, "dataset": ["c_alpha", "/x/faces.npy"], "seed": (0, 1)})
     names = [readable_name(t, differing(trials)) for t in trials]
     assert names == [f"20x20-N10-A-{d}-seed{s}" for d in ("c_alpha", "faces") for s in (0, 1)]
+    trials = grid({**PLAIN, "shuffled": (False, True)})
+    assert [readable_name(t, differing(trials)) for t in trials] == ["20x20-N10-A", "20x20-N10-A-shuffled"]

@@ -10,6 +10,7 @@ from gahb.data import subsets
 from gahb.data.dataset import Dataset, Prepared, prepare
 from gahb.data.disks import Disks
 from gahb.data.files import Files
+from gahb.data.shuffling import permutation, shuffle, unshuffle
 from gahb.errors import UserError
 from gahb.trial import Trial
 
@@ -144,6 +145,27 @@ def test_a_synthetic_set_grows_without_changing(tmp_path: Path) -> None:
     assert np.array_equal(long.images[:10], first)
     assert len(prepare(dataset, tmp_path, 20).images) == 150  # what is there is enough
     assert np.array_equal(short.images, first)  # a reader of the shorter one is not disturbed
+
+
+def test_shuffling_moves_the_pixels_of_all_images_alike(tmp_path: Path) -> None:
+    images = pictures(30)
+    np.save(tmp_path / "set.npy", images)
+    for source in (Files(str(tmp_path / "set.npy")), Disks()):
+        plain, shuffled = (prepare(Dataset(source, 24, s), tmp_path / "storage", 70) for s in (False, True))
+        assert plain.manifest["hash"] != shuffled.manifest["hash"]
+        assert "shuffled" not in plain.manifest["recipe"] and shuffled.manifest["recipe"]["shuffled"]
+        assert np.array_equal(unshuffle(shuffled.images), plain.images)
+        assert np.array_equal(np.sort(shuffled.images.reshape(-1, 576)), np.sort(plain.images.reshape(-1, 576)))
+        assert not np.array_equal(shuffled.images, plain.images)
+
+
+@pytest.mark.parametrize("side", [1, 2, 7, 20])
+def test_unshuffling_is_the_inverse_of_a_shuffle_that_keeps_no_neighbours(side: int) -> None:
+    images = np.arange(3 * side**2).reshape(3, side, side)
+    assert np.array_equal(unshuffle(shuffle(images)), images) and np.array_equal(shuffle(unshuffle(images)), images)
+    assert np.array_equal(np.sort(permutation(side)), np.arange(side**2))
+    neighbours = np.abs(np.diff(permutation(side))) == 1
+    assert neighbours.sum() <= 0.02 * side**2 + 2
 
 
 def broken_zip(tmp_path: Path) -> Path:
