@@ -62,19 +62,21 @@ class Dataset:
     def recipe(self, storage: Path) -> dict[str, Any]:
         """Everything that decides the images. For files it holds the hash of their bytes, which is computed once and
         kept in the storage until the files' sizes or times change."""
-        shuffled = {"shuffled": True} if self.shuffled else {}
+        options: dict[str, Any] = {"shuffled": True} if self.shuffled else {}
         if not isinstance(self.source, Files):
-            return {**self.source.law(), "resolution": self.resolution, **shuffled}
+            return {**self.source.law(), "resolution": self.resolution, **options}
+        if self.source.limit:
+            options["limit"] = self.source.limit
         return {
             "sha256": _fingerprint(self.source, storage),
-            "crop": self.source.crop,
+            "crop": self.source.frame,
             "gray": "mean of channels",
             "resize": "bicubic",
             "resolution": self.resolution,
             "duplicates": self.source.duplicates,
             "order": "by sha256 of the key",
             "version": 1,
-            **shuffled,
+            **options,
         }
 
     def hash(self, storage: Path) -> str:
@@ -178,7 +180,7 @@ def _from_files(
     decoded = _new_array(work / "decoded.npy", len(keys), resolution)
     thumbnails = np.empty((len(keys), THUMBNAIL**2), np.float32)
     for row, (key, pixels) in enumerate(zip(keys, source.images(), strict=True)):
-        square = gray_square(pixels)
+        square = gray_square(pixels, source.frame)
         if len(square) < resolution:
             raise UserError(
                 f"resolution={resolution}: {key} of {source.path} is only {len(square)} pixels wide after the crop"

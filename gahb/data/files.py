@@ -1,4 +1,4 @@
-"""Images from disk: a folder or a zip of image files (CelebA as distributed among them), or a `.npy` array."""
+"""Images from disk: a folder or a zip of image files (CelebA as distributed among them), LSUN, or a `.npy` array."""
 
 import hashlib
 import io
@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gahb.data.frames import crop_rule
+from gahb.data import lsun
+from gahb.data.frames import LSUN_SIDE, crop_rule
 from gahb.errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
+
+CROPS = ("auto", "lsun")
 
 UNREADABLE = (
     OSError,
@@ -32,24 +35,32 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class Files:
-    """Images in a folder (searched recursively), a zip or a `.npy` array (N, H, W[, channels]).
+    """Images in a folder (searched recursively), a zip, LSUN's LMDB or a `.npy` array (N, H, W[, channels]).
 
     Args:
         path: the folder or file. It is not part of a trial's signature; the content is.
         duplicates: of two images whose mean-removed 20×20 versions have |cosine| above this, the later one is
             dropped (appendix B.1); 1 keeps all.
+        crop: "lsun" takes the 256×256 at the top left, as an LMDB's images are always taken; "auto" goes by the size.
+        limit: how many images are read, a choice by the sha256 of their keys; 0 reads all.
 
     Raises:
-        UserError: nothing at the path, a format that is not read, or no image inside.
+        UserError: nothing at the path, a format that is not read, no image inside, or a value out of range.
     """
 
     name: ClassVar[str] = "files"
     path: str
     duplicates: float = 0.95
+    crop: str = "auto"
+    limit: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.duplicates <= 1:
             raise UserError(f"duplicates={self.duplicates}: must lie in (0, 1]")
+        if self.crop not in CROPS:
+            raise UserError(f"crop={self.crop}: must be one of {', '.join(CROPS)}")
+        if self.limit < 0:
+            raise UserError(f"limit={self.limit}: must be at least 1, or 0 for all")
 
     @cached_property
     def _location(self) -> Path:
@@ -75,39 +86,62 @@ class Files:
         return array
 
     @cached_property
+    def _is_lmdb(self) -> bool:
+        return (self._location / lsun.FILE).is_file()
+
+    @cached_property
     def keys(self) -> list[str]:
-        """What names each image inside the source, sorted: file names, or positions in the array."""
+        """What names each image inside the source, in a fixed order: file names, LSUN's keys, or positions in the
+        array."""
+        names = self._names()
+        if not 0 < self.limit < len(names):
+            return names
+        chosen = set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[: self.limit])
+        return [name for name in names if name in chosen]
+
+    def _names(self) -> list[str]:
         if self._array is not None:
             return [str(i) for i in range(len(self._array))]
         path = self._location
-        if path.is_dir():
+        if self._is_lmdb:
+            names = lsun.keys(path)
+        elif path.is_dir():
             names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
         elif zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
         else:
             raise UserError(f"dataset={self.path}: neither a folder, a .zip of images nor a .npy array")
-        names = sorted(n for n in names if Path(n).suffix.lower() in SUFFIXES and not _hidden(n))
+        if not self._is_lmdb:
+            names = sorted(n for n in names if Path(n).suffix.lower() in SUFFIXES and not _hidden(n))
         if not names:
             raise UserError(f"dataset={self.path}: holds no image ({', '.join(sorted(SUFFIXES))})")
         return names
 
     @cached_property
-    def crop(self) -> str:
-        """The crop rule, chosen by the first image's size."""
+    def frame(self) -> str:
+        """The crop of all images: "lsun", or what the first image's size says."""
+        if self.crop == "lsun" or self._is_lmdb:
+            return "lsun"
         if self._array is not None:
             height, width = self._array.shape[1:3]
         else:
             height, width = self._decode(self.keys[0]).shape[:2]
         return crop_rule(width, height)
 
+    @property
+    def _files(self) -> list[Path]:
+        """The files that hold the images."""
+        path = self._location
+        if self._is_lmdb:
+            return [path / lsun.FILE]
+        return [path] if path.is_file() else [path / key for key in self.keys]
+
     @cached_property
     def stamp(self) -> str:
         """A hash of names, sizes and modification times: cheap, and changed when the source is touched."""
-        path = self._location
-        files = [path] if path.is_file() else [path / key for key in self.keys]
-        digest = hashlib.sha256(str(path).encode())
-        for file in files:
+        digest = hashlib.sha256(str(self._location).encode())
+        for file in self._files:
             status = file.stat()
             digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
         return digest.hexdigest()
@@ -116,7 +150,7 @@ class Files:
         """sha256 of the bytes: of the file, or of a folder's image files with their names. Reads everything."""
         path = self._location
         digest = hashlib.sha256()
-        for file in [path] if path.is_file() else [path / key for key in self.keys]:
+        for file in self._files:
             if path.is_dir():
                 digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\n".encode())
             with file.open("rb") as stream:
@@ -128,17 +162,17 @@ class Files:
         """Every image in the order of `keys`, (H, W) or (H, W, channels).
 
         Raises:
-            UserError: a file that cannot be decoded, or that breaks CelebA's common size; the message names it.
+            UserError: a file that cannot be decoded, that breaks CelebA's common size, or that is too small for
+                LSUN's crop; the message names it.
         """
-        if self._array is not None:
-            yield from self._array
-            return
         for key in self.keys:
-            pixels = self._decode(key)
-            if self.crop == "celeba" and crop_rule(pixels.shape[1], pixels.shape[0]) != "celeba":
+            pixels = self._decode(key) if self._array is None else self._array[int(key)]
+            height, width = pixels.shape[:2]
+            if self.frame == "celeba" and crop_rule(width, height) != "celeba":
+                raise UserError(f"dataset={self.path}: {key} is {width}×{height} among aligned CelebA faces; remove it")
+            if self.frame == "lsun" and min(width, height) < LSUN_SIDE:
                 raise UserError(
-                    f"dataset={self.path}: {key} is {pixels.shape[1]}×{pixels.shape[0]} among aligned CelebA faces; "
-                    "remove it"
+                    f"dataset={self.path}: {key} is {width}×{height}, and LSUN's crop takes {LSUN_SIDE}×{LSUN_SIDE}"
                 )
             yield pixels
 
@@ -155,6 +189,8 @@ class Files:
             ) from None
 
     def _read(self, key: str) -> bytes:
+        if self._is_lmdb:
+            return lsun.read(self._location, key)
         return (self._location / key).read_bytes() if self._archive is None else self._archive.read(key)
 
     @cached_property

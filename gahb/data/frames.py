@@ -12,6 +12,9 @@ CELEBA_SIZES = {(178, 218): (29, 9), (89, 109): (14, 4)}
 """(width, height) of aligned CelebA files as distributed, and at half size → rows and columns cut at the top left;
 the crop is square, 160×160 or 80×80."""
 
+LSUN_SIDE = 256
+"""Side of the square at the top left of an LSUN image, whose shorter side has that length."""
+
 THUMBNAIL = 20
 """Side of the small version on which near-duplicates are looked for."""
 
@@ -21,11 +24,16 @@ def crop_rule(width: int, height: int) -> str:
     return "celeba" if (width, height) in CELEBA_SIZES else "centre"
 
 
-def gray_square(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(height, width) or (height, width, channels), 0…255 → the cropped square, mean of the channels, float32 0…255."""
+def gray_square(pixels: NDArray[np.uint8], crop: str) -> NDArray[np.float32]:
+    """(height, width) or (height, width, channels), 0…255 → the cropped square, mean of the channels, float32 0…255.
+
+    The crop "lsun" is the square of LSUN_SIDE at the top left; for any other the image's size decides.
+    """
     gray = pixels.astype(np.float32) if pixels.ndim == 2 else pixels[..., :3].mean(axis=2, dtype=np.float32)
     height, width = gray.shape
-    if (width, height) in CELEBA_SIZES:
+    if crop == "lsun":
+        top, left, side = 0, 0, LSUN_SIDE
+    elif (width, height) in CELEBA_SIZES:
         top, left = CELEBA_SIZES[width, height]
         side = width - 2 * left if width == 178 else width - 2 * left - 1
     else:

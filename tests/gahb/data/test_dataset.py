@@ -1,7 +1,12 @@
+import hashlib
+import io
 import json
+import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import lmdb
 import numpy as np
 import pytest
 from PIL import Image
@@ -34,7 +39,7 @@ def write_zip(file: Path, folder: Path) -> Path:
     return file
 
 
-def load(path: Path, resolution: int, storage: Path, **options: float) -> Prepared:
+def load(path: Path, resolution: int, storage: Path, **options: Any) -> Prepared:
     return prepare(Dataset(Files(str(path), **options), resolution), storage, 1)
 
 
@@ -99,6 +104,54 @@ def test_celeba_frame(width: int, height: int, top: int, left: int, side: int, t
     expected = np.rint(colour[:, top : top + side, left : left + side].mean(axis=3)).astype(np.uint8)
     assert prepared.manifest["recipe"]["crop"] == "celeba"
     assert np.abs(np.sort(prepared.images, axis=0).astype(int) - np.sort(expected, axis=0)).max() <= 1
+
+
+def write_lmdb(folder: Path, images: np.ndarray, kind: str) -> Path:
+    """Images as LSUN comes: values are image files, keys are hashes."""
+    with lmdb.open(str(folder), map_size=1 << 26) as database, database.begin(write=True) as writing:
+        for i, image in enumerate(images):
+            file = io.BytesIO()
+            Image.fromarray(image).save(file, kind, lossless=True, quality=95)
+            writing.put(hashlib.sha1(bytes([i])).hexdigest().encode(), file.getvalue())
+    return folder
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 341), (300, 256)])
+def test_lsun_is_cropped_at_the_top_left(height: int, width: int, tmp_path: Path) -> None:
+    images = pictures(4, height, width)
+    export = write_lmdb(tmp_path / "bedroom_val_lmdb", images, "WEBP")
+    folder = write_folder(tmp_path / "exported", images)
+    from_lmdb = load(export, 256, tmp_path / "storage")
+    from_folder = load(folder, 256, tmp_path / "storage", crop="lsun")
+    assert as_set(from_lmdb.images) == as_set(from_folder.images) == as_set(images[:, :256, :256])
+    assert from_lmdb.manifest["recipe"]["crop"] == from_folder.manifest["recipe"]["crop"] == "lsun"
+    assert as_set(load(folder, 256, tmp_path / "storage").images) != as_set(images[:, :256, :256])
+    colour = np.repeat(images[..., None], 3, axis=3)
+    jpeg = load(write_lmdb(tmp_path / "jpeg", colour, "JPEG"), 64, tmp_path / "storage")
+    assert jpeg.images.shape == (4, 64, 64)
+    keys = (tmp_path / "storage/data" / jpeg.manifest["hash"] / "keys.txt").read_text().split()
+    assert sorted(keys) == sorted(hashlib.sha1(bytes([i])).hexdigest() for i in range(4))
+
+
+def test_lmdb_is_needed_for_lsun_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = write_lmdb(tmp_path / "lmdb", pictures(2, 256, 256), "PNG")
+    folder = write_folder(tmp_path / "folder", pictures(2))
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    assert load(folder, 24, tmp_path / "storage").manifest["count"] == 2
+    with pytest.raises(UserError, match=r"pip install 'gahb\[lsun\]'"):
+        load(export, 24, tmp_path / "storage")
+
+
+def test_a_limit_reads_a_choice_of_the_images(tmp_path: Path) -> None:
+    images = pictures(30)
+    folder = write_folder(tmp_path / "set", images)
+    np.save(tmp_path / "set.npy", images)
+    storage = tmp_path / "storage"
+    for path in (folder, write_zip(tmp_path / "set.zip", folder), tmp_path / "set.npy"):
+        every, ten, twenty = (load(path, 24, storage, limit=limit) for limit in (0, 10, 20))
+        assert as_set(ten.images) < as_set(twenty.images) < as_set(every.images) == as_set(images)
+        assert ten.manifest["found"] == 10 and ten.manifest["recipe"]["limit"] == 10
+        assert "limit" not in every.manifest["recipe"]
 
 
 def test_other_images_are_cropped_to_their_central_square(tmp_path: Path) -> None:
@@ -199,6 +252,12 @@ def text_file(tmp_path: Path) -> Path:
     return tmp_path / "x.npy"
 
 
+def no_lmdb(tmp_path: Path) -> Path:
+    (tmp_path / "bedroom").mkdir()
+    (tmp_path / "bedroom/data.mdb").write_text("no database")
+    return tmp_path / "bedroom"
+
+
 def mixed_celeba(tmp_path: Path) -> Path:
     folder = write_folder(tmp_path / "faces", pictures(2, 218, 178), ".jpg")
     Image.fromarray(pictures(1, 50, 50)[0]).save(folder / "stray.jpg")
@@ -217,6 +276,8 @@ def mixed_celeba(tmp_path: Path) -> Path:
         (lambda p: saved(p, "f.npy", np.array([{"a": 1}], dtype=object)), "not a .npy array"),
         (text_file, "not a .npy array"),
         (mixed_celeba, "stray.jpg"),
+        (no_lmdb, "data.mdb cannot be read"),
+        (lambda p: write_lmdb(p / "lmdb", pictures(2, 256, 200), "PNG"), "256×256"),
         (lambda p: saved(p, "small.npy", pictures(3, 8, 8)), "only 8 pixels wide"),
     ],
 )
@@ -238,6 +299,6 @@ def test_real_faces(real_images: Path, tmp_path: Path) -> None:
     if not archive.exists():
         pytest.skip(f"no {archive.name} in GAHB_TEST_DATA")
     source = Files(str(archive))
-    assert source.crop == "celeba" and len(source.keys) == 10_000
+    assert source.frame == "celeba" and len(source.keys) == 10_000
     first = next(source.images())
     assert first.shape == (109, 89, 3)
