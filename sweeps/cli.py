@@ -173,6 +173,66 @@ def show(
     print_table([{"images_seen": step, **{key: columns[key].get(step) for key in METRICS}} for step in steps])
 
 
+@app.command()
+def data(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A registered name or a path.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE …]", help="resolution=… and n_train=…; n_test and the data set's own keys."),
+    ] = None,
+    json: Json = False,
+    storage: Storage = None,
+) -> None:
+    """Prepare a data set and show what is in it: its manifest, some images, how close A and B come (Figure 6)."""
+    import numpy as np
+
+    from gahb.data import overview, subsets
+    from gahb.data.dataset import prepare
+    from gahb.figures import save
+    from gahb.storage import storage_root
+
+    trial = _data_trial(dataset, settings or [])
+    root = storage_root(storage)
+    prepared = prepare(trial.dataset, root, subsets.needed(trial), say)
+    manifest = prepared.manifest
+    subsets.check_size(trial, manifest["count"], trial.dataset.name)
+    cosines = overview.closest_pairs(prepared, trial)
+    folder = root / "data" / manifest["hash"]
+    sheet, histogram = folder / "contact-sheet.png", folder / f"closest-pairs-N{trial.n_train}.png"
+    first = overview.shown(prepared, np.arange(min(manifest["count"], overview.SHEET)))
+    save(overview.contact_sheet(first), sheet)
+    threshold = manifest["recipe"].get("duplicates", 1.0)
+    save(overview.closest_pairs_histogram(cosines, threshold), histogram)
+    closest = {"n_train": trial.n_train, "median": float(np.median(cosines)), "max": float(cosines.max())}
+    if json:
+        pictures = {"contact_sheet": str(sheet), "closest_pairs": str(histogram)}
+        return print_json({"manifest": manifest, "closest_pairs": closest, "pictures": pictures, "folder": str(folder)})
+    facts = {**manifest, **manifest["recipe"]}
+    for key, value in facts.items():
+        if key != "recipe":
+            print(f"{key:<20}{value}")
+    for key in ("median", "max"):
+        print(f"{'closest pair, ' + key:<20}{closest[key]:.3f}")
+    say(f"pictures: {sheet} {histogram}")
+
+
+def _data_trial(dataset: str, words: list[str]) -> Any:
+    """A trial on the data set, which says what to prepare; a BF-CNN takes every resolution."""
+    from gahb.errors import UserError
+    from gahb.trial import Trial, parse_overrides
+
+    settings = parse_overrides(words)
+    trial = Trial.of(
+        {**{key: values[0] for key, values in settings.items()}, "dataset": dataset, "architecture": "bf_cnn"}
+    )
+    for key, values in settings.items():
+        if key not in {*trial.dataset.flat(), "n_train", "n_test"} - {"dataset"}:
+            raise UserError(f"{key} does not apply to a data set")
+        if len(values) > 1:
+            raise UserError(f"{key}: one value at a time")
+    return trial
+
+
 def _trials(name: str, overrides: list[str] | None) -> list[Any]:
     from gahb.trial import parse_overrides
 

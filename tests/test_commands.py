@@ -61,6 +61,20 @@ def test_overrides_reach_the_plan(command: Command) -> None:
     ]
 
 
+def test_data(command: Command, place: Place) -> None:
+    arguments = ("data", "disks", "resolution=16", "n_train=40", "n_test=10", "shuffled=true")
+    storage = ("--storage", str(place.storage))
+    ended = command("gahb-sweep", *arguments, "--json", *storage).json
+    assert ended["manifest"]["count"] == 90 and ended["manifest"]["recipe"]["shuffled"] is True
+    assert ended["closest_pairs"].keys() == {"n_train", "median", "max"}
+    folder = place.storage / "data" / ended["manifest"]["hash"]
+    assert folder == Path(ended["folder"]) and {Path(p).parent for p in ended["pictures"].values()} == {folder}
+    assert {p.name for p in folder.glob("*.png")} == {"contact-sheet.png", "closest-pairs-N40.png"}
+    again = command("gahb-sweep", *arguments, *storage)
+    assert ended["manifest"]["hash"] in again.out and str(folder) in again.err
+    assert not Path("mlflow.db").exists()
+
+
 def test_launch_status_and_show(ray_here: None, command: Command, place: Place) -> None:
     arguments = ("launch", "demo", *SMALL, "n_train=2", "--as", "mine", "--json", *place.flags)
     first, second = command("gahb-sweep", *arguments), command("gahb-sweep", *arguments)
@@ -129,6 +143,11 @@ def empty_folder(folder: Path) -> str:
         (["lunch"], "lunch"),
         (["plan", "demo", "alpha=0"], "alpha"),
         (["plan", "demo", "--jsn"], "--json"),
+        (["data", "disks", "n_train=1"], "resolution"),
+        (["data", "disks", "n_train=1", "resolution=8", "blocks=1"], "does not apply"),
+        (["data", "disks", "n_train=1", "resolution=8", "seed=1"], "does not apply to a data set"),
+        (["data", "disks", "n_train=1,2", "resolution=8"], "one value"),
+        (["data", lambda folder: few_images(folder)[8:], "n_train=1", "resolution=8"], "at most"),
         (["show", "nothing"], "no trial 'nothing'"),
         (["status", "--record", "sqlite:////no/such/folder/r.db", "x"], None),
     ],
@@ -138,7 +157,7 @@ def test_mistakes_end_in_one_line(
 ) -> None:
     (place.folder / "input").mkdir()
     words = [word if isinstance(word, str) else word(place.folder / "input") for word in arguments]
-    flags = place.flags if arguments[0] != "lunch" and "--record" not in words else []
+    flags = {"lunch": [], "data": place.flags[2:]}.get(words[0], [] if "--record" in words else place.flags)
     ended = command("gahb-sweep", *words, *flags)
     if message is None:
         return
