@@ -4,10 +4,35 @@ from types import ModuleType
 
 from gahb.errors import UserError, did_you_mean
 
-from . import demo, resolution_scaling, transition
+from . import (
+    architecture,
+    bf_cnn_transition,
+    c_alpha_slopes,
+    contour_regularity,
+    demo,
+    disks,
+    resolution_scaling,
+    shuffled_faces,
+    single_image_ray,
+    sinusoids,
+    transition,
+)
 
 SWEEPS: dict[str, ModuleType] = {
-    module.__name__.rpartition(".")[2]: module for module in (demo, transition, resolution_scaling)
+    module.__name__.rpartition(".")[2]: module
+    for module in (
+        demo,
+        transition,
+        bf_cnn_transition,
+        resolution_scaling,
+        c_alpha_slopes,
+        contour_regularity,
+        disks,
+        single_image_ray,
+        sinusoids,
+        shuffled_faces,
+        architecture,
+    )
 }
 """Each module has FIGURES (the paper's figures and tables it reproduces), a docstring that opens with a description
 of one line, and `trials(overrides)`."""

@@ -1,13 +1,15 @@
 """Train and test PSNR and pair similarity against N, at one resolution.
 
-Figures 1 and 2: a UNet with 3 blocks on 80×80 faces, N = 1 … 10⁵, two disjoint subsets. Without `dataset=` the images
-are C^α, so that the sweep runs anywhere; for the paper's:
+Figures 1, 2 and 7: a UNet with 3 blocks on 80×80 faces, and Figures 9 and 10: on 80×80 bedrooms, N = 1 … 10⁵, two
+disjoint subsets. Without `dataset=` the images are C^α, so that the sweep runs anywhere; for the paper's:
 
-    gahb-sweep launch transition dataset=/data/img_align_celeba n_train=1,10,100,1000,10000,98000
-    gahb-analyze pairs transition
-    gahb-analyze scaling transition
+    gahb-sweep launch transition dataset=/data/img_align_celeba n_train=1,10,100,1000,10000,98000 --as faces
+    gahb-sweep launch transition dataset=/data/bedroom_train_lmdb limit=3e5 --as rooms
+    gahb-analyze pairs faces
+    gahb-analyze scaling faces
 
-(CelebA without near-duplicates has about 198,650 images, so two subsets of 10⁵ do not fit beside a held-out set.)
+(CelebA without near-duplicates has about 198,650 images, so two subsets of 10⁵ do not fit beside a held-out set. Of
+LSUN's three million bedrooms 300,000 are read.)
 
 Cost: 12 trials of 2.5·10⁸ images, 6·10¹⁹ FLOPs in all. Small variant, minutes on a laptop:
 

@@ -1,0 +1,40 @@
+"""The transition against depth, width and receptive field of the network.
+
+An ablation of Figures 2 and 12: UNets with 1, 2 and 3 blocks of width 32 and 64, and BF-CNNs with 5, 11 and 21 layers, on
+40×40 images, N = 10 … 10⁴, two disjoint subsets. `architecture=` chooses a family; `blocks=` and `layers=` apply to their
+own, the other settings to both.
+
+    gahb-sweep launch architecture
+    gahb-sweep launch architecture architecture=bf_cnn layers=5,21
+    gahb-analyze pairs architecture
+
+Cost: 72 trials of 10⁹ images, 1.9·10²⁰ FLOPs in all. Small variant, minutes on a laptop:
+
+    gahb-sweep launch architecture resolution=16 blocks=1,2 layers=5,7 width=16 n_train=4,64 images=3e4 batch_size=32
+
+Expected: every network passes from memorising to generalising; one with more parameters or a larger receptive field
+needs more images. The receptive field is what the two families can be compared by: `gahb-sweep plan architecture`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gahb.trial import Trial, union
+
+FIGURES = "2, 12 (ablation)"
+
+
+def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
+    shared = {
+        "dataset": "c_alpha",
+        "resolution": 40,
+        "n_train": (10, 100, 1000, 10_000),
+        "subset": ("A", "B"),
+    }
+    return union(
+        [
+            {**shared, "architecture": "unet", "blocks": (1, 2, 3), "width": (32, 64)},
+            {**shared, "architecture": "bf_cnn", "layers": (5, 11, 21)},
+        ],
+        overrides,
+    )

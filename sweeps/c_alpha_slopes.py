@@ -1,0 +1,33 @@
+"""Slope of the PSNR curve against the regularity of C^α images.
+
+Figure 4: UNets with 3 blocks on 80×80 images, and Figure 16: BF-CNNs on 40×40 images, N = 10⁵, α = 1 … 5. The models
+of α = 2, 3 and 4 also have the bases of Figures 4, 16 and 18. `architecture=` chooses a family.
+
+    gahb-sweep launch c_alpha_slopes
+
+Cost: 10 trials of 2.5·10⁸ images (80×80) or 10⁹ (40×40), 5.9·10¹⁹ FLOPs in all. Small variant, minutes on a laptop:
+
+    gahb-sweep launch c_alpha_slopes architecture=unet resolution=20 width=16 n_train=2000 images=6e4 batch_size=32
+
+Expected: test PSNR grows with input PSNR at a slope near the optimal α/(α+1). The paper finds 0.46, 0.61, 0.75 and 0.83
+for α = 1, 2, 3 and 5, where 0.5, 0.67, 0.75 and 0.83 are optimal. Basis vectors are harmonics along the contour and
+within the two regions.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gahb.trial import Trial, union
+
+FIGURES = "4, 16, 18"
+
+
+def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
+    shared = {"dataset": "c_alpha", "alpha": (1.0, 2.0, 3.0, 4.0, 5.0), "n_train": 100_000}
+    return union(
+        [
+            {**shared, "architecture": "unet", "resolution": 80},
+            {**shared, "architecture": "bf_cnn", "resolution": 40},
+        ],
+        overrides,
+    )
