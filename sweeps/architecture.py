@@ -1,8 +1,8 @@
 """The transition against depth, width and receptive field of the network.
 
-An ablation of Figures 2 and 12: UNets with 1, 2 and 3 blocks of width 32 and 64, and BF-CNNs with 5, 11 and 21 layers, on
-40×40 images, N = 10 … 10⁴, two disjoint subsets. `architecture=` chooses a family; `blocks=` and `layers=` apply to their
-own, the other settings to both.
+An ablation of Figures 2 and 12: UNets with 1, 2 and 3 blocks of width 32 and 64, and BF-CNNs with 5, 11 and 21 layers,
+on 40×40 images, N = 10 … 10⁴, two disjoint subsets. `architecture=` chooses a family; `blocks=` and `layers=` apply to
+their own, the other settings to both.
 
     gahb-sweep launch architecture
     gahb-sweep launch architecture architecture=bf_cnn layers=5,21

@@ -5,7 +5,7 @@ images are C^α; for the paper's, of which CelebA-HQ is a folder or zip of image
 one N on 32×32 bedrooms:
 
     gahb-sweep launch bf_cnn_transition dataset=/data/celeba_hq
-    gahb-sweep launch bf_cnn_transition dataset=/data/bedroom_train_lmdb limit=6e4 resolution=32 n_train=20000 --as rooms
+    gahb-sweep launch bf_cnn_transition dataset=/data/bedroom_lmdb limit=6e4 resolution=32 n_train=20000 --as rooms
     gahb-analyze pairs bf_cnn_transition
     gahb-analyze scaling bf_cnn_transition
 

@@ -4,7 +4,7 @@ Figures 1, 2 and 7: a UNet with 3 blocks on 80×80 faces, and Figures 9 and 10: 
 disjoint subsets. Without `dataset=` the images are C^α, so that the sweep runs anywhere; for the paper's:
 
     gahb-sweep launch transition dataset=/data/img_align_celeba n_train=1,10,100,1000,10000,98000 --as faces
-    gahb-sweep launch transition dataset=/data/bedroom_train_lmdb limit=3e5 --as rooms
+    gahb-sweep launch transition dataset=/data/bedroom_lmdb limit=3e5 --as rooms
     gahb-analyze pairs faces
     gahb-analyze scaling faces
 
