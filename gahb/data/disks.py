@@ -10,12 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 64
-"""Images drawn at once. Part of the law: chunk c is a function of (seed, c)."""
+from gahb.data.manifold import CHUNK, Manifold
 
 
 @dataclass(frozen=True)
-class Disks:
+class Disks(Manifold):
     """Disks that lie wholly inside the image, radius between 1/16 and 3/8 of its side."""
 
     name: ClassVar[str] = "disks"
@@ -35,10 +34,6 @@ class Disks:
         """The images at parameters (n, 5), (n, resolution, resolution) in [0, 1]."""
         row, column, radius, foreground, background = parameters.T
         return draw(resolution, np.stack([row, column]), radius, foreground, background)
-
-    def chunk(self, resolution: int, index: int) -> NDArray[np.uint8]:
-        """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution)."""
-        return np.rint(255 * self.draw(resolution, self.parameters(resolution, index))).astype(np.uint8)
 
 
 def draw(

@@ -15,17 +15,15 @@ from numpy.typing import NDArray
 
 from gahb.data.c_alpha import CAlpha
 from gahb.data.disks import Disks
+from gahb.data.manifold import CHUNK, Manifold
 from gahb.errors import UserError
-
-CHUNK = 64
-"""Images drawn at once. Part of the law: chunk c is a function of (seed, c)."""
 
 BASES: dict[str, CAlpha | Disks] = {source.name: source for source in (CAlpha(2.0), Disks())}
 """Sequences whose first image may be x₁."""
 
 
 @dataclass(frozen=True)
-class ImageRay:
+class ImageRay(Manifold):
     """Multiples of one synthetic image.
 
     Args:
@@ -50,7 +48,3 @@ class ImageRay:
     def draw(self, resolution: int, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         """The images at parameters (n, 1), (n, resolution, resolution) in [0, 1]."""
         return parameters[:, :, None] * (BASES[self.base].chunk(resolution, 0)[0] / 255)
-
-    def chunk(self, resolution: int, index: int) -> NDArray[np.uint8]:
-        """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution)."""
-        return np.rint(255 * self.draw(resolution, self.parameters(resolution, index))).astype(np.uint8)

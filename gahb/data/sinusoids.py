@@ -14,12 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 64
-"""Images drawn at once. Part of the law: chunk c is a function of (seed, c)."""
+from gahb.data.manifold import CHUNK, Manifold
 
 
 @dataclass(frozen=True)
-class Sinusoids:
+class Sinusoids(Manifold):
     """One period of a sine across the image, raised to be nowhere negative."""
 
     name: ClassVar[str] = "sinusoids"
@@ -38,7 +37,3 @@ class Sinusoids:
         intensity, phase = parameters.T[:, :, None]
         wave = np.sin(2 * np.pi * (np.arange(resolution) + 0.5) / resolution + phase)
         return np.repeat((intensity * (1 + wave) / 2)[:, None, :], resolution, axis=1)
-
-    def chunk(self, resolution: int, index: int) -> NDArray[np.uint8]:
-        """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution)."""
-        return np.rint(255 * self.draw(resolution, self.parameters(resolution, index))).astype(np.uint8)
