@@ -32,20 +32,7 @@ class Disks(Manifold):
 
     def draw(self, resolution: int, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         """The images at parameters (n, 5), (n, resolution, resolution) in [0, 1]."""
-        row, column, radius, foreground, background = parameters.T
-        return draw(resolution, np.stack([row, column]), radius, foreground, background)
-
-
-def draw(
-    resolution: int,
-    centre: NDArray[np.float64],
-    radius: NDArray[np.float64],
-    foreground: NDArray[np.float64],
-    background: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """n disks, (n, side, side) in [0, 1]; centre (2, n) and radius (n,) in pixels, intensities (n,)."""
-    pixel = np.arange(resolution) + 0.5
-    rows = pixel[None, :, None] - centre[0][:, None, None]
-    columns = pixel[None, None, :] - centre[1][:, None, None]
-    inside = np.clip(radius[:, None, None] - np.hypot(rows, columns) + 0.5, 0, 1)
-    return background[:, None, None] + (foreground - background)[:, None, None] * inside
+        row, column, radius, foreground, background = parameters.T[..., None, None]
+        pixel = np.arange(resolution) + 0.5
+        distance = np.hypot(pixel[:, None] - row, pixel - column)
+        return background + (foreground - background) * np.clip(radius - distance + 0.5, 0, 1)

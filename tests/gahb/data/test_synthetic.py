@@ -5,7 +5,7 @@ import pytest
 
 from gahb.data.c_alpha import CHUNK, CAlpha, _integrate
 from gahb.data.dataset import Dataset
-from gahb.data.disks import Disks, draw
+from gahb.data.disks import Disks
 from gahb.data.image_ray import ImageRay
 from gahb.data.manifold import Manifold
 from gahb.data.sinusoids import Sinusoids
@@ -78,8 +78,8 @@ def test_hashes_of_the_first_release_still_hold(tmp_path: Path) -> None:
 
 
 def test_disks_have_the_area_and_intensity_of_their_parameters() -> None:
-    radius, side = np.array([3.3, 6.0]), 40
-    images = draw(side, np.array([[20.0, 12.5], [18.2, 25.0]]), radius, np.array([0.9, 0.2]), np.array([0.1, 0.7]))
+    side, radius = 40, np.array([3.3, 6.0])
+    images = Disks().draw(side, np.array([[20.0, 18.2, 3.3, 0.9, 0.1], [12.5, 25.0, 6.0, 0.2, 0.7]]))
     share = (images.sum(axis=(1, 2)) / side**2 - [0.1, 0.7]) / [0.8, -0.5]
     np.testing.assert_allclose(share * side**2, np.pi * radius**2, rtol=0.015)
     np.testing.assert_allclose(images[0, 20, 18], 0.9)
@@ -87,8 +87,7 @@ def test_disks_have_the_area_and_intensity_of_their_parameters() -> None:
 
 
 def test_disks_move_smoothly() -> None:
-    one = np.ones(1)
-    at = [draw(24, np.array([[12 + shift], [12.3]]), 5 * one, one, 0 * one) for shift in (0, 1e-3, 2e-3)]
+    at = Disks().draw(24, np.array([[12 + shift, 12.3, 5, 1, 0] for shift in (0, 1e-3, 2e-3)]))
     np.testing.assert_allclose(at[2] - at[1], at[1] - at[0], atol=2e-4)
     assert np.abs(at[1] - at[0]).max() > 5e-4
 
