@@ -134,8 +134,8 @@ def launch(
     """
     planned = plan(trials, storage, record)
     to_train = [p for p in planned if p.state not in IN_HAND]
-    say(_counts(planned))
     _prepare_data(to_train, storage, say)
+    say(_counts(planned))
     trained: set[str] = set()
     if to_train:
         from gahb import cluster
@@ -205,13 +205,15 @@ def _counts(planned: Sequence[Planned]) -> str:
 
 
 def _prepare_data(planned: Sequence[Planned], storage: Path, say: Callable[[str], None]) -> None:
-    wanted: dict[Dataset, list[Trial]] = {}
-    for p in planned:
-        wanted.setdefault(p.trial.dataset, []).append(p.trial)
-    for dataset, trials in wanted.items():
-        prepared = prepare(dataset, storage, max(map(subsets.needed, trials)), say)
-        for trial in trials:
-            subsets.check_size(trial, len(prepared.images), dataset.name)
+    largest: dict[Dataset, Trial] = {}
+    for trial in sorted((p.trial for p in planned), key=subsets.needed):
+        largest[trial.dataset] = trial
+    for dataset, trial in largest.items():
+        if dataset.found is not None:
+            subsets.check_size(trial, dataset.found, dataset.name)
+    for dataset, trial in largest.items():
+        prepared = prepare(dataset, storage, subsets.needed(trial), say)
+        subsets.check_size(trial, len(prepared.images), dataset.name)
 
 
 def _claim(planned: Planned, sweep: str, storage: Path, record: Record, launch_id: str) -> str:

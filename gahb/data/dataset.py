@@ -53,6 +53,11 @@ class Dataset:
         """A short name: the registered one, or the file's without suffix."""
         return Path(self.source.path).stem if isinstance(self.source, Files) else self.source.name
 
+    @property
+    def found(self) -> int | None:
+        """Number of images in the source, near-duplicates included; None for an endless one."""
+        return len(self.source.keys) if isinstance(self.source, Files) else None
+
     def flat(self) -> dict[str, Any]:
         """The keys that this data set adds to a flat trial."""
         options = asdict(self.source)
