@@ -161,6 +161,46 @@ def scaling(
     _say_ui(book, sweep)
 
 
+@app.command()
+def theory(
+    run: RunName,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Compare a model with closed-form denoisers on training and held-out images; KL bounds (eqs. 5-13)."""
+    from gahb.data import subsets
+    from gahb.data.dataset import Prepared
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from . import theory as question
+    from .pair import Model
+    from .results import keep
+
+    book, root, device = Record(record_uri(record)), storage_root(storage), _device()
+    model = Model.load(book, book.finished_trial(run), root, device)
+    held_out = subsets.held_out_images(Prepared.open(root, model.card["data_hash"]), model.trial)
+    table = question.theory_table(model, held_out, device)
+    summary = question.summary_table(table)
+    run_id, folder = keep(
+        book,
+        root,
+        kind="theory",
+        name=f"theory of {model.run.name}",
+        runs=[model.run],
+        settings={},
+        metrics=question.metrics(summary),
+        tables={"theory": table, "summary": summary},
+        pictures={"theory": question.figure(table, summary, model.run.name)},
+    )
+    rows = _records(summary)
+    if json:
+        return print_json({"run_id": run_id, "denoisers": rows, "artifacts": str(folder)})
+    print_table(rows)
+    say(f"picture: {folder / 'theory.png'}")
+
+
 def _device() -> "torch.device":
     import torch
 

@@ -15,16 +15,17 @@ from torch import Tensor
 
 from gahb.evaluation import noisy_levels
 
+At = Callable[[float, Tensor], Callable[[Tensor], Tensor]]
+"""(σ, clean images) ↦ the denoiser, as `AnalyticDenoiser.at`."""
+
 
 @torch.no_grad()
-def squared_errors(
-    at: Callable[[float, Tensor], Callable[[Tensor], Tensor]], images: Tensor, count: int, batch_size: int = 512
-) -> Tensor:
+def squared_errors(at: At, images: Tensor, count: int, batch_size: int = 512) -> Tensor:
     """‖x - f(x + σz)‖² of each noisy image at each of SIGMAS, (levels, count); images and noise are those of the PSNR
     curve (`evaluation.mean_psnr`).
 
     Args:
-        at: the denoiser at σ for clean images x, as `AnalyticDenoiser.at`.
+        at: the denoiser at σ for clean images x.
         images: (n, 1, H, W) uint8.
         count: noisy images a level.
     """
