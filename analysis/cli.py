@@ -201,6 +201,50 @@ def theory(
     say(f"picture: {folder / 'theory.png'}")
 
 
+@app.command()
+def transfer(
+    sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP…", help="Sweeps in the record.")],
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Test models trained on one kind of image on the held-out images of the others."""
+    import pandas as pd
+
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from . import transfer as question
+    from .results import keep
+
+    book, root, device = Record(record_uri(record)), storage_root(storage), _device()
+    groups = question.choose([run for sweep in dict.fromkeys(sweeps) for run in book.finished_trials(sweep)])
+    tables, pictures = [], {}
+    for group in groups:
+        specialists = question.load(book, group, root, device)
+        tables.append(question.transfer_table(specialists, device))
+        pictures[f"transfer_{group[0].params['resolution']}"] = question.figure(tables[-1], specialists, device)
+    table = pd.concat(tables, ignore_index=True)
+    run_id, folder = keep(
+        book,
+        root,
+        kind="transfer",
+        name=f"transfer in {' and '.join(dict.fromkeys(sweeps))}",
+        sweep=sweeps[0],
+        runs=[run for group in groups for run in group],
+        settings={},
+        metrics=question.metrics(table),
+        tables={"transfer": table},
+        pictures=pictures,
+    )
+    rows = _records(table)
+    if json:
+        return print_json({"run_id": run_id, "transfer": rows, "artifacts": str(folder)})
+    print_table(rows)
+    for stem in pictures:
+        say(f"picture: {folder / f'{stem}.png'}")
+
+
 def _device() -> "torch.device":
     import torch
 
