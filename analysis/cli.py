@@ -1,5 +1,6 @@
 """The command `gahb-analyze`: questions to finished trials. Every answer is logged to the record as a run."""
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +28,7 @@ def pair(
     run2: RunName,
     samples: Samples = 64,
     seed: Seed = 0,
-    force: Annotated[bool, typer.Option(help="Compare runs of different data or with common images too.")] = False,
+    force: Annotated[bool, typer.Option(help="Compare runs of different, unknown or common images too.")] = False,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
@@ -40,7 +41,7 @@ def pair(
     from .results import keep
 
     book, root, device = Record(record_uri(record)), storage_root(storage), _device()
-    a, b = (question.Model.load(book, book.finished_trial(text), root, device) for text in (run1, run2))
+    a, b = (question.load(book, book.finished_model(text), root, device) for text in (run1, run2))
     question.check_pair(a, b, force=force)
     answer = question.compare(a, b, samples, seed, device)
     summary = answer.summary()
@@ -65,7 +66,8 @@ def pair(
             if isinstance(value, dict)
         ]
     )
-    print(f"swap gap {summary['swap_gap']:.2f} dB")
+    if not math.isnan(summary["swap_gap"]):
+        print(f"swap gap {summary['swap_gap']:.2f} dB")
     say(f"picture: {folder / 'pair.png'}")
 
 
@@ -243,6 +245,35 @@ def transfer(
     print_table(rows)
     for stem in pictures:
         say(f"picture: {folder / f'{stem}.png'}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A checkpoint of the authors: UNet, BF_CNN, BF_CNN_RF or DnCNN.")],
+    name: Annotated[str | None, typer.Option("--as", help="The run's name [the file's].")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(min=1, help="Pixels a side to sample at [Table 1's for a UNet, else 40].")
+    ] = None,
+    first_relu: Annotated[
+        bool, typer.Option("--first-relu", help="A BF_CNN that was trained with first_layer_linear=False.")
+    ] = False,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Turn a published checkpoint into a finished run. Nothing in the file is executed."""
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from .importing import import_checkpoint
+
+    book, root = Record(record_uri(record)), storage_root(storage)
+    name = name or file.stem
+    run = import_checkpoint(book, root, file, name=name, resolution=resolution, first_relu=first_relu)
+    if json:
+        return print_json({"run_id": run.run_id, "name": run.name, "signature": run.signature, "params": run.params})
+    for key, value in {"run_id": run.run_id, "name": run.name, **run.params}.items():
+        print(f"{key:<20}{value}")
 
 
 def _device() -> "torch.device":
