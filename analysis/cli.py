@@ -239,6 +239,119 @@ def report(sweep: SweepName, json: Json = False, record: RecordUri = None, stora
     print(folder / "report.html")
 
 
+@app.command()
+def theory(
+    run: RunName,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Compare a model with closed-form denoisers on training and held-out images; KL bounds (eqs. 5-13)."""
+    from gahb.data import subsets
+    from gahb.data.dataset import Prepared
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from . import theory as question
+    from .pair import Model
+    from .results import keep
+
+    book, root, device = Record(record_uri(record)), storage_root(storage), _device()
+    model = Model.load(book, book.finished_trial(run), root, device)
+    held_out = subsets.held_out_images(Prepared.open(root, model.card["data_hash"]), model.trial)
+    table = question.theory_table(model, held_out, device)
+    summary = question.summary_table(table)
+    run_id, folder = keep(
+        book,
+        root,
+        kind="theory",
+        name=f"theory of {model.run.name}",
+        runs=[model.run],
+        settings={},
+        metrics=question.metrics(summary),
+        tables={"theory": table, "summary": summary},
+        pictures={"theory": question.figure(table, summary, model.run.name)},
+    )
+    rows = _records(summary)
+    if json:
+        return print_json({"run_id": run_id, "denoisers": rows, "artifacts": str(folder)})
+    print_table(rows)
+    say(f"picture: {folder / 'theory.png'}")
+
+
+@app.command()
+def transfer(
+    sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP…", help="Sweeps in the record.")],
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Test models trained on one kind of image on the held-out images of the others."""
+    import pandas as pd
+
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from . import transfer as question
+    from .results import keep
+
+    book, root, device = Record(record_uri(record)), storage_root(storage), _device()
+    groups = question.choose([run for sweep in dict.fromkeys(sweeps) for run in book.finished_trials(sweep)])
+    tables, pictures = [], {}
+    for group in groups:
+        specialists = question.load(book, group, root, device)
+        tables.append(question.transfer_table(specialists, device))
+        pictures[f"transfer_{group[0].params['resolution']}"] = question.figure(tables[-1], specialists, device)
+    table = pd.concat(tables, ignore_index=True)
+    run_id, folder = keep(
+        book,
+        root,
+        kind="transfer",
+        name=f"transfer in {' and '.join(dict.fromkeys(sweeps))}",
+        sweep=sweeps[0],
+        runs=[run for group in groups for run in group],
+        settings={},
+        metrics=question.metrics(table),
+        tables={"transfer": table},
+        pictures=pictures,
+    )
+    rows = _records(table)
+    if json:
+        return print_json({"run_id": run_id, "transfer": rows, "artifacts": str(folder)})
+    print_table(rows)
+    for stem in pictures:
+        say(f"picture: {folder / f'{stem}.png'}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A checkpoint of the authors: UNet, BF_CNN, BF_CNN_RF or DnCNN.")],
+    name: Annotated[str | None, typer.Option("--as", help="The run's name [the file's].")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(min=1, help="Pixels a side to sample at [Table 1's for a UNet, else 40].")
+    ] = None,
+    first_relu: Annotated[
+        bool, typer.Option("--first-relu", help="A BF_CNN that was trained with first_layer_linear=False.")
+    ] = False,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Turn a published checkpoint into a finished run. Nothing in the file is executed."""
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from .importing import import_checkpoint
+
+    book, root = Record(record_uri(record)), storage_root(storage)
+    name = name or file.stem
+    run = import_checkpoint(book, root, file, name=name, resolution=resolution, first_relu=first_relu)
+    if json:
+        return print_json({"run_id": run.run_id, "name": run.name, "signature": run.signature, "params": run.params})
+    for key, value in {"run_id": run.run_id, "name": run.name, **run.params}.items():
+        print(f"{key:<20}{value}")
+
+
 def _device() -> "torch.device":
     import torch
 

@@ -69,15 +69,37 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Imported:
+    """A model of whose images nothing is known: `train_images` is (0, 1, H, W)."""
+
+    run: Run
+    card: dict[str, Any]
+    denoiser: Denoiser
+    train_images: Tensor
+
+    @classmethod
+    def load(cls, record: Record, run: Run, device: torch.device) -> "Imported":
+        """The model of an imported checkpoint."""
+        denoiser, card = weights.read(record.artifacts(run.run_id), device)
+        return cls(run, card, denoiser, torch.empty(0, 1, card["resolution"], card["resolution"], dtype=torch.uint8))
+
+
+def load(record: Record, run: Run, storage: Path, device: torch.device) -> Model | Imported:
+    """The model of a finished run, whichever it is."""
+    return Imported.load(record, run, device) if run.imported else Model.load(record, run, storage, device)
+
+
+@dataclass(frozen=True)
 class Pair:
     """The comparison of two models.
 
     `table` has a row a sample: `sample`, `converged` (in both models), COLUMNS, `closest_a`, `closest_b` (rows of the
-    closest image within each model's own training images) and `steps_a`, `steps_b`.
+    closest image within each model's own training images) and `steps_a`, `steps_b`. What needs training images that are
+    not known is NaN, and its row 0.
     """
 
-    a: Model
-    b: Model
+    a: Model | Imported
+    b: Model | Imported
     samples_a: Samples
     samples_b: Samples
     table: pd.DataFrame
@@ -94,16 +116,20 @@ class Pair:
         }
 
 
-def check_pair(a: Model, b: Model, *, force: bool = False) -> None:
+def check_pair(a: Model | Imported, b: Model | Imported, *, force: bool = False) -> None:
     """Raise UserError unless the two share data set and resolution and have no training image in common; with `force`,
     unless they share the resolution."""
     names = f"{a.run.name} and {b.run.name}"
-    sides = [model.trial.dataset.resolution for model in (a, b)]
+    sides = [model.train_images.shape[-1] for model in (a, b)]
     if sides[0] != sides[1]:
         raise UserError(f"{names} have images of {sides[0]} and {sides[1]} pixels a side; there is nothing to compare")
     if force:
         return
     hint = "--force compares them all the same"
+    for model in (a, b):
+        if isinstance(model, Imported):
+            raise UserError(f"{model.run.name} was imported and nothing is known of its training images; {hint}")
+    assert isinstance(a, Model) and isinstance(b, Model)
     if a.card["data_hash"] != b.card["data_hash"]:
         sets = [model.trial.dataset.name for model in (a, b)]
         which = f"{sets[0]} and {sets[1]}" if sets[0] != sets[1] else f"{sets[0]} in two versions"
@@ -114,21 +140,22 @@ def check_pair(a: Model, b: Model, *, force: bool = False) -> None:
         raise UserError(f"{names} were trained on {common} common images; {hint}")
 
 
-def compare(a: Model, b: Model, count: int, seed: int, device: torch.device) -> Pair:
+def compare(a: Model | Imported, b: Model | Imported, count: int, seed: int, device: torch.device) -> Pair:
     """Sample from both models with common noise and compare.
 
     Args:
         count: samples, at least 2.
         seed: of the sampling noise.
     """
-    mean = float(torch.cat([a.train_images[:512], b.train_images[:512]]).float().mean() / 255)
-    resolution = a.trial.dataset.resolution
+    known = torch.cat([a.train_images[:512], b.train_images[:512]])
+    mean = float(known.float().mean() / 255) if len(known) else 0.5
+    resolution = known.shape[-1]
     drawn = [sample(m.denoiser, count, resolution, mean=mean, seed=seed, device=device) for m in (a, b)]
     images_a, images_b = drawn[0].images, drawn[1].images
-    close_a, row_a = closest(images_a, a.train_images, centred=False)
-    close_b, row_b = closest(images_b, b.train_images, centred=False)
-    other_a, _ = closest(images_a, b.train_images, centred=False)
-    other_b, _ = closest(images_b, a.train_images, centred=False)
+    close_a, row_a = _closest(images_a, a.train_images)
+    close_b, row_b = _closest(images_b, b.train_images)
+    other_a, _ = _closest(images_a, b.train_images)
+    other_b, _ = _closest(images_b, a.train_images)
     centred = cosine(images_a, images_b, centred=True)
     chance = mismatched_cosine(images_a, images_b, centred=True)
     table = pd.DataFrame(
@@ -151,8 +178,16 @@ def compare(a: Model, b: Model, count: int, seed: int, device: torch.device) -> 
     return Pair(a, b, drawn[0], drawn[1], table, swap_gap(a, b, device))
 
 
-def swap_gap(a: Model, b: Model, device: torch.device) -> float:
-    """[A on A + B on B - A on B - B on A] / 2 in dB, averaged over σ in [0, 1]."""
+def _closest(samples: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest raw cosine to an image and that image's row; NaN and 0 if there are none."""
+    values, rows = closest(samples, images, centred=False)
+    return torch.where(values.isneginf(), torch.nan, values), rows
+
+
+def swap_gap(a: Model | Imported, b: Model | Imported, device: torch.device) -> float:
+    """[A on A + B on B - A on B - B on A] / 2 in dB, averaged over σ in [0, 1]; NaN if one's images are not known."""
+    if not (isinstance(a, Model) and isinstance(b, Model)):
+        return float("nan")
     count = min(a.trial.n_test, b.trial.n_test)
 
     def average_psnr(model: Model, images: Tensor) -> float:
@@ -183,13 +218,15 @@ ROW_LABELS = ("closest in A", "sample of A", "sample of B", "closest in B")
 
 
 def image_rows(pair: Pair, samples: np.ndarray[Any, Any]) -> list[Tensor]:
-    """The four rows of Figure 2 for some samples, each (n, 1, H, W) in [0, 1]."""
+    """The four rows of Figure 2 for some samples, each (n, 1, H, W) in [0, 1]; white where training images are not
+    known."""
     close_a, close_b = (torch.tensor(pair.table[column].to_numpy()[samples]) for column in ("closest_a", "closest_b"))
+    drawn_a, drawn_b = pair.samples_a.images[samples], pair.samples_b.images[samples]
     return [
-        pair.a.train_images[close_a].float() / 255,
-        pair.samples_a.images[samples],
-        pair.samples_b.images[samples],
-        pair.b.train_images[close_b].float() / 255,
+        pair.a.train_images[close_a].float() / 255 if len(pair.a.train_images) else torch.ones_like(drawn_a),
+        drawn_a,
+        drawn_b,
+        pair.b.train_images[close_b].float() / 255 if len(pair.b.train_images) else torch.ones_like(drawn_b),
     ]
 
 

@@ -43,8 +43,8 @@ def row(pair: Pair) -> dict[str, float | int | str]:
     a, b = pair.a.run.metrics, pair.b.run.metrics
     return {
         "pair": pair.a.run.name.replace("-A", "", 1),
-        "resolution": pair.a.trial.dataset.resolution,
-        "n_train": pair.a.trial.n_train,
+        "resolution": int(pair.a.run.params["resolution"]),
+        "n_train": int(pair.a.run.params["n_train"]),
         **{key: (a[key] + b[key]) / 2 for key in ("train_psnr", "test_psnr", "psnr_gap")},
         "swap_gap": pair.swap_gap,
         "cosine": summary["cosine"]["mean"],
@@ -80,8 +80,8 @@ def figure(pairs: Sequence[Pair]) -> Figure:
 
 def title(pair: Pair) -> str:
     """N, with the resolution before it."""
-    side = pair.a.trial.dataset.resolution
-    return f"{side}×{side}, N = {pair.a.trial.n_train:,}"
+    side, n_train = (int(pair.a.run.params[key]) for key in ("resolution", "n_train"))
+    return f"{side}×{side}, N = {n_train:,}"
 
 
 def _draw_curves(axes, table: pd.DataFrame) -> None:  # type: ignore[no-untyped-def]

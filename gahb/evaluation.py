@@ -6,6 +6,7 @@
 The average over σ is the trapezoidal rule on the grid of the curve, whose lowest level stands for all below it.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import torch
@@ -62,14 +63,20 @@ def mean_psnr(denoiser: nn.Module, images: Tensor, count: int, batch_size: int =
 
     The noise depends on the level and the image's position alone, so it is common to all denoisers.
     """
-    device = images.device
-    clean = images[torch.arange(count, device=device) % len(images)].float() / 255
     means = []
-    for level, sigma in zip(INPUT_PSNR, SIGMAS, strict=True):
-        z = torch.randn(clean.shape, generator=noise.generator("evaluation", level)).to(device)
-        batches = zip(clean.split(batch_size), (clean + sigma * z).split(batch_size), strict=True)
+    for _, clean, noisy in noisy_levels(images, count):
+        batches = zip(clean.split(batch_size), noisy.split(batch_size), strict=True)
         means.append(torch.cat([psnr(x, denoiser(y)) for x, y in batches]).mean())
     return tuple(torch.stack(means).tolist())
+
+
+def noisy_levels(images: Tensor, count: int) -> Iterator[tuple[float, Tensor, Tensor]]:
+    """σ, clean and noisy images (count, 1, H, W) in [0, 1] at each of SIGMAS; see `mean_psnr`."""
+    device = images.device
+    clean = images[torch.arange(count, device=device) % len(images)].float() / 255
+    for level, sigma in zip(INPUT_PSNR, SIGMAS, strict=True):
+        z = torch.randn(clean.shape, generator=noise.generator("evaluation", level)).to(device)
+        yield sigma, clean, clean + sigma * z
 
 
 def curve(denoiser: nn.Module, train: Tensor, test: Tensor) -> Curve:

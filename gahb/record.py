@@ -3,7 +3,7 @@
 A trial is one run, flat in its sweep's experiment: params are the flat trial, metrics have images seen as their step,
 tags say what the run is:
 
-    gahb.kind             trial, or the name of the analysis
+    gahb.kind             trial, import (a model from elsewhere), or the name of the analysis
     gahb.signature        what names the trial
     gahb.sweep.<NAME>     "true" for every sweep that the trial belongs to
     gahb.data_hash        the data set;    gahb.subset_hash  the training images;    gahb.subset  A or B
@@ -70,6 +70,11 @@ class Run:
         return self.tags.get("gahb.signature", "")
 
     @property
+    def imported(self) -> bool:
+        """Whether the model was trained elsewhere."""
+        return self.tags.get("gahb.kind") == "import"
+
+    @property
     def unfinished(self) -> bool:
         """Whether the run has been claimed and has not come to an end."""
         return self.state in ("scheduled", "running")
@@ -118,6 +123,10 @@ class Record:
         condition = f"tags.`gahb.kind` != 'trial' and tags.`gahb.sweep.{sweep}` = 'true'"
         return [run for run in self._search(condition) if run.state == "finished"]
 
+    def models(self) -> list[Run]:
+        """Every trial and every imported model."""
+        return self.trials() + self._search("tags.`gahb.kind` = 'import'")
+
     def by_signature(self) -> dict[str, Run]:
         """Signature → its trial. Of several runs, a finished one wins."""
         return {run.signature: run for run in sorted(self.trials(), key=lambda run: run.state == "finished")}
@@ -127,12 +136,12 @@ class Record:
         return sorted({sweep for run in self.trials() for sweep in run.sweeps})
 
     def find(self, text: str) -> Run:
-        """The trial that a user means by a run id, a unique prefix of one or of a signature, or a name.
+        """The trial or imported model that a user means: by run id, unique prefix of one or of a signature, or name.
 
         Raises:
             UserError: none, or several.
         """
-        runs = self.trials()
+        runs = self.models()
         for matches in (
             [run for run in runs if text in (run.run_id, run.signature)],
             [run for run in runs if run.name == text],
@@ -146,8 +155,8 @@ class Record:
                 raise UserError(f"{text!r} means {len(matches)} trials: {ids}{more}; give more of a run id")
         raise UserError(f"no trial {text!r} in the record {self.uri}; list them with: gahb-sweep status")
 
-    def finished_trial(self, text: str) -> Run:
-        """The trial that a user means, which must be finished.
+    def finished_model(self, text: str) -> Run:
+        """The trial or imported model that a user means, which must be finished.
 
         Raises:
             UserError: none, several, or one that has no weights yet.
@@ -155,6 +164,17 @@ class Record:
         run = self.find(text)
         if run.state != "finished":
             raise UserError(f"trial {run.name} ({run.run_id[:8]}) is {run.state}, not finished; launch its sweep again")
+        return run
+
+    def finished_trial(self, text: str) -> Run:
+        """The trial that a user means, which must be finished and have images that are known.
+
+        Raises:
+            UserError: none, several, one that has no weights yet, or an imported model.
+        """
+        run = self.finished_model(text)
+        if run.imported:
+            raise UserError(f"{run.name} was imported: nothing is known of the images it was trained on")
         return run
 
     def finished_trials(self, sweep: str) -> list[Run]:

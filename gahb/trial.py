@@ -12,13 +12,14 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any, get_type_hints
 
 from gahb.data.dataset import Dataset
 from gahb.data.sources import SOURCES, Files, source_class
 from gahb.errors import UserError, did_you_mean
+from gahb.fields import flatten
 from gahb.models.architectures import ARCHITECTURES, Architecture
 
 SIGNATURE_VERSION = 1
@@ -88,8 +89,8 @@ class Trial:
 
     def flat(self) -> dict[str, Any]:
         """The trial as one level of keys and plain values; `Trial.of` is the inverse."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("dataset", "architecture")}
-        return {**self.dataset.flat(), "architecture": self.architecture.name, **asdict(self.architecture), **own}
+        own = {key: value for key, value in flatten(self).items() if key not in ("dataset", "architecture")}
+        return {**self.dataset.flat(), **self.architecture.flat(), **own}
 
     @classmethod
     def of(cls, flat: Mapping[str, Any]) -> "Trial":

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from gahb.models.architectures import ARCHITECTURES, Architecture
 from gahb.models.layers import Denoiser
 from gahb.trial import Trial
 
@@ -31,7 +32,7 @@ def save(folder: Path, denoiser: Denoiser, card: dict[str, Any]) -> None:
 def read(folder: Path, device: torch.device | str = "cpu") -> tuple[Denoiser, dict[str, Any]]:
     """The denoiser in evaluation mode and its card, from a folder that `save` wrote."""
     card = json.loads((folder / CARD).read_text())
-    net = Trial.of(card["trial"]).architecture.build()
+    net = _architecture(card).build()
     net.load_state_dict(load_file(folder / WEIGHTS))
     return Denoiser(net).to(device).eval(), card
 
@@ -47,7 +48,7 @@ def read_course(folder: Path, device: torch.device | str = "cpu") -> Iterator[tu
 
 
 def load(run: str, *, device: torch.device | str = "cpu", record: str | None = None) -> Denoiser:
-    """The denoiser y ↦ f(y) of a finished trial, in evaluation mode.
+    """The denoiser y ↦ f(y) of a finished trial or an imported model, in evaluation mode.
 
     Args:
         run: an MLflow run id, a unique prefix of one or of a signature, or a run's name.
@@ -65,4 +66,11 @@ def load(run: str, *, device: torch.device | str = "cpu", record: str | None = N
     from gahb.storage import record_uri
 
     book = Record(record_uri(record))
-    return read(book.artifacts(book.finished_trial(run).run_id), device)[0]
+    return read(book.artifacts(book.finished_model(run).run_id), device)[0]
+
+
+def _architecture(card: dict[str, Any]) -> Architecture:
+    if "trial" in card:
+        return Trial.of(card["trial"]).architecture
+    options = dict(card["architecture"])
+    return ARCHITECTURES[options.pop("architecture")](**options)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from gahb.errors import UserError
+from gahb.fields import flatten, later
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +27,10 @@ class Architecture(ABC):
     @abstractmethod
     def at(cls, resolution: int, **hyperparameters: Any) -> Self:
         """The architecture with what is left out chosen for the resolution."""
+
+    def flat(self) -> dict[str, Any]:
+        """The keys that this architecture adds to a flat trial."""
+        return {"architecture": self.name, **flatten(self)}
 
     def check(self, resolution: int) -> None:  # noqa: B027  # most take every resolution
         """Raise UserError if images of this resolution do not fit."""
@@ -93,14 +98,20 @@ class UNet(Architecture):
 
 @dataclass(frozen=True)
 class BFCNN(Architecture):
-    """The bias-free convolutional network BF-CNN of appendix A: `layers` 3×3 convolutions of `width` channels."""
+    """The bias-free convolutional network BF-CNN of appendix A: `layers` convolutions of `width` channels.
+
+    The first and the last are 3×3, and of those between every `spacing`-th; the others are 1×1. `first_relu` puts a
+    ReLU after the first.
+    """
 
     name: ClassVar[str] = "bf_cnn"
     layers: int = 21
     width: int = 64
+    spacing: int = later(1)
+    first_relu: bool = later(False)
 
     def __post_init__(self) -> None:
-        _at_least_one(width=self.width)
+        _at_least_one(width=self.width, spacing=self.spacing)
         if self.layers < 2:
             raise UserError(f"layers={self.layers}: must be at least 2")
 
@@ -109,12 +120,12 @@ class BFCNN(Architecture):
         return cls(**hyperparameters)
 
     def receptive_field(self) -> int:
-        return 2 * self.layers + 1
+        return 2 * (2 + (self.layers - 2) // self.spacing) + 1
 
     def build(self) -> "nn.Module":
         from gahb.models import bf_cnn
 
-        return bf_cnn.BFCNN(self.layers, self.width)
+        return bf_cnn.BFCNN(self.layers, self.width, self.spacing, self.first_relu)
 
 
 ARCHITECTURES: dict[str, type[Architecture]] = {cls.name: cls for cls in (UNet, BFCNN)}

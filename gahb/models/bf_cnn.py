@@ -1,6 +1,8 @@
-"""BF-CNN (Mohan, Kadkhodaie et al. 2020, appendix A): 3×3 convolutions without bias at full resolution.
+"""BF-CNN (Mohan, Kadkhodaie et al. 2020, appendix A): convolutions without bias at full resolution.
 
-Bias-free batch normalisation and ReLU follow every convolution except the first and the last, which are linear.
+Bias-free batch normalisation and ReLU follow every convolution except the first and the last. The last is linear, and
+the first too unless it has a ReLU. With a `spacing` above 1 only every so many inner convolutions are 3×3, the others
+1×1, which makes the receptive field smaller and changes nothing else.
 """
 
 from torch import Tensor, nn
@@ -11,10 +13,12 @@ from gahb.models.layers import conv, conv_norm_relu
 class BFCNN(nn.Module):
     """Noisy images (B, 1, H, W) to estimated noise of the same shape; any H and W."""
 
-    def __init__(self, layers: int, width: int) -> None:
+    def __init__(self, layers: int, width: int, spacing: int = 1, first_relu: bool = False) -> None:
         super().__init__()
-        inner = [conv_norm_relu(width, width) for _ in range(layers - 2)]
-        self.layers = nn.Sequential(conv(1, width), *inner, conv(width, 1))
+        sides = [1 if layer % spacing else 3 for layer in range(1, layers - 1)]
+        inner = [conv_norm_relu(width, width, side) for side in sides]
+        first = nn.Sequential(conv(1, width), nn.ReLU(inplace=True)) if first_relu else conv(1, width)
+        self.layers = nn.Sequential(first, *inner, conv(width, 1))
 
     def forward(self, y: Tensor) -> Tensor:
         return self.layers(y)

@@ -35,14 +35,14 @@ class BiasFreeBatchNorm(nn.Module):
         return x * (self.gain / sd)
 
 
-def conv(inputs: int, outputs: int) -> nn.Conv2d:
-    """A 3×3 convolution without bias that keeps the image's size (zero padding)."""
-    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+def conv(inputs: int, outputs: int, side: int = 3) -> nn.Conv2d:
+    """A convolution, 3×3 or of another odd side, without bias, that keeps the image's size (zero padding)."""
+    return nn.Conv2d(inputs, outputs, kernel_size=side, padding=side // 2, bias=False)
 
 
-def conv_norm_relu(inputs: int, outputs: int) -> nn.Sequential:
+def conv_norm_relu(inputs: int, outputs: int, side: int = 3) -> nn.Sequential:
     """Convolution, bias-free batch normalisation, ReLU."""
-    return nn.Sequential(conv(inputs, outputs), BiasFreeBatchNorm(outputs), nn.ReLU(inplace=True))
+    return nn.Sequential(conv(inputs, outputs, side), BiasFreeBatchNorm(outputs), nn.ReLU(inplace=True))
 
 
 def initialise(module: nn.Module) -> None:

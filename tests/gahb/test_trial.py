@@ -45,6 +45,17 @@ def test_signatures_of_the_first_release_still_hold() -> None:
     assert Trial.of({**PLAIN, "architecture": "bf_cnn", "seed": 7}).signature("0123456789abcdef") == "18f63be836c0"
 
 
+def test_fields_added_later_are_part_of_the_trial_only_where_they_change_it() -> None:
+    flat = {**PLAIN, "architecture": "bf_cnn", "seed": 7}
+    assert Trial.of({**flat, "spacing": 1, "first_relu": False}).signature("0123456789abcdef") == "18f63be836c0"
+    changes: list[dict[str, object]] = [{}, {"spacing": 2}, {"first_relu": True}, {"spacing": 4, "first_relu": True}]
+    assert len({Trial.of({**flat, **change}).signature("data") for change in changes}) == 4
+    for change in changes:
+        trial = Trial.of({**flat, **change})
+        assert Trial.of(trial.flat()) == trial
+        assert change.keys() == {"spacing", "first_relu"} & trial.flat().keys()
+
+
 def test_defaults_are_the_papers() -> None:
     assert [Trial.of({**PLAIN, "resolution": r}).architecture.blocks for r in (20, 40, 80, 160)] == [1, 2, 3, 4]  # type: ignore[attr-defined]
     assert [Trial.of({**PLAIN, "resolution": r}).images for r in (20, 40, 80, 160)] == [10**9] * 2 + [250_000_000] * 2
@@ -101,6 +112,7 @@ def test_overrides_that_make_no_sense(words: list[str], message: str) -> None:
         ({"blocks": 0}, "at least 1"),
         ({"width": 0}, "at least 1"),
         ({"architecture": "bf_cnn", "layers": 1}, "at least 2"),
+        ({"architecture": "bf_cnn", "spacing": 0}, "at least 1"),
         ({"architecture": "bf_cnn", "blocks": 1}, "does not apply"),
         ({"dataset": "disks", "alpha": 2.0}, "does not apply"),
         ({"alpha": 0.0}, "alpha"),

@@ -6,7 +6,13 @@ from gahb import cost
 from gahb.models.architectures import BFCNN, Architecture, UNet
 from gahb.models.layers import BiasFreeBatchNorm, Denoiser, initialise
 
-SMALL = [UNet(blocks=1, width=4), UNet(blocks=2, width=4), UNet(blocks=3, width=3), BFCNN(layers=5, width=4)]
+SMALL = [
+    UNet(blocks=1, width=4),
+    UNet(blocks=2, width=4),
+    UNet(blocks=3, width=3),
+    BFCNN(layers=5, width=4),
+    BFCNN(layers=6, width=4, spacing=2, first_relu=True),
+]
 
 
 def trained_like(architecture: Architecture) -> nn.Module:
@@ -60,9 +66,10 @@ def test_receptive_fields_of_table_1(blocks: int, field: int, side: int) -> None
     assert architecture.receptive_field() == field == gradient_support(architecture, side)
 
 
-def test_receptive_field_of_bf_cnn() -> None:
-    architecture = BFCNN(layers=21, width=2)
-    assert architecture.receptive_field() == 43 == gradient_support(architecture, 64)
+@pytest.mark.parametrize(("spacing", "field"), [(1, 43), (2, 23), (4, 13), (8, 9), (20, 5)])
+def test_receptive_fields_of_bf_cnn(spacing: int, field: int) -> None:
+    architecture = BFCNN(layers=21, width=2, spacing=spacing)
+    assert architecture.receptive_field() == field == gradient_support(architecture, 64)
 
 
 @pytest.mark.parametrize("architecture", SMALL)

@@ -1,0 +1,67 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import gahb
+from gahb import published
+from gahb.errors import UserError
+from tests.conftest import Ended, Place
+from tests.gahb.test_published import Payload, bf_cnn, unet
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.save({f"module.{key}": tensor for key, tensor in unet(1, 4).items()}, tmp_path / "faces.pt")
+    return tmp_path / "faces.pt"
+
+
+def test_an_imported_model_is_a_finished_run_that_loads(
+    command: Callable[..., Ended], place: Place, checkpoint: Path
+) -> None:
+    data = command("gahb-analyze", "import", str(checkpoint), "--json", *place.flags).json
+    run = place.record.find("faces")
+    assert (run.run_id, run.state, run.imported) == (data["run_id"], "finished", True)
+    assert run.params["architecture"] == "unet" and run.params["resolution"] == "20"
+    loaded, y = gahb.load("faces", record=place.record.uri), torch.rand(2, 1, 20, 20)
+    torch.testing.assert_close(loaded(y), published.read(checkpoint)[0](y), rtol=0, atol=0)
+    assert place.record.trials() == [] and place.record.sweeps() == []
+    with pytest.raises(UserError, match="nothing is known of the images"):
+        place.record.finished_trial("faces")
+    assert "faces" in command("gahb-sweep", "show", "faces", *place.flags).out
+
+
+def test_importing_again_gives_the_same_run_and_a_name_is_taken_once(
+    command: Callable[..., Ended], place: Place, checkpoint: Path
+) -> None:
+    def run(*arguments: str) -> Ended:
+        return command("gahb-analyze", "import", str(checkpoint), *arguments, *place.flags)
+
+    first = run("--json").json["run_id"]
+    assert run("--json").json["run_id"] == first
+    other = run("--resolution", "40")
+    assert other.code == 2 and "choose another name with --as" in other.err
+    assert run("--resolution", "40", "--as", "larger", "--json").json["run_id"] != first
+    assert run("--resolution", "21", "--as", "odd").code == 2
+
+
+def test_a_payload_ends_in_one_line_and_leaves_no_run(
+    command: Callable[..., Ended], place: Place, tmp_path: Path
+) -> None:
+    torch.save({"model": Payload(f"touch {tmp_path / 'executed'}")}, tmp_path / "bad.pt")
+    ended = command("gahb-analyze", "import", str(tmp_path / "bad.pt"), *place.flags)
+    assert ended.code == 2 and len(ended.err.strip().splitlines()) == 1
+    assert not (tmp_path / "executed").exists() and place.record.models() == []
+
+
+def test_pair_refuses_imported_models_unless_forced(
+    command: Callable[..., Ended], place: Place, checkpoint: Path, tmp_path: Path
+) -> None:
+    torch.save(bf_cnn(4, set()), tmp_path / "flat.pt")
+    command("gahb-analyze", "import", str(checkpoint), "--resolution", "8", *place.flags)
+    command("gahb-analyze", "import", str(tmp_path / "flat.pt"), "--resolution", "8", *place.flags)
+    refused = command("gahb-analyze", "pair", "faces", "flat", *place.flags)
+    assert refused.code == 2 and "nothing is known of its training images; --force" in refused.err
+    forced = command("gahb-analyze", "pair", "faces", "faces", "--samples", "2", "--force", "--json", *place.flags).json
+    assert forced["samples"] == 2 and forced["swap_gap"] is None and forced["closest_train"]["mean"] is None
