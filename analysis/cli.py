@@ -1,5 +1,6 @@
 """The command `gahb-analyze`: questions to finished trials. Every answer is logged to the record as a run."""
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +28,7 @@ def pair(
     run2: RunName,
     samples: Samples = 64,
     seed: Seed = 0,
-    force: Annotated[bool, typer.Option(help="Compare runs of different data or with common images too.")] = False,
+    force: Annotated[bool, typer.Option(help="Compare runs of different, unknown or common images too.")] = False,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
@@ -40,7 +41,7 @@ def pair(
     from .results import keep
 
     book, root, device = Record(record_uri(record)), storage_root(storage), _device()
-    a, b = (question.Model.load(book, book.finished_trial(text), root, device) for text in (run1, run2))
+    a, b = (question.load(book, book.finished_model(text), root, device) for text in (run1, run2))
     question.check_pair(a, b, force=force)
     answer = question.compare(a, b, samples, seed, device)
     summary = answer.summary()
@@ -62,10 +63,11 @@ def pair(
         [
             {"measure": key, "mean": value["mean"], "median": value["median"], **value["quantiles"]}
             for key, value in summary.items()
-            if isinstance(value, dict)
+            if isinstance(value, dict) and not math.isnan(value["mean"])
         ]
     )
-    print(f"swap gap {summary['swap_gap']:.2f} dB")
+    if not math.isnan(summary["swap_gap"]):
+        print(f"swap gap {summary['swap_gap']:.2f} dB")
     say(f"picture: {folder / 'pair.png'}")
 
 
