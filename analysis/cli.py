@@ -63,7 +63,7 @@ def pair(
         [
             {"measure": key, "mean": value["mean"], "median": value["median"], **value["quantiles"]}
             for key, value in summary.items()
-            if isinstance(value, dict)
+            if isinstance(value, dict) and not math.isnan(value["mean"])
         ]
     )
     if not math.isnan(summary["swap_gap"]):
