@@ -233,10 +233,11 @@ def image_rows(pair: Pair, samples: np.ndarray[Any, Any]) -> list[Tensor]:
 def draw_histograms(axes: Axes, table: pd.DataFrame) -> None:
     """The two histograms of Figure 2 on given axes."""
     converged = table[table["converged"]]
-    bins = np.linspace(min(0.0, *converged[["cosine", "closest_train"]].min()) if len(converged) else 0, 1, 41)
-    axes.hist(converged["cosine"], bins.tolist(), color=figures.COLOURS[0], alpha=0.7, label="samples of two denoisers")
-    label = "sample and closest training image"
-    axes.hist(converged["closest_train"], bins.tolist(), color=figures.COLOURS[1], alpha=0.7, label=label)
+    two, own = converged["cosine"], converged["closest_train"].dropna()
+    bins = np.linspace(min([0.0, *two, *own]), 1, 41).tolist()
+    axes.hist(two, bins, color=figures.COLOURS[0], alpha=0.7, label="samples of two denoisers")
+    if len(own):
+        axes.hist(own, bins, color=figures.COLOURS[1], alpha=0.7, label="sample and closest training image")
 
 
 def flat_metrics(summary: Mapping[str, Any]) -> dict[str, float]:

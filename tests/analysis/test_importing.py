@@ -1,8 +1,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
+from gahb_analysis.pair import draw_histograms
+from matplotlib.figure import Figure
 
 import gahb
 from gahb import published
@@ -65,3 +68,10 @@ def test_pair_refuses_imported_models_unless_forced(
     assert refused.code == 2 and "nothing is known of its training images; --force" in refused.err
     forced = command("gahb-analyze", "pair", "faces", "faces", "--samples", "2", "--force", "--json", *place.flags).json
     assert forced["samples"] == 2 and forced["swap_gap"] is None and forced["closest_train"]["mean"] is None
+
+
+def test_a_histogram_leaves_out_what_is_not_known() -> None:
+    table = pd.DataFrame({"converged": True, "cosine": [0.8, 0.9], "closest_train": float("nan")})
+    axes = Figure().subplots()
+    draw_histograms(axes, table)
+    assert axes.get_legend_handles_labels()[1] == ["samples of two denoisers"]
