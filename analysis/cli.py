@@ -161,6 +161,58 @@ def scaling(
     _say_ui(book, sweep)
 
 
+@app.command()
+def basis(
+    run: RunName,
+    image: Annotated[int, typer.Option(min=0, help="Row among the held-out images.")] = 0,
+    sigma: Annotated[float, typer.Option(min=0.001, help="Standard deviation of the noise.")] = 0.15,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="Compute so many eigenvalues only [all up to 40x40 pixels, 50 above]."),
+    ] = None,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Find the basis in which a model shrinks a noisy image (Figures 3-5, 16-21)."""
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from . import basis as question
+    from .pair import Model
+    from .results import keep
+
+    book, root, device = Record(record_uri(record)), storage_root(storage), _device()
+    model = Model.load(book, book.finished_trial(run), root, device)
+    clean = question.held_out_image(model, root, image)
+    answer = question.analyse(model, clean, image, sigma, top, device)
+    tables = {"basis": answer.table, "dimensions": answer.dimensions}
+    if answer.angles is not None:
+        tables["angles"] = answer.angles
+    run_id, folder = keep(
+        book,
+        root,
+        kind="basis",
+        name=f"basis of {model.run.name}",
+        runs=[model.run],
+        settings={"image": image, "sigma": sigma, "top": top, "estimated": answer.spectrum.estimated},
+        metrics=answer.metrics(),
+        tables=tables,
+        pictures={"basis": question.figure(answer)},
+    )
+    summary = {**answer.metrics(), "estimated": answer.spectrum.estimated}
+    rows = {stem: _records(table) for stem, table in tables.items()}
+    if json:
+        return print_json({"run_id": run_id, **summary, **rows, "artifacts": str(folder)})
+    print_table(rows["basis"][:20])
+    print_table(rows["dimensions"])
+    estimated = " (both estimated from random probes)" if answer.spectrum.estimated else ""
+    print(f"effective dimension {summary['effective_dimension']:.1f}, asymmetry {summary['asymmetry']:.3f}{estimated}")
+    if answer.angles is not None:
+        print("angles to the tangent space: " + ", ".join(f"{row['angle']:.1f}°" for row in rows["angles"]))
+    say(f"picture: {folder / 'basis.png'}")
+
+
 def _device() -> "torch.device":
     import torch
 
