@@ -162,6 +162,45 @@ def scaling(
 
 
 @app.command()
+def curves(
+    sweep: SweepName,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Draw the PSNR curves and fit their slopes (Figures 1, 4, 9, 11, 16)."""
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from . import curves as question
+    from .results import keep
+
+    book, root = Record(record_uri(record)), storage_root(storage)
+    runs = book.finished_trials(sweep)
+    table = question.curves_table(runs, [book.artifacts(run.run_id, "psnr_curve.csv").parent for run in runs])
+    slopes = question.slopes_table(table, runs)
+    rows = _records(slopes)
+    run_id, folder = keep(
+        book,
+        root,
+        kind="curves",
+        name=f"curves of {sweep}",
+        sweep=sweep,
+        runs=runs,
+        settings={"slope_from_db": question.WEAK_NOISE},
+        metrics={},
+        tables={"curves": table, "slopes": slopes},
+        pictures={"curves": question.figure(table, slopes)},
+    )
+    if json:
+        return print_json({"run_id": run_id, "slopes": rows, "curves": _records(table), "artifacts": str(folder)})
+    known = [key for key in rows[0] if any(row[key] is not None for row in rows)]
+    print_table([{key: row[key] for key in known} for row in rows])
+    print(f"slopes and intercepts (dB) are fitted where the input PSNR is at least {question.WEAK_NOISE} dB")
+    say(f"picture: {folder / 'curves.png'}")
+
+
+@app.command()
 def basis(
     run: RunName,
     image: Annotated[int, typer.Option(min=0, help="Row among the held-out images.")] = 0,
