@@ -17,6 +17,7 @@ app = new_app("Compare finished trials and draw the paper's figures from them.")
 
 Samples = Annotated[int, typer.Option(min=2, help="Images drawn from each model.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the sampling noise.")]
+Force = Annotated[bool, typer.Option(help="Compare runs of different data or with common images too.")]
 SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep in the record.")]
 RunName = Annotated[str, typer.Argument(help="A run id, a unique prefix of one, or a name.")]
 
@@ -27,7 +28,7 @@ def pair(
     run2: RunName,
     samples: Samples = 64,
     seed: Seed = 0,
-    force: Annotated[bool, typer.Option(help="Compare runs of different data or with common images too.")] = False,
+    force: Force = False,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
@@ -250,6 +251,57 @@ def basis(
     if answer.angles is not None:
         print("angles to the tangent space: " + ", ".join(f"{row['angle']:.1f}°" for row in rows["angles"]))
     say(f"picture: {folder / 'basis.png'}")
+
+
+@app.command()
+def trajectories(
+    run1: RunName,
+    run2: RunName,
+    sample: Annotated[int, typer.Option(min=0, help="Number of the sample, as in the table of `pair`.")] = 0,
+    seed: Seed = 0,
+    force: Force = False,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Follow two models from the same noise and find where they part (Figure 8)."""
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from . import trajectories as question
+    from .pair import Model, check_pair
+    from .results import keep
+
+    book, root, device = Record(record_uri(record)), storage_root(storage), _device()
+    a, b = (Model.load(book, book.finished_trial(text), root, device) for text in (run1, run2))
+    check_pair(a, b, force=force)
+    answer = question.follow(a, b, sample, seed, device)
+    if not answer.converged:
+        say("a sample diverged; the last images mean nothing")
+    metrics = answer.metrics()
+    run_id, folder = keep(
+        book,
+        root,
+        kind="trajectories",
+        name=f"trajectories of {a.run.name} and {b.run.name}",
+        runs=[a.run, b.run],
+        settings={"sample": sample, "seed": seed},
+        metrics=metrics,
+        tables={"trajectories": answer.table},
+        pictures={"trajectories": question.figure(answer)},
+    )
+    steps = _records(answer.table)
+    if json:
+        data = {"run_id": run_id, "converged": answer.converged, **metrics, "steps": steps}
+        return print_json({**data, "artifacts": str(folder)})
+    print_table([steps[i] for i in question.shown_steps(answer.table)])
+    where = (
+        f"part at step {metrics['parting_step']:.0f}, σ = {metrics['parting_sigma']:.2f}"
+        if "parting_step" in metrics
+        else "do not part"
+    )
+    print(f"the two {where}: cosine {metrics['cosine_start']:.2f} at the start, {metrics['cosine_end']:.2f} at the end")
+    say(f"picture: {folder / 'trajectories.png'}")
 
 
 def _device() -> "torch.device":

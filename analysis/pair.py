@@ -121,8 +121,7 @@ def compare(a: Model, b: Model, count: int, seed: int, device: torch.device) -> 
         count: samples, at least 2.
         seed: of the sampling noise.
     """
-    mean = float(torch.cat([a.train_images[:512], b.train_images[:512]]).float().mean() / 255)
-    resolution = a.trial.dataset.resolution
+    mean, resolution = common_mean(a, b), a.trial.dataset.resolution
     drawn = [sample(m.denoiser, count, resolution, mean=mean, seed=seed, device=device) for m in (a, b)]
     images_a, images_b = drawn[0].images, drawn[1].images
     close_a, row_a = closest(images_a, a.train_images, centred=False)
@@ -149,6 +148,11 @@ def compare(a: Model, b: Model, count: int, seed: int, device: torch.device) -> 
         }
     )
     return Pair(a, b, drawn[0], drawn[1], table, swap_gap(a, b, device))
+
+
+def common_mean(a: Model, b: Model) -> float:
+    """The mean intensity around which the starting noise of both lies, in [0, 1]."""
+    return float(torch.cat([a.train_images[:512], b.train_images[:512]]).float().mean() / 255)
 
 
 def swap_gap(a: Model, b: Model, device: torch.device) -> float:
