@@ -64,12 +64,13 @@ def full(denoiser: Function, y: Tensor, rows: int = 64) -> Tensor:
     return jacobian
 
 
+@torch.no_grad()  # none for the weights; the two products make their own
 def products(denoiser: Function, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """J v and Jᵀ v at y (1, 1, H, W) for vectors v (n, 1, H, W): both (n, 1, H, W)."""
     copies = y.expand_as(v).clone()
     forward = torch.func.jvp(denoiser, (copies,), (v,))[1]
     (backward,) = torch.func.vjp(denoiser, copies)[1](v)
-    return forward.detach(), backward.detach()
+    return forward, backward
 
 
 def spectrum(denoiser: Function, y: Tensor) -> Spectrum:
