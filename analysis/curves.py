@@ -4,7 +4,7 @@ Both axes in dB, MSE ∝ σ^(2s) is a line of slope s, here fitted by least squa
 (σ ≤ 0.1), to the mean over subsets and seeds. What the best denoiser would reach, for images of d pixels:
 
     geometric C^α images: MSE ~ σ^(2α/(α+1)), slope α/(α+1) (§3.2);
-    a manifold of dimension m: MSE = mσ²/d a pixel, slope 1 and intercept 10 log₁₀(d/m), m = 1 on a ray (appendix C.2).
+    a manifold of dimension m: MSE ~ mσ²/d a pixel, slope 1 and intercept 10 log₁₀(d/m), m = 1 on a ray (appendix C.2).
 
 A curve is all trials that differ in nothing but subset and seed.
 """
@@ -28,7 +28,7 @@ WEAK_NOISE = 20
 
 SYMBOLS = {"n_train": "N", "alpha": "α"}
 
-MANIFOLDS = {"ray": 1}
+MANIFOLDS = {"disks": 5, "sinusoids": 2, "ray": 1}
 """Data sets that are manifolds, and their dimensions."""
 
 

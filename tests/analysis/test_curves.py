@@ -35,9 +35,9 @@ def test_slope_of_a_power_law_is_exact_and_strong_noise_does_not_matter() -> Non
 def test_the_optimum_is_the_one_of_the_data_set() -> None:
     for alpha, slope in ((1.0, 0.5), (2.0, 2 / 3), (3.0, 0.75), (5.0, 5 / 6)):
         assert optimum({"dataset": "c_alpha", "alpha": alpha, "resolution": 40})[0] == pytest.approx(slope)
-    # MSE = σ² / d a pixel on a ray
-    slope, intercept = optimum({"dataset": "ray", "resolution": 20})
-    assert slope * 30 + intercept == pytest.approx(-10 * math.log10(1e-3 / 400))
+    for name, dimension in (("disks", 5), ("sinusoids", 2), ("ray", 1)):  # MSE = mσ²/d a pixel
+        slope, intercept = optimum({"dataset": name, "resolution": 20})
+        assert slope * 30 + intercept == pytest.approx(-10 * math.log10(dimension * 1e-3 / 400))
     assert all(math.isnan(value) for value in optimum({"dataset": "/data/faces.zip", "resolution": 20}))
 
 
