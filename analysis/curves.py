@@ -55,7 +55,7 @@ def curves_table(runs: Sequence[Run], artifacts: Sequence[Path]) -> pd.DataFrame
 
 def curve_names(trials: Sequence[Trial]) -> list[str]:
     """What tells each trial's curve apart, "N = 1000" or "20×20, N = 1000, α = 2"; N if nothing does."""
-    flats = [trial.flat() for trial in trials]
+    flats = [{**trial.flat(), "dataset": trial.dataset.name} for trial in trials]
     varying = [key for key in ("resolution", "n_train") if len({flat[key] for flat in flats}) > 1]
     keys = [*varying, *(key for key in differing(trials) if key != "seed")] or ["n_train"]
     return [", ".join(_written(key, flat[key]) for key in keys if key in flat) for flat in flats]
@@ -144,4 +144,6 @@ def _label(row: pd.Series) -> str:
 def _written(key: str, value: Any) -> str:
     if key == "resolution":
         return f"{value}×{value}"
+    if isinstance(value, str):
+        return value
     return f"{SYMBOLS.get(key, key)} = {value:g}" if isinstance(value, float) else f"{SYMBOLS.get(key, key)} = {value}"
