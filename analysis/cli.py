@@ -19,6 +19,7 @@ app = new_app("Compare finished trials and draw the paper's figures from them.")
 Samples = Annotated[int, typer.Option(min=2, help="Images drawn from each model.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the sampling noise.")]
 SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep in the record.")]
+Force = Annotated[bool, typer.Option(help="Compare runs of different, unknown or common images too.")]
 RunName = Annotated[str, typer.Argument(help="A run id, a unique prefix of one, or a name.")]
 
 
@@ -28,7 +29,7 @@ def pair(
     run2: RunName,
     samples: Samples = 64,
     seed: Seed = 0,
-    force: Annotated[bool, typer.Option(help="Compare runs of different, unknown or common images too.")] = False,
+    force: Force = False,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
@@ -161,6 +162,148 @@ def scaling(
         print(f"{star['curve']}: the gap falls below {threshold:g} dB {where}")
     say(f"picture: {folder / 'scaling.png'}")
     _say_ui(book, sweep)
+
+
+@app.command()
+def curves(
+    sweep: SweepName,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Draw the PSNR curves and fit their slopes (Figures 1, 4, 9, 11, 16)."""
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from . import curves as question
+    from .results import keep
+
+    book, root = Record(record_uri(record)), storage_root(storage)
+    runs = book.finished_trials(sweep)
+    table = question.curves_table(runs, [book.artifacts(run.run_id, "psnr_curve.csv").parent for run in runs])
+    slopes = question.slopes_table(table, runs)
+    rows = _records(slopes)
+    run_id, folder = keep(
+        book,
+        root,
+        kind="curves",
+        name=f"curves of {sweep}",
+        sweep=sweep,
+        runs=runs,
+        settings={"slope_from_db": question.WEAK_NOISE},
+        metrics={},
+        tables={"curves": table, "slopes": slopes},
+        pictures={"curves": question.figure(table, slopes)},
+    )
+    if json:
+        return print_json({"run_id": run_id, "slopes": rows, "curves": _records(table), "artifacts": str(folder)})
+    known = [key for key in rows[0] if any(row[key] is not None for row in rows)]
+    print_table([{key: row[key] for key in known} for row in rows])
+    print(f"slopes and intercepts (dB) are fitted where the input PSNR is at least {question.WEAK_NOISE} dB")
+    say(f"picture: {folder / 'curves.png'}")
+
+
+@app.command()
+def basis(
+    run: RunName,
+    image: Annotated[int, typer.Option(min=0, help="Row among the held-out images.")] = 0,
+    sigma: Annotated[float, typer.Option(min=0.001, help="Standard deviation of the noise.")] = 0.15,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="Compute so many eigenvalues only [all up to 40x40 pixels, 50 above]."),
+    ] = None,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Find the basis in which a model shrinks a noisy image (Figures 3-5, 16-21)."""
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from . import basis as question
+    from .pair import Model
+    from .results import keep
+
+    book, root, device = Record(record_uri(record)), storage_root(storage), _device()
+    model = Model.load(book, book.finished_trial(run), root, device)
+    clean = question.held_out_image(model, root, image)
+    answer = question.analyse(model, clean, image, sigma, top, device)
+    tables = {"basis": answer.table, "dimensions": answer.dimensions}
+    if answer.angles is not None:
+        tables["angles"] = answer.angles
+    run_id, folder = keep(
+        book,
+        root,
+        kind="basis",
+        name=f"basis of {model.run.name}",
+        runs=[model.run],
+        settings={"image": image, "sigma": sigma, "top": top, "estimated": answer.spectrum.estimated},
+        metrics=answer.metrics(),
+        tables=tables,
+        pictures={"basis": question.figure(answer)},
+    )
+    summary = {**answer.metrics(), "estimated": answer.spectrum.estimated}
+    rows = {stem: _records(table) for stem, table in tables.items()}
+    if json:
+        return print_json({"run_id": run_id, **summary, **rows, "artifacts": str(folder)})
+    print_table(rows["basis"][:20])
+    print_table(rows["dimensions"])
+    estimated = " (both estimated from random probes)" if answer.spectrum.estimated else ""
+    print(f"effective dimension {summary['effective_dimension']:.1f}, asymmetry {summary['asymmetry']:.3f}{estimated}")
+    if answer.angles is not None:
+        print("angles to the tangent space: " + ", ".join(f"{row['angle']:.1f}°" for row in rows["angles"]))
+    say(f"picture: {folder / 'basis.png'}")
+
+
+@app.command()
+def trajectories(
+    run1: RunName,
+    run2: RunName,
+    sample: Annotated[int, typer.Option(min=0, help="Number of the sample, as in the table of `pair`.")] = 0,
+    seed: Seed = 0,
+    force: Force = False,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Follow two models from the same noise and find where they part (Figure 8)."""
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+
+    from . import trajectories as question
+    from .pair import Model, check_pair
+    from .results import keep
+
+    book, root, device = Record(record_uri(record)), storage_root(storage), _device()
+    a, b = (Model.load(book, book.finished_trial(text), root, device) for text in (run1, run2))
+    check_pair(a, b, force=force)
+    answer = question.follow(a, b, sample, seed, device)
+    if not answer.converged:
+        say("a sample diverged; the last images mean nothing")
+    metrics = answer.metrics()
+    run_id, folder = keep(
+        book,
+        root,
+        kind="trajectories",
+        name=f"trajectories of {a.run.name} and {b.run.name}",
+        runs=[a.run, b.run],
+        settings={"sample": sample, "seed": seed},
+        metrics=metrics,
+        tables={"trajectories": answer.table},
+        pictures={"trajectories": question.figure(answer)},
+    )
+    steps = _records(answer.table)
+    if json:
+        data = {"run_id": run_id, "converged": answer.converged, **metrics, "steps": steps}
+        return print_json({**data, "artifacts": str(folder)})
+    print_table([steps[i] for i in question.shown_steps(answer.table)])
+    where = (
+        f"part at step {metrics['parting_step']:.0f}, σ = {metrics['parting_sigma']:.2f}"
+        if "parting_step" in metrics
+        else "do not part"
+    )
+    print(f"the two {where}: cosine {metrics['cosine_start']:.2f} at the start, {metrics['cosine_end']:.2f} at the end")
+    say(f"picture: {folder / 'trajectories.png'}")
 
 
 @app.command()

@@ -147,9 +147,7 @@ def compare(a: Model | Imported, b: Model | Imported, count: int, seed: int, dev
         count: samples, at least 2.
         seed: of the sampling noise.
     """
-    known = torch.cat([a.train_images[:512], b.train_images[:512]])
-    mean = float(known.float().mean() / 255) if len(known) else 0.5
-    resolution = known.shape[-1]
+    mean, resolution = common_mean(a, b), a.train_images.shape[-1]
     drawn = [sample(m.denoiser, count, resolution, mean=mean, seed=seed, device=device) for m in (a, b)]
     images_a, images_b = drawn[0].images, drawn[1].images
     close_a, row_a = _closest(images_a, a.train_images)
@@ -182,6 +180,12 @@ def _closest(samples: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """Largest raw cosine to an image and that image's row; NaN and 0 if there are none."""
     values, rows = closest(samples, images, centred=False)
     return torch.where(values.isneginf(), torch.nan, values), rows
+
+
+def common_mean(a: Model | Imported, b: Model | Imported) -> float:
+    """The mean intensity around which the starting noise of both lies, in [0, 1]; 1/2 if no images are known."""
+    known = torch.cat([a.train_images[:512], b.train_images[:512]])
+    return float(known.float().mean() / 255) if len(known) else 0.5
 
 
 def swap_gap(a: Model | Imported, b: Model | Imported, device: torch.device) -> float:

@@ -4,6 +4,10 @@
     PSNR gap = train PSNR - test PSNR, averaged over σ in [0, 1] (Figure 15).
 
 The average over σ is the trapezoidal rule on the grid of the curve, whose lowest level stands for all below it.
+
+The error can be estimated without the clean image (Stein's unbiased risk estimate, eq. 7),
+
+    E‖x - f(y)‖² = E[ 2σ² tr ∇f(y) + ‖y - f(y)‖² - σ² d ].
 """
 
 from collections.abc import Iterator
@@ -49,6 +53,19 @@ def average_over_sigma(values: tuple[float, ...]) -> float:
 def psnr(clean: Tensor, denoised: Tensor) -> Tensor:
     """10 log₁₀(1/MSE) in dB of images (n, 1, H, W) with range [0, 1]: (n,)."""
     return -10 * (clean - denoised).square().mean(dim=(1, 2, 3)).log10()
+
+
+def sure(noisy: Tensor, denoised: Tensor, sigma: float, trace: Tensor | float) -> Tensor:
+    """Unbiased estimate of ‖x - f(y)‖², summed over pixels, of images (n, 1, H, W): (n,).
+
+    Args:
+        noisy: y = x + σz.
+        denoised: f(y).
+        sigma: σ.
+        trace: tr ∇f(y), one for all images or (n,).
+    """
+    residual = (noisy - denoised).square().sum(dim=(1, 2, 3))
+    return 2 * sigma**2 * trace + residual - sigma**2 * noisy[0].numel()
 
 
 @torch.no_grad()

@@ -192,9 +192,9 @@ class Record:
             raise UserError(f"no trial of sweep {sweep!r} has finished yet; see: gahb-sweep status")
         return finished
 
-    def artifacts(self, run_id: str) -> Path:
-        """A local folder with the run's artifacts; downloaded if they are remote."""
-        return Path(self._client.download_artifacts(run_id, ""))
+    def artifacts(self, run_id: str, file: str = "") -> Path:
+        """A local folder with the run's artifacts, or one file of them; downloaded if they are remote."""
+        return Path(self._client.download_artifacts(run_id, file))
 
     def history(self, run_id: str, key: str) -> list[tuple[int, float]]:
         """A metric's (images seen, value) pairs in the order of logging."""

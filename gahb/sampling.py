@@ -42,6 +42,10 @@ class Samples:
     converged: Tensor
 
 
+Observer = Callable[[int, Tensor, Tensor, Tensor], None]
+"""Is shown each step: t from 1 up, the numbers (n,) of the samples still on their way, σ (n,) and f(x) (n, 1, H, W)."""
+
+
 @torch.no_grad()
 def sample(
     denoiser: Callable[[Tensor], Tensor],
@@ -50,8 +54,10 @@ def sample(
     *,
     mean: float,
     seed: int = 0,
+    first: int = 0,
     device: torch.device | str = "cpu",
     sampler: Sampler | None = None,
+    observe: Observer | None = None,
 ) -> Samples:
     """Draw samples from a denoiser.
 
@@ -61,13 +67,14 @@ def sample(
         resolution: side of the images.
         mean: m, the mean intensity around which the starting noise lies, in [0, 1].
         seed: of starting and injected noise.
+        first: number of the first sample.
         device: where to compute; the noise is the same on all.
         sampler: constants of the algorithm.
+        observe: called at each step, to follow the samples on their way.
     """
-    chunks = [
-        _sample_chunk(denoiser, min(CHUNK, count - start), start // CHUNK, resolution, mean, seed, device, sampler)
-        for start in range(0, count, CHUNK)
-    ]
+    starts = range(first - first % CHUNK, first + count, CHUNK)
+    parts = [range(max(start, first), min(start + CHUNK, first + count)) for start in starts]
+    chunks = [_sample_chunk(denoiser, part, resolution, mean, seed, device, sampler, observe) for part in parts]
     return Samples(
         images=torch.cat([chunk.images for chunk in chunks]),
         steps=torch.cat([chunk.steps for chunk in chunks]),
@@ -77,19 +84,22 @@ def sample(
 
 def _sample_chunk(
     denoiser: Callable[[Tensor], Tensor],
-    count: int,
-    chunk: int,
+    numbers: range,
     resolution: int,
     mean: float,
     seed: int,
     device: torch.device | str,
     sampler: Sampler | None,
+    observe: Observer | None,
 ) -> Samples:
+    """The samples of some numbers that share a noise generator."""
     constants = sampler or Sampler()
+    count = len(numbers)
+    chunk, offset = divmod(numbers.start, CHUNK)
 
     def draw(step: int) -> Tensor:
         draws = noise.generator("sampling", seed, chunk, step)
-        return torch.randn(CHUNK, 1, resolution, resolution, generator=draws)[:count].to(device)
+        return torch.randn(CHUNK, 1, resolution, resolution, generator=draws)[offset : offset + count].to(device)
 
     x = mean + constants.sigma_start * draw(0)
     images = torch.zeros_like(x)
@@ -100,6 +110,8 @@ def _sample_chunk(
         denoised = denoiser(x)
         residual = denoised - x
         sigma = residual.square().mean(dim=(1, 2, 3)).sqrt()
+        if observe:
+            observe(step, numbers.start + active, sigma, denoised)
         done = (sigma <= constants.sigma_end).cpu()
         lost = ~(sigma <= DIVERGED_SIGMA).cpu()
         ended = done | lost

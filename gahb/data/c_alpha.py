@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gahb.errors import UserError
+from gahb.fields import flatten, later
 
 CHUNK = 64
 """Images synthesised at once. Part of the law: chunk c is a function of (seed, c)."""
@@ -27,31 +28,33 @@ class CAlpha:
 
     Args:
         alpha: regularity α > 0 of contour and background.
-        background_alpha: regularity of the backgrounds alone; 0 means that of the contour (Figure 17 tells them apart).
+        background_alpha: regularity of the backgrounds where it differs (Figure 17); 0 means that of the contour.
     """
 
     name: ClassVar[str] = "c_alpha"
     alpha: float = 2.0
-    background_alpha: float = 0.0
+    background_alpha: float = later(0.0)
 
     def __post_init__(self) -> None:
-        if self.background_alpha == 0:
-            object.__setattr__(self, "background_alpha", self.alpha)
-        for key in ("alpha", "background_alpha"):
-            if not 0 < getattr(self, key) <= 20:
-                raise UserError(f"{key}={getattr(self, key)}: must lie in (0, 20]")
+        if self.background_alpha == self.alpha:
+            object.__setattr__(self, "background_alpha", 0.0)
+        if not 0 < self.alpha <= 20:
+            raise UserError(f"alpha={self.alpha}: must lie in (0, 20]")
+        if not 0 <= self.background_alpha <= 20:
+            raise UserError(f"background_alpha={self.background_alpha}: must lie in [0, 20]")
 
     def law(self) -> dict[str, Any]:
         """What decides the images besides resolution and position."""
-        own = {} if self.background_alpha == self.alpha else {"background_alpha": self.background_alpha}
-        return {"law": self.name, "version": 1, "alpha": self.alpha, **own}
+        return {"law": self.name, "version": 1, **flatten(self)}
 
     def chunk(self, resolution: int, index: int) -> NDArray[np.uint8]:
         """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution)."""
         rng = np.random.default_rng([0xCA1FA, index])
         n, side = CHUNK, resolution
         contour = _integrate(rng.uniform(-1, 1, (n, side)), self.alpha, axes=(1,))
-        backgrounds = _integrate(rng.uniform(-1, 1, (2, n, side, side)), self.background_alpha, axes=(2, 3))
+        backgrounds = _integrate(
+            rng.uniform(-1, 1, (2, n, side, side)), self.background_alpha or self.alpha, axes=(2, 3)
+        )
 
         low, high = rng.uniform(0, 1, (2, n, 1, 1))
         order = rng.integers(0, 2, (n, 1, 1)).astype(bool)

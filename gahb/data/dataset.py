@@ -10,7 +10,7 @@ import logging
 import shutil
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from gahb.data.frames import THUMBNAIL, gray_square, resize, thumbnail
 from gahb.data.shuffling import shuffle
 from gahb.data.sources import Source
 from gahb.errors import UserError
+from gahb.fields import flatten, later
 from gahb.storage import write_atomically
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Dataset:
 
     source: Source
     resolution: int
-    shuffled: bool = False
+    shuffled: bool = later(False)
 
     def __post_init__(self) -> None:
         if self.resolution < 1:
@@ -60,9 +61,10 @@ class Dataset:
 
     def flat(self) -> dict[str, Any]:
         """The keys that this data set adds to a flat trial."""
-        options = asdict(self.source)
+        options = flatten(self.source)
         dataset = options.pop("path", self.source.name)
-        return {"dataset": dataset, "resolution": self.resolution, "shuffled": self.shuffled, **options}
+        own = {key: value for key, value in flatten(self).items() if key != "source"}
+        return {"dataset": dataset, **own, **options}
 
     def recipe(self, storage: Path) -> dict[str, Any]:
         """Everything that decides the images. For files it holds the hash of their bytes, which is computed once and

@@ -17,6 +17,7 @@ from PIL import Image
 from gahb.data import lsun
 from gahb.data.frames import LSUN_SIDE, crop_rule
 from gahb.errors import UserError
+from gahb.fields import later
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 
@@ -51,8 +52,8 @@ class Files:
     name: ClassVar[str] = "files"
     path: str
     duplicates: float = 0.95
-    crop: str = "auto"
-    limit: int = 0
+    crop: str = later("auto")
+    limit: int = later(0)
 
     def __post_init__(self) -> None:
         if not 0 < self.duplicates <= 1:

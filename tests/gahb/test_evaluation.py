@@ -55,3 +55,21 @@ def test_gap_is_train_minus_test() -> None:
     curve = evaluation.Curve(tuple([20.0] * 15), tuple([17.5] * 15))
     assert curve.summary() == pytest.approx({"train_psnr": 20, "test_psnr": 17.5, "psnr_gap": 2.5})
     assert curve.rows()[0] == {"sigma": 1.0, "input_psnr": 0, "train_psnr": 20.0, "test_psnr": 17.5}
+
+
+def test_sure_is_the_error_in_expectation() -> None:
+    # the Wiener filter of Gaussian images x = B w, f(y) = C (C + σ²)⁻¹ y with C = B Bᵀ, has a constant trace
+    torch.manual_seed(0)
+    sigma, d, n = 0.3, 16, 40_000
+    mix = torch.randn(d, d, dtype=torch.float64) / d
+    covariance = mix @ mix.T
+    wiener = covariance @ torch.linalg.inv(covariance + sigma**2 * torch.eye(d))
+    clean = (torch.randn(n, d, dtype=torch.float64) @ mix.T).view(n, 1, 4, 4)
+    noisy = clean + sigma * torch.randn_like(clean)
+    denoised = (noisy.flatten(1) @ wiener.T).view_as(noisy)
+    errors = (clean - denoised).square().sum(dim=(1, 2, 3))
+    estimate = evaluation.sure(noisy, denoised, sigma, wiener.trace())
+    spread = (estimate - errors).std() / n**0.5
+    assert abs(estimate.mean() - errors.mean()) < 4 * spread < 0.02 * errors.mean()
+    # and the optimum's error is σ² tr ∇f (eq. 8)
+    assert errors.mean().item() == pytest.approx(sigma**2 * wiener.trace().item(), rel=0.02)

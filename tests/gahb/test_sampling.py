@@ -44,6 +44,38 @@ def test_each_sample_is_the_one_it_would_be_alone_and_stops_by_itself() -> None:
     assert not torch.equal(many.images[0], many.images[CHUNK])  # every chunk has noise of its own
 
 
+def test_a_sample_has_its_number_and_can_be_drawn_without_those_before() -> None:
+    def shrink(y: Tensor) -> Tensor:
+        return 0.5 + 0.3 * (y - 0.5).tanh()
+
+    many = sample(shrink, CHUNK + 6, 8, mean=0.5, seed=3)
+    few = sample(shrink, 4, 8, mean=0.5, seed=3, first=CHUNK - 2)  # two of either chunk
+    torch.testing.assert_close(few.images, many.images[CHUNK - 2 : CHUNK + 2])
+    assert torch.equal(few.steps, many.steps[CHUNK - 2 : CHUNK + 2])
+
+
+def test_an_observer_sees_every_step_of_every_sample_and_changes_nothing() -> None:
+    def shrink(y: Tensor) -> Tensor:
+        flat = y.mean(dim=(1, 2, 3), keepdim=True)
+        return flat + 0.3 * (y - flat).tanh()
+
+    seen: dict[int, list[tuple[int, float, Tensor]]] = {}
+
+    def observe(step: int, numbers: Tensor, sigma: Tensor, denoised: Tensor) -> None:
+        for number, level, image in zip(numbers.tolist(), sigma.tolist(), denoised, strict=True):
+            seen.setdefault(number, []).append((step, level, image))
+
+    drawn = sample(shrink, 6, 8, mean=0.5, first=CHUNK - 3, observe=observe)
+    plain = sample(shrink, 6, 8, mean=0.5, first=CHUNK - 3)
+    assert torch.equal(drawn.images, plain.images) and torch.equal(drawn.steps, plain.steps)
+    assert sorted(seen) == list(range(CHUNK - 3, CHUNK + 3))
+    for i, number in enumerate(sorted(seen)):
+        steps, levels, images = zip(*seen[number], strict=True)
+        assert steps == tuple(range(1, int(drawn.steps[i]) + 1))
+        assert levels[-1] <= Sampler().sigma_end < min(levels[:-1])
+        assert torch.equal(images[-1], drawn.images[i])
+
+
 def test_two_models_see_the_same_noise_and_a_seed_changes_it() -> None:
     firsts = []
     for seed in (0, 0, 1):

@@ -1,0 +1,149 @@
+"""How does the error fall with the noise? PSNR curves, and their slope for weak noise (Figures 1, 4, 9, 11, 16).
+
+Both axes in dB, MSE ∝ σ^(2s) is a line of slope s, here fitted by least squares where the input PSNR is at least 20 dB
+(σ ≤ 0.1), to the mean over subsets and seeds. What the best denoiser would reach, for images of d pixels:
+
+    geometric C^α images: MSE ~ σ^(2α/(α+1)), slope α/(α+1) (§3.2);
+    a manifold of dimension m: MSE ~ mσ²/d a pixel, slope 1 and intercept 10 log₁₀(d/m), m = 1 on a ray (appendix C.2).
+
+A curve is all trials that differ in nothing but subset and seed.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gahb import figures
+from gahb.record import Run
+from gahb.trial import Trial, differing
+
+WEAK_NOISE = 20
+"""Input PSNR in dB from which on the slope is fitted."""
+
+SYMBOLS = {"n_train": "N", "alpha": "α"}
+
+MANIFOLDS = {"disks": 5, "sinusoids": 2, "ray": 1}
+"""Data sets that are manifolds, and their dimensions."""
+
+
+def curves_table(runs: Sequence[Run], artifacts: Sequence[Path]) -> pd.DataFrame:
+    """A row for each trial and noise level: run_id, curve, subset, seed, sigma, input_psnr, train_psnr, test_psnr.
+
+    Args:
+        runs: finished trials.
+        artifacts: the folder of each with `psnr_curve.csv`; of curves taken during training, the last one counts.
+    """
+    trials = [Trial.of(json.loads(run.tags["gahb.trial"])) for run in runs]
+    names = curve_names(trials)
+    order = {run.run_id: _order(trial.flat()) for run, trial in zip(runs, trials, strict=True)}
+    tables = []
+    for run, trial, name, folder in zip(runs, trials, names, artifacts, strict=True):
+        table = pd.read_csv(folder / "psnr_curve.csv")
+        if "images_seen" in table:
+            table = table[table["images_seen"] == table["images_seen"].max()].drop(columns="images_seen")
+        tables.append(table.assign(run_id=run.run_id, curve=name, subset=trial.subset, seed=trial.seed))
+    first = ["run_id", "curve", "subset", "seed"]
+    tables.sort(key=lambda table: order[table["run_id"].iloc[0]])
+    return pd.concat(tables, ignore_index=True)[[*first, "sigma", "input_psnr", "train_psnr", "test_psnr"]]
+
+
+def curve_names(trials: Sequence[Trial]) -> list[str]:
+    """What tells each trial's curve apart, "N = 1000" or "20×20, N = 1000, α = 2"; N if nothing does."""
+    flats = [{**trial.flat(), "dataset": trial.dataset.name} for trial in trials]
+    varying = [key for key in ("resolution", "n_train") if len({flat[key] for flat in flats}) > 1]
+    keys = [*varying, *(key for key in differing(trials) if key != "seed")] or ["n_train"]
+    return [", ".join(_written(key, flat[key]) for key in keys if key in flat) for flat in flats]
+
+
+def slopes_table(table: pd.DataFrame, runs: Sequence[Run]) -> pd.DataFrame:
+    """A row a curve: slope and intercept of its weak-noise part on training and test images, and the optimum's (NaN
+    where it is not known)."""
+    flats = {run.run_id: json.loads(run.tags["gahb.trial"]) for run in runs}
+    rows = []
+    for curve, group in table.groupby("curve", sort=False):
+        means = group.groupby("input_psnr")[["train_psnr", "test_psnr"]].mean()
+        optimal_slope, optimal_intercept = optimum(flats[group["run_id"].iloc[0]])
+        train, test = (weak_noise_line(means.index.to_numpy(float), means[key].to_numpy(float)) for key in means)
+        rows.append(
+            {
+                "curve": curve,
+                "trials": group["run_id"].nunique(),
+                "train_slope": train[0],
+                "test_slope": test[0],
+                "optimal_slope": optimal_slope,
+                "train_intercept": train[1],
+                "test_intercept": test[1],
+                "optimal_intercept": optimal_intercept,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def weak_noise_line(input_psnr: np.ndarray[Any, Any], output_psnr: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Slope and intercept in dB of output against input PSNR, where the latter is at least WEAK_NOISE."""
+    weak = input_psnr >= WEAK_NOISE
+    slope, intercept = np.polyfit(input_psnr[weak], output_psnr[weak], 1)
+    return float(slope), float(intercept)
+
+
+def optimum(flat: dict[str, Any]) -> tuple[float, float]:
+    """Slope and intercept in dB of the best denoiser of a flat trial's data set; NaN where they are not known."""
+    if flat["dataset"] == "c_alpha":
+        return flat["alpha"] / (flat["alpha"] + 1), math.nan
+    if flat["dataset"] in MANIFOLDS:
+        return 1.0, 10 * math.log10(flat["resolution"] ** 2 / MANIFOLDS[flat["dataset"]])
+    return math.nan, math.nan
+
+
+def figure(table: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
+    """Figure 1: output against input PSNR on training and on test images, a line a curve, and the identity; in the
+    legend the slope on test images and the optimal one."""
+    picture = Figure(figsize=(9.5, 4.6), layout="constrained")
+    both = picture.subplots(1, 2, sharey=True)
+    for axes, key, title in zip(both, ("train_psnr", "test_psnr"), ("Train", "Test"), strict=True):
+        levels = sorted(table["input_psnr"].unique())
+        axes.plot(levels, levels, color="0.6", linestyle=":", label="identity")
+        for i, (_, row) in enumerate(slopes.iterrows()):
+            means = table[table["curve"] == row["curve"]].groupby("input_psnr")[key].mean()
+            axes.plot(
+                means.index,
+                means,
+                color=figures.COLOURS[i % len(figures.COLOURS)],
+                linestyle=("-", "--", "-.")[i // len(figures.COLOURS) % 3],
+                marker="osD^v<>p"[i % 8],
+                markersize=3,
+                label=_label(row),
+            )
+        axes.set_title(title)
+        axes.set_xlabel("input PSNR (dB)")
+        axes.grid(alpha=0.3)
+    both[0].set_ylabel("output PSNR (dB)")
+    handles, labels = both[0].get_legend_handles_labels()
+    title = f"slope on test images\nfrom {WEAK_NOISE} dB on"
+    picture.legend(
+        handles, labels, loc="outside right center", frameon=False, fontsize=8, title=title, title_fontsize=8
+    )
+    return picture
+
+
+def _order(flat: dict[str, Any]) -> tuple[float, ...]:
+    return flat["resolution"], flat["n_train"], flat.get("alpha", 0.0)
+
+
+def _label(row: pd.Series) -> str:
+    optimal = f" (optimum {row['optimal_slope']:.2f})" if math.isfinite(row["optimal_slope"]) else ""
+    return f"{row['curve']}: {row['test_slope']:.2f}{optimal}"
+
+
+def _written(key: str, value: Any) -> str:
+    if key == "resolution":
+        return f"{value}×{value}"
+    if isinstance(value, str):
+        return value
+    return f"{SYMBOLS.get(key, key)} = {value:g}" if isinstance(value, float) else f"{SYMBOLS.get(key, key)} = {value}"

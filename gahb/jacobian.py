@@ -1,0 +1,124 @@
+"""The adaptive basis of a denoiser: its Jacobian at a noisy image, and the eigenvectors of its symmetric part (§3.1).
+
+A bias-free denoiser in evaluation mode is piecewise linear and homogeneous, so with J = ∇f(y)
+
+    f(y) = J y = Σ_k λ_k <y, e_k> e_k    if J is symmetric:    S = (J + Jᵀ)/2 = Σ_k λ_k e_k e_kᵀ.
+
+λ_k are the shrinkage factors, e_k the adaptive basis and tr J = Σ λ_k is the effective dimension. J of the optimal
+denoiser is symmetric; for a trained one ‖J - Jᵀ‖ / ‖J‖ (Frobenius) says how far it is from that.
+
+Where J is too large to hold, the top of the spectrum comes from products with J and Jᵀ alone (Lanczos), and trace and
+norms from Rademacher probes z, for which E[z zᵀ] = Id (Hutchinson):
+
+    tr J = E[zᵀ J z],    ‖J‖² = E‖J z‖²,    ‖J - Jᵀ‖² = E‖J z - Jᵀ z‖².
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.linalg import subspace_angles
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor
+
+from gahb import noise
+
+Function = Callable[[Tensor], Tensor]
+"""A denoiser in evaluation mode, (B, 1, H, W) to the same, which treats each image of the batch by itself."""
+
+TOLERANCE = 1e-3
+"""Of Lanczos, relative, on the residual; the eigenvalues' error is about its square."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigenvalues and eigenvectors of the symmetric part of a Jacobian, float64 on the CPU.
+
+    values (k,) descending; vectors (d, k) orthonormal columns; asymmetry ‖J - Jᵀ‖ / ‖J‖; trace, the effective
+    dimension; estimated: whether these two are estimates from probes rather than exact.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    asymmetry: float
+    trace: float
+    estimated: bool
+
+
+def full(denoiser: Function, y: Tensor, rows: int = 64) -> Tensor:
+    """The Jacobian at a noisy image y (1, 1, H, W): (d, d), entry i, j = ∂f_i / ∂y_j, of y's type.
+
+    One forward pass over `rows` copies of y, then one backward pass for every `rows` rows.
+    """
+    d = y.numel()
+    copies = y.detach().expand(min(rows, d), *y.shape[1:]).clone().requires_grad_()
+    denoised = denoiser(copies)
+    jacobian = torch.empty(d, d, dtype=y.dtype, device=y.device)
+    for start in range(0, d, len(copies)):
+        units = torch.zeros_like(copies)
+        count = min(len(copies), d - start)
+        units.view(len(copies), d)[range(count), range(start, start + count)] = 1
+        (found,) = torch.autograd.grad(denoised, copies, units, retain_graph=True)
+        jacobian[start : start + count] = found[:count].view(count, d)
+    return jacobian
+
+
+@torch.no_grad()  # none for the weights; the two products make their own
+def products(denoiser: Function, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """J v and Jᵀ v at y (1, 1, H, W) for vectors v (n, 1, H, W): both (n, 1, H, W)."""
+    copies = y.expand_as(v).clone()
+    forward = torch.func.jvp(denoiser, (copies,), (v,))[1]
+    (backward,) = torch.func.vjp(denoiser, copies)[1](v)
+    return forward, backward
+
+
+def spectrum(denoiser: Function, y: Tensor) -> Spectrum:
+    """The whole spectrum at y (1, 1, H, W), from the full Jacobian."""
+    jacobian = full(denoiser, y).double().cpu()
+    values, vectors = torch.linalg.eigh((jacobian + jacobian.T) / 2)
+    return Spectrum(
+        values=values.flip(0),
+        vectors=vectors.flip(1),
+        asymmetry=float((jacobian - jacobian.T).norm() / jacobian.norm()),
+        trace=float(jacobian.trace()),
+        estimated=False,
+    )
+
+
+def top_spectrum(denoiser: Function, y: Tensor, k: int) -> Spectrum:
+    """The k largest eigenvalues, k < d, and their eigenvectors at y (1, 1, H, W), without the Jacobian."""
+    d = y.numel()
+
+    def symmetric_part(v: np.ndarray) -> np.ndarray:
+        forward, backward = products(denoiser, y, torch.from_numpy(v).to(y).view_as(y))
+        return ((forward + backward) / 2).flatten().double().cpu().numpy()
+
+    start = torch.randn(d, dtype=torch.float64, generator=noise.generator("lanczos")).numpy()
+    operator = LinearOperator((d, d), matvec=symmetric_part, dtype=np.float64)
+    values, vectors = eigsh(operator, k, which="LA", v0=start, tol=TOLERANCE)
+    order = np.argsort(-values)
+    trace, asymmetry = estimates(denoiser, y)
+    return Spectrum(
+        values=torch.from_numpy(values[order]),
+        vectors=torch.from_numpy(vectors[:, order]),
+        asymmetry=asymmetry,
+        trace=trace,
+        estimated=True,
+    )
+
+
+def estimates(denoiser: Function, y: Tensor, probes: int = 64) -> tuple[float, float]:
+    """Unbiased estimate of tr J at y (1, 1, H, W), and an estimate of ‖J - Jᵀ‖ / ‖J‖, from Rademacher probes."""
+    draws = noise.generator("probes")
+    z = torch.randint(0, 2, (probes, *y.shape[1:]), generator=draws).to(y) * 2 - 1
+    pieces = [(part, *products(denoiser, y, part)) for part in z.split(16)]
+    trace = sum(float((part * forward).sum()) for part, forward, _ in pieces) / probes
+    norm = sum(float(forward.square().sum()) for _, forward, _ in pieces)
+    difference = sum(float((forward - backward).square().sum()) for _, forward, backward in pieces)
+    return trace, (difference / norm) ** 0.5
+
+
+def principal_angles(a: Tensor, b: Tensor) -> Tensor:
+    """The min(m, n) principal angles between the column spaces of a (d, m) and b (d, n), in radians, ascending."""
+    return torch.from_numpy(subspace_angles(a.double().numpy(), b.double().numpy())[::-1].copy())

@@ -1,0 +1,87 @@
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from gahb_analysis.curves import curve_names, curves_table, figure, optimum, slopes_table, weak_noise_line
+
+from gahb.evaluation import INPUT_PSNR, SIGMAS
+from gahb.record import Run
+from gahb.trial import Trial, grid
+from tests.conftest import TINY, Ended, Place
+
+LEVELS = np.array(INPUT_PSNR, float)
+
+
+def finished_run(trial: Trial) -> Run:
+    return Run(f"{hash(trial):x}", "1", "", "finished", {"gahb.trial": json.dumps(trial.flat())}, {}, {})
+
+
+def write_curve(folder: Path, test_psnr: np.ndarray, **columns: object) -> Path:
+    folder.mkdir()
+    rows = {"sigma": SIGMAS, "input_psnr": INPUT_PSNR, "train_psnr": LEVELS + 10, "test_psnr": test_psnr, **columns}
+    pd.DataFrame(rows).to_csv(folder / "psnr_curve.csv", index=False)
+    return folder
+
+
+def test_slope_of_a_power_law_is_exact_and_strong_noise_does_not_matter() -> None:
+    output = np.where(LEVELS < 20, 12.0, 8 + 0.75 * LEVELS)
+    assert weak_noise_line(LEVELS, output) == (pytest.approx(0.75), pytest.approx(8))
+
+
+def test_the_optimum_is_the_one_of_the_data_set() -> None:
+    for alpha, slope in ((1.0, 0.5), (2.0, 2 / 3), (3.0, 0.75), (5.0, 5 / 6)):
+        assert optimum({"dataset": "c_alpha", "alpha": alpha, "resolution": 40})[0] == pytest.approx(slope)
+    for name, dimension in (("disks", 5), ("sinusoids", 2), ("ray", 1)):  # MSE = mσ²/d a pixel
+        slope, intercept = optimum({"dataset": name, "resolution": 20})
+        assert slope * 30 + intercept == pytest.approx(-10 * math.log10(dimension * 1e-3 / 400))
+    assert all(math.isnan(value) for value in optimum({"dataset": "/data/faces.zip", "resolution": 20}))
+
+
+def test_curves_are_named_by_what_tells_them_apart() -> None:
+    both = {**TINY, "subset": ("A", "B"), "seed": (0, 1)}
+    assert set(curve_names(grid({**both, "n_train": 4}))) == {"N = 4"}
+    assert set(curve_names(grid({**both, "n_train": (1, 4)}))) == {"N = 1", "N = 4"}
+    assert set(curve_names(grid({**both, "n_train": 4, "alpha": (1.0, 2.5)}))) == {"α = 1", "α = 2.5"}
+    sets = grid({**both, "n_train": 4, "dataset": ("c_alpha", "/data/faces.zip")})
+    assert set(curve_names(sets)) == {"c_alpha", "faces"}
+    named = curve_names(grid({**both, "n_train": (1, 4), "resolution": (8, 16)}))
+    assert set(named) == {f"{r}×{r}, N = {n}" for r in (8, 16) for n in (1, 4)}
+
+
+def test_slopes_are_of_the_mean_over_subsets_and_of_the_last_curve(tmp_path: Path) -> None:
+    trials = grid({**TINY, "n_train": 4, "alpha": (3.0, 1.0), "subset": ("A", "B")})
+    runs = [finished_run(trial) for trial in trials]
+    folders = [write_curve(tmp_path / str(i), 10 + (0.4 + 0.1 * i) * LEVELS) for i in range(3)]
+    early, late = LEVELS * 0, 10 + 0.7 * LEVELS
+    folder = write_curve(tmp_path / "3", late, images_seen=200)
+    last = pd.read_csv(folder / "psnr_curve.csv")
+    pd.concat([last.assign(images_seen=100, test_psnr=early), last]).to_csv(folder / "psnr_curve.csv", index=False)
+
+    table = curves_table(runs, [*folders, folder])
+    assert len(table) == 4 * len(LEVELS) and not table.isna().any().any()
+    slopes = slopes_table(table, runs)
+    assert slopes["curve"].tolist() == ["α = 1", "α = 3"] and slopes["trials"].tolist() == [2, 2]
+    np.testing.assert_allclose(slopes["test_slope"], [0.65, 0.45])
+    np.testing.assert_allclose(slopes["train_slope"], 1)
+    np.testing.assert_allclose(slopes["train_intercept"], 10)
+    train, test = figure(table, slopes).axes
+    assert (train.get_title(), test.get_title()) == ("Train", "Test")
+    np.testing.assert_allclose(test.lines[2].get_ydata(), 10 + 0.45 * LEVELS)
+    assert train.get_legend_handles_labels()[1] == [
+        "identity", "α = 1: 0.65 (optimum 0.50)", "α = 3: 0.45 (optimum 0.75)",
+    ]  # fmt: skip
+
+
+def test_curves_command(command: Callable[..., Ended], finished: Place) -> None:
+    data = command("gahb-analyze", "curves", "tiny", "--json", *finished.flags).json
+    assert [row["curve"] for row in data["slopes"]] == ["N = 1", "N = 64"]
+    assert len(data["curves"]) == 4 * len(INPUT_PSNR)
+    assert all(row["optimal_slope"] == pytest.approx(2 / 3) for row in data["slopes"])
+    (run,) = [r for r in finished.record._search("tags.`gahb.kind` = 'curves'") if r.run_id == data["run_id"]]
+    names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
+    assert names == {"curves.csv", "slopes.csv", "curves.png"}
+    assert "at least 20 dB" in command("gahb-analyze", "curves", "tiny", *finished.flags).out
