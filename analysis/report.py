@@ -79,6 +79,13 @@ KINDS = {
         "Section 2.1 and eq. 5: the gap to the optimum, integrated over noise levels, bounds the error of the density.",
         "theory RUN",
     ),
+    "transfer": Kind(
+        "Models on other kinds of image",
+        "Each row is a model, each column the held-out images of one kind; numbers are PSNR and what is lost "
+        "against the kind's own model.",
+        "The paper poses this as a question: how far the inductive bias alone carries to images never seen.",
+        "transfer {sweep} OTHER",
+    ),
     "pair": Kind(
         "A single pair",
         "As above, for two chosen models.",
@@ -87,6 +94,9 @@ KINDS = {
     ),
 }
 """The analyses that a report shows, in its order."""
+
+LONGEST = 60
+"""Rows of the longest table that a page shows; longer ones are artifacts of their analysis."""
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -131,10 +141,10 @@ def _has(analyses: Sequence[tuple[Run, Path]], kind: str) -> bool:
 def _section(run: Run, folder: Path) -> str:
     kind = KINDS[run.tags["gahb.kind"]]
     pictures = "".join(map(_picture, sorted(folder.glob("*.png"))))
-    table = pd.read_csv(folder / f"{run.tags['gahb.kind']}.csv")
+    tables = [table for file in sorted(folder.glob("*.csv")) if len(table := pd.read_csv(file)) <= LONGEST]
     return (
         f"<h2>{kind.title}</h2><p>{html.escape(run.name)}. {kind.reading}</p>{pictures}"
-        f"<p class=paper>In the paper: {kind.paper}</p>{_table(table) if len(table) <= 60 else ''}"
+        f"<p class=paper>In the paper: {kind.paper}</p>{''.join(map(_table, tables))}"
     )
 
 
