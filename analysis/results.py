@@ -36,7 +36,7 @@ def keep(
         settings: its params.
         metrics: its numbers.
         tables: file stem → table, kept as CSV.
-        pictures: file stem → figure, kept as PNG.
+        pictures: file stem → figure, kept as PNG and as SVG, for print.
         texts: file name → content.
     """
     sweep = sweep or runs[0].sweeps[0]
@@ -52,7 +52,8 @@ def keep(
         for stem, table in tables.items():
             table.to_csv(Path(folder) / f"{stem}.csv", index=False)
         for stem, picture in pictures.items():
-            figures.save(picture, Path(folder) / f"{stem}.png")
+            for suffix in ("png", "svg"):
+                figures.save(picture, Path(folder) / f"{stem}.{suffix}")
         for name_of_text, text in (texts or {}).items():
             (Path(folder) / name_of_text).write_text(text)
         record.add_artifacts(run_id, Path(folder))

@@ -135,7 +135,7 @@ def empty_folder(folder: Path) -> str:
         (["launch", "demo", "dataset=/no/such/place"], "no such file or folder"),
         (["launch", "demo", "n_trian=1"], "did you mean 'n_train'"),
         (["launch", "demo", "resolution=18", "blocks=2"], "multiples of 4"),
-        (["launch", "demo", broken_zip], "000003.jpg"),
+        (["launch", "demo", broken_zip, "n_train=1", "n_test=1"], "000003.jpg"),
         (["launch", "demo", empty_folder], "holds no image"),
         (["launch", "demo", "learning_rate=nan"], "finite number"),
         (["launch", "demo", "--as", "a/b"], "letters, digits"),
@@ -151,18 +151,16 @@ def empty_folder(folder: Path) -> str:
         (["data", "disks", "n_train=1,2", "resolution=8"], "one value"),
         (["data", lambda folder: few_images(folder)[8:], "n_train=1", "resolution=8"], "at most"),
         (["show", "nothing"], "no trial 'nothing'"),
-        (["status", "--record", "sqlite:////no/such/folder/r.db", "x"], None),
+        (["launch", "demo", "--record", "sqlite:////no/such/folder/r.db"], "no folder /no/such/folder"),
     ],
 )
 def test_mistakes_end_in_one_line(
-    arguments: list[str | Callable[[Path], str]], message: str | None, command: Command, place: Place
+    arguments: list[str | Callable[[Path], str]], message: str, command: Command, place: Place
 ) -> None:
     (place.folder / "input").mkdir()
     words = [word if isinstance(word, str) else word(place.folder / "input") for word in arguments]
     flags = {"lunch": [], "data": place.flags[2:]}.get(words[0], [] if "--record" in words else place.flags)
     ended = command("gahb-sweep", *words, *flags)
-    if message is None:
-        return
     assert ended.code == 2 and ended.out == ""
     lines = [line for line in ended.err.splitlines() if line.startswith("gahb-sweep: ")]
     assert len(lines) == 1 and message in lines[0], ended.err

@@ -34,7 +34,7 @@ def test_basis_command(command: Callable[..., Ended], finished: Place) -> None:
     assert run.tags["gahb.of.0"] == finished.record.find("16x16-N64-A").run_id
     assert run.metrics["asymmetry"] == pytest.approx(data["asymmetry"])
     folder = finished.record.artifacts(run.run_id)
-    assert {file.name for file in folder.iterdir()} == {"basis.csv", "dimensions.csv", "basis.png"}
+    assert {file.name for file in folder.iterdir()} == {"basis.csv", "dimensions.csv", "basis.png", "basis.svg"}
     # an orthonormal basis keeps the image's norm
     clean = question.held_out_image(model(finished, "16x16-N64-A"), finished.storage, 3)
     table = pd.read_csv(folder / "basis.csv")

@@ -83,5 +83,5 @@ def test_curves_command(command: Callable[..., Ended], finished: Place) -> None:
     assert all(row["optimal_slope"] == pytest.approx(2 / 3) for row in data["slopes"])
     (run,) = [r for r in finished.record._search("tags.`gahb.kind` = 'curves'") if r.run_id == data["run_id"]]
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
-    assert names == {"curves.csv", "slopes.csv", "curves.png"}
+    assert names == {"curves.csv", "slopes.csv", "curves.png", "curves.svg"}
     assert "at least 20 dB" in command("gahb-analyze", "curves", "tiny", *finished.flags).out

@@ -30,7 +30,7 @@ def test_pair_command(command: Callable[..., Ended], finished: Place) -> None:
     assert linked == {finished.record.find(f"16x16-N64-{s}").run_id for s in "AB"}
     assert run.metrics["cosine_mean"] == pytest.approx(data["cosine"]["mean"]) and run.state == "finished"
     folder = finished.record.artifacts(run.run_id)
-    assert {file.name for file in folder.iterdir()} == {"pair.csv", "pair.png"}
+    assert {file.name for file in folder.iterdir()} == {"pair.csv", "pair.png", "pair.svg"}
     table = pd.read_csv(folder / "pair.csv")
     assert len(table) == 8 and table["cosine"].mean() == pytest.approx(data["cosine"]["mean"])
     assert command("gahb-analyze", *arguments[:5], *finished.flags).out.startswith("measure")
@@ -102,4 +102,4 @@ def test_pairs_command(command: Callable[..., Ended], finished: Place) -> None:
     assert [(row["pair"], row["n_train"]) for row in data["pairs"]] == [("16x16-N1", 1), ("16x16-N64", 64)]
     (run,) = finished.record._search("tags.`gahb.kind` = 'pairs'")
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
-    assert names == {"pairs.csv", "samples.csv", "pairs.png"}
+    assert names == {"pairs.csv", "samples.csv", "pairs.png", "pairs.svg"}

@@ -60,6 +60,6 @@ def test_scaling_command(command: Callable[..., Ended], finished: Place) -> None
     assert 1 < star["n_star"] < 64
     (run,) = [r for r in finished.record._search("tags.`gahb.kind` = 'scaling'") if r.run_id == data["run_id"]]
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
-    assert names == {"scaling.csv", "crossings.csv", "trials.csv", "scaling.png"}
+    assert names == {"scaling.csv", "crossings.csv", "trials.csv", "scaling.png", "scaling.svg"}
     ended = command("gahb-analyze", "scaling", "tiny", *finished.flags)
     assert "the gap falls below 1 dB" in ended.out and "mlflow ui --backend-store-uri" in ended.err

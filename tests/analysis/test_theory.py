@@ -55,4 +55,4 @@ def test_theory_command(command: Callable[..., Ended], finished: Place) -> None:
     (run,) = finished.record._search("tags.`gahb.kind` = 'theory'")
     assert run.run_id == data["run_id"] and run.metrics["test_kl"] == pytest.approx(data["denoisers"][0]["test_kl"])
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
-    assert names == {"theory.csv", "summary.csv", "theory.png"}
+    assert names == {"theory.csv", "summary.csv", "theory.png", "theory.svg"}

@@ -82,7 +82,11 @@ def test_transfer_of_trained_models(command: Callable[..., Ended], ray_here: Non
     data = command("gahb-analyze", "transfer", "rough", "round", "--json", *place.flags).json
     assert len(data["transfer"]) == 9 and {row["n_train"] for row in data["transfer"]} == {4}
     (run,) = place.record._search("tags.`gahb.kind` = 'transfer'")
-    assert {file.name for file in place.record.artifacts(run.run_id).iterdir()} == {"transfer.csv", "transfer_16.png"}
+    assert {file.name for file in place.record.artifacts(run.run_id).iterdir()} == {
+        "transfer.csv",
+        "transfer_16.png",
+        "transfer_16.svg",
+    }
     for row in data["transfer"]:
         if row["model"] == row["images"]:
             assert row["drop"] == 0
