@@ -1,0 +1,1 @@
+"""Speed, each kind of work against a textbook baseline in the same run: `make bench`."""
