@@ -14,7 +14,6 @@ on it; the principal angles between it and e_0 … e_{m-1} say how far the denoi
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -23,13 +22,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from gahb import evaluation, figures, jacobian, noise
-from gahb.data import subsets
-from gahb.data.dataset import Dataset, Prepared
+from gahb.data.dataset import Dataset
 from gahb.data.manifold import Manifold
 from gahb.errors import UserError
 from gahb.jacobian import Spectrum
 
-from .pair import Model
+from .models import Model, TrialModel, load, load_trial
+from .results import Answer, Desk, rows_of
 
 MOST_PIXELS = 1600
 """Up to so many pixels the whole Jacobian is computed, beyond it the top of the spectrum."""
@@ -42,6 +41,47 @@ SIGMAS = (0.5, 0.2, 0.1, 0.05, 0.02)
 
 SHOWN = 20
 """Eigenvectors in the picture."""
+
+
+def run(desk: Desk, *, run: str, image: int, sigma: float, top: int | None, images_of: str | None = None) -> Answer:
+    """The answer of `gahb-analyze basis`.
+
+    Args:
+        run: what names the model's run.
+        image: row among the held-out images.
+        sigma: σ of the noise.
+        top: see `analyse`.
+        images_of: what names the trial whose held-out images are used; the model's own if left out.
+    """
+    model = load(desk, desk.record.finished_model(run))
+    if images_of is None and not isinstance(model, TrialModel):
+        raise UserError(f"{model.name} was imported and has no held-out images; name a trial that has: --images-of RUN")
+    source = load_trial(desk, desk.record.finished_trial(images_of)) if images_of else model
+    assert isinstance(source, TrialModel)
+    if source.resolution != model.resolution:
+        raise UserError(f"{model.name} and {source.name} have images of different resolution")
+    basis = analyse(model, source.trial.dataset, held_out_image(desk, source, image), image, sigma, top, desk.device)
+    tables = {"basis": basis.table, "dimensions": basis.dimensions}
+    if basis.angles is not None:
+        tables["angles"] = basis.angles
+    metrics, estimated = basis.metrics(), basis.spectrum.estimated
+    rows = {stem: rows_of(table) for stem, table in tables.items()}
+    note = " (both estimated from random probes)" if estimated else ""
+    lines = [f"effective dimension {basis.spectrum.trace:.1f}, asymmetry {basis.spectrum.asymmetry:.3f}{note}"]
+    if basis.angles is not None:
+        lines.append("angles to the tangent space: " + ", ".join(f"{row['angle']:.1f}°" for row in rows["angles"]))
+    return Answer(
+        kind="basis",
+        name=f"basis of {model.name}",
+        runs=[model.run],
+        settings={"image": image, "images_of": source.name, "sigma": sigma, "top": top, "estimated": estimated},
+        metrics=metrics,
+        tables=tables,
+        pictures={"basis": figure(basis)},
+        data={**metrics, "estimated": estimated, **rows},
+        shown=[rows["basis"][:SHOWN], rows["dimensions"]],
+        lines=lines,
+    )
 
 
 @dataclass(frozen=True)
@@ -74,22 +114,24 @@ class Basis:
         return found if self.angles is None else {**found, "largest_angle": float(self.angles["angle"].max())}
 
 
-def held_out_image(model: Model, storage: Path, image: int) -> Tensor:
+def held_out_image(desk: Desk, model: TrialModel, image: int) -> Tensor:
     """A held-out image of the model's data set, (1, 1, H, W) in [0, 1].
 
     Raises:
         UserError: there are not so many.
     """
     if image >= model.trial.n_test:
-        raise UserError(f"image {image}: {model.run.name} has {model.trial.n_test} held-out images, 0 and up")
-    held_out = subsets.held_out_images(Prepared.open(storage, model.card["data_hash"]), model.trial)
-    return held_out[image : image + 1].float() / 255
+        raise UserError(f"image {image}: {model.name} has {model.trial.n_test} held-out images, 0 and up")
+    return model.held_out(desk)[image : image + 1].float() / 255
 
 
-def analyse(model: Model, clean: Tensor, image: int, sigma: float, top: int | None, device: torch.device) -> Basis:
+def analyse(
+    model: Model, dataset: Dataset, clean: Tensor, image: int, sigma: float, top: int | None, device: torch.device
+) -> Basis:
     """The adaptive basis of a model at a held-out image.
 
     Args:
+        dataset: the data set that the image belongs to.
         clean: the image, (1, 1, H, W) in [0, 1].
         image: its row, on which the noise depends, and on nothing else.
         sigma: σ of the noise.
@@ -130,7 +172,7 @@ def analyse(model: Model, clean: Tensor, image: int, sigma: float, top: int | No
     table = pd.DataFrame(
         {"k": range(len(spectrum.values)), "eigenvalue": spectrum.values.numpy(), "coefficient": coefficients.numpy()}
     )
-    angles = tangent_angles(model.trial.dataset, image, spectrum)
+    angles = tangent_angles(dataset, image, spectrum)
     return Basis(model, sigma, clean, noisy, denoised, spectrum, table, pd.DataFrame(rows), angles)
 
 
@@ -159,7 +201,7 @@ def figure(basis: Basis) -> Figure:
         axes.axis("off")
         if k < len(basis.table):
             draw_eigenvector(axes, basis, k)
-    picture.suptitle(basis.model.run.name, fontsize=10)
+    picture.suptitle(basis.model.name, fontsize=10)
     return picture
 
 

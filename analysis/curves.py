@@ -23,6 +23,8 @@ from gahb import figures
 from gahb.record import Run
 from gahb.trial import Trial, differing
 
+from .results import Answer, Desk, rows_of
+
 WEAK_NOISE = 20
 """Input PSNR in dB from which on the slope is fitted."""
 
@@ -30,6 +32,27 @@ SYMBOLS = {"n_train": "N", "alpha": "α"}
 
 MANIFOLDS = {"disks": 5, "sinusoids": 2, "ray": 1}
 """Data sets that are manifolds, and their dimensions."""
+
+
+def run(desk: Desk, *, sweep: str) -> Answer:
+    """The answer of `gahb-analyze curves` for a sweep in the record."""
+    runs = desk.record.finished_trials(sweep)
+    table = curves_table(runs, [desk.record.artifacts(run.run_id, "psnr_curve.csv").parent for run in runs])
+    slopes = slopes_table(table, runs)
+    rows = rows_of(slopes)
+    known = [key for key in rows[0] if any(row[key] is not None for row in rows)]
+    return Answer(
+        kind="curves",
+        name=f"curves of {sweep}",
+        sweep=sweep,
+        runs=runs,
+        settings={"slope_from_db": WEAK_NOISE},
+        tables={"curves": table, "slopes": slopes},
+        pictures={"curves": figure(table, slopes)},
+        data={"slopes": rows, "curves": rows_of(table)},
+        shown=[[{key: row[key] for key in known} for row in rows]],
+        lines=[f"slopes and intercepts (dB) are fitted where the input PSNR is at least {WEAK_NOISE} dB"],
+    )
 
 
 def curves_table(runs: Sequence[Run], artifacts: Sequence[Path]) -> pd.DataFrame:

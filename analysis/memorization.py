@@ -12,7 +12,6 @@ memorised fraction first exceeds one half. N = 1 has no second image, so its tri
 import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,20 +21,57 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gahb import figures, weights
+from gahb.commands import say
 from gahb.data import subsets
 from gahb.data.dataset import Prepared
 from gahb.errors import UserError
 from gahb.models.layers import Denoiser
-from gahb.record import Record, Run
+from gahb.record import Run
 from gahb.sampling import sample
 from gahb.similarity import two_closest_distances
 from gahb.trial import Trial
+
+from .results import Answer, Desk, rows_of
 
 RATIO = 1 / 3
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 GENERALISED_DB = 0.5
 MEMORISED_FRACTION = 0.5
+
+
+def run(desk: Desk, *, sweep: str, samples: int, seed: int) -> Answer:
+    """The answer of `gahb-analyze memorization`; each trial is a Ray task.
+
+    Args:
+        sweep: a sweep in the record.
+        samples: of each model, at least 2.
+        seed: of the sampling noise.
+    """
+    runs = with_two_images(desk.record.finished_trials(sweep))
+    courses: dict[int, pd.DataFrame] = {}
+    with desk.spread(_course, [(run, samples, seed) for run in runs]) as results:
+        for i, table in results:
+            courses[i] = table
+            say(f"[{len(courses)}/{len(runs)}] {runs[i].name}")
+    course = pd.concat([courses[i] for i in range(len(runs))], ignore_index=True)
+    ends = times(course)
+    rows = rows_of(ends)
+    return Answer(
+        kind="memorization",
+        name=f"memorization of {sweep}",
+        sweep=sweep,
+        runs=runs,
+        settings={"samples": samples, "seed": seed},
+        tables={"memorization": ends, "course": course},
+        pictures={"memorization": figure(course, ends)},
+        data={"memorization": rows},
+        shown=[rows],
+    )
+
+
+def _course(desk: Desk, work: tuple[Run, int, int]) -> pd.DataFrame:
+    return course_table(desk, *work)
 
 
 def memorised(
@@ -57,17 +93,17 @@ def bootstrap_interval(outcomes: NDArray[np.bool_]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def course_table(record: Record, run: Run, storage: Path, count: int, seed: int, device: torch.device) -> pd.DataFrame:
+def course_table(desk: Desk, run: Run, count: int, seed: int) -> pd.DataFrame:
     """A trial at each of its evaluations: run_id, name, n_train, images_seen, samples (how many converged), memorised
     (their fraction), low, high (its interval), train_psnr and test_psnr in dB."""
-    folder = record.artifacts(run.run_id)
+    folder = desk.record.artifacts(run.run_id)
     card = json.loads((folder / weights.CARD).read_text())
     trial = Trial.of(card["trial"])
-    images = subsets.training_images(Prepared.open(storage, card["data_hash"]), trial)
-    psnr = {key: dict(record.history(run.run_id, key)) for key in ("train_psnr", "test_psnr")}
+    images = subsets.training_images(Prepared.open(desk.storage, card["data_hash"]), trial)
+    psnr = {key: dict(desk.record.history(run.run_id, key)) for key in ("train_psnr", "test_psnr")}
     rows = []
-    for images_seen, denoiser in weights.read_course(folder, device):
-        outcomes = memorised(denoiser, images, count, seed, device)
+    for images_seen, denoiser in weights.read_course(folder, desk.device):
+        outcomes = memorised(denoiser, images, count, seed, desk.device)
         low, high = bootstrap_interval(outcomes)
         rows.append(
             {

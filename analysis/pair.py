@@ -12,9 +12,8 @@ The swap gap measures the same transition on the denoisers themselves,
 where the difficulty of the images cancels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,15 +23,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gahb import evaluation, figures, weights
+from gahb import evaluation, figures
+from gahb.commands import say
 from gahb.data import subsets
-from gahb.data.dataset import Prepared
 from gahb.errors import UserError
-from gahb.models.layers import Denoiser
-from gahb.record import Record, Run
+from gahb.record import Run
 from gahb.sampling import Samples, sample
 from gahb.similarity import closest, cosine, mismatched_cosine
-from gahb.trial import Trial
+
+from .models import Model, TrialModel, load
+from .results import Answer, Desk
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -41,52 +41,41 @@ COLUMNS = ("cosine", "cosine_centered", "mismatched", "mismatched_centered", "ex
 of the mean-removed cosines."""
 
 
-@dataclass(frozen=True)
-class Model:
-    """A finished trial with what a comparison needs of it."""
-
-    run: Run
-    trial: Trial
-    card: dict[str, Any]
-    denoiser: Denoiser
-    train_images: Tensor
-
-    @classmethod
-    def load(cls, record: Record, run: Run, storage: Path, device: torch.device) -> "Model":
-        """The model of a finished trial.
-
-        Raises:
-            UserError: its images are not in the storage, or are no longer those it was trained on.
-        """
-        denoiser, card = weights.read(record.artifacts(run.run_id), device)
-        trial = Trial.of(card["trial"])
-        images = subsets.training_images(Prepared.open(storage, card["data_hash"]), trial)
-        if subsets.subset_hash(images) != card["subset_hash"]:
-            raise UserError(
-                f"the images of {run.name} in {storage} are not those it was trained on (their hash differs)"
-            )
-        return cls(run, trial, card, denoiser, images)
+SHOWN = 8
+"""Samples in the picture."""
 
 
-@dataclass(frozen=True)
-class Imported:
-    """A model of whose images nothing is known: `train_images` is (0, 1, H, W)."""
+def run(desk: Desk, *, run1: str, run2: str, samples: int, seed: int, force: bool) -> Answer:
+    """The answer of `gahb-analyze pair`.
 
-    run: Run
-    card: dict[str, Any]
-    denoiser: Denoiser
-    train_images: Tensor
-
-    @classmethod
-    def load(cls, record: Record, run: Run, device: torch.device) -> "Imported":
-        """The model of an imported checkpoint."""
-        denoiser, card = weights.read(record.artifacts(run.run_id), device)
-        return cls(run, card, denoiser, torch.empty(0, 1, card["resolution"], card["resolution"], dtype=torch.uint8))
-
-
-def load(record: Record, run: Run, storage: Path, device: torch.device) -> Model | Imported:
-    """The model of a finished run, whichever it is."""
-    return Imported.load(record, run, device) if run.imported else Model.load(record, run, storage, device)
+    Args:
+        run1, run2: what names the two runs.
+        samples: how many, at least 2.
+        seed: of the sampling noise.
+        force: compare even models that `check_pair` refuses.
+    """
+    a, b = (load(desk, desk.record.finished_model(text)) for text in (run1, run2))
+    check_pair(a, b, force=force)
+    pair = compare(a, b, samples, seed, desk.device)
+    summary = pair.summary()
+    say_diverged(pair)
+    distributions = [
+        {"measure": key, "mean": value["mean"], "median": value["median"], **value["quantiles"]}
+        for key, value in summary.items()
+        if isinstance(value, dict) and np.isfinite(value["mean"])
+    ]
+    return Answer(
+        kind="pair",
+        name=f"{a.name} and {b.name}",
+        runs=[a.run, b.run],
+        settings={"samples": samples, "seed": seed},
+        metrics=flat_metrics(summary),
+        tables={"pair": pair.table},
+        pictures={"pair": figure(pair)},
+        data=summary,
+        shown=[distributions],
+        lines=[f"swap gap {pair.swap_gap:.2f} dB"] if np.isfinite(pair.swap_gap) else [],
+    )
 
 
 @dataclass(frozen=True)
@@ -95,15 +84,17 @@ class Pair:
 
     `table` has a row a sample: `sample`, `converged` (in both models), COLUMNS, `closest_a`, `closest_b` (rows of the
     closest image within each model's own training images) and `steps_a`, `steps_b`. What needs training images that are
-    not known is NaN, and its row 0.
+    not known is NaN, and its row 0. `shown` are the four rows of Figure 2 for the first SHOWN samples that converged,
+    each (n, 1, H, W) in [0, 1], white where training images are not known.
     """
 
-    a: Model | Imported
-    b: Model | Imported
+    a: Run
+    b: Run
     samples_a: Samples
     samples_b: Samples
     table: pd.DataFrame
     swap_gap: float
+    shown: Sequence[Tensor]
 
     def summary(self) -> dict[str, Any]:
         """mean, median and quantiles of each measure over the samples that converged in both models, and counts."""
@@ -116,20 +107,20 @@ class Pair:
         }
 
 
-def check_pair(a: Model | Imported, b: Model | Imported, *, force: bool = False) -> None:
+def check_pair(a: Model, b: Model, *, force: bool = False) -> None:
     """Raise UserError unless the two share data set and resolution and have no training image in common; with `force`,
     unless they share the resolution."""
-    names = f"{a.run.name} and {b.run.name}"
-    sides = [model.train_images.shape[-1] for model in (a, b)]
-    if sides[0] != sides[1]:
-        raise UserError(f"{names} have images of {sides[0]} and {sides[1]} pixels a side; there is nothing to compare")
+    names = f"{a.name} and {b.name}"
+    if a.resolution != b.resolution:
+        sides = f"{a.resolution} and {b.resolution}"
+        raise UserError(f"{names} have images of {sides} pixels a side; there is nothing to compare")
     if force:
         return
     hint = "--force compares them all the same"
     for model in (a, b):
-        if isinstance(model, Imported):
-            raise UserError(f"{model.run.name} was imported and nothing is known of its training images; {hint}")
-    assert isinstance(a, Model) and isinstance(b, Model)
+        if not isinstance(model, TrialModel):
+            raise UserError(f"{model.name} was imported and nothing is known of its training images; {hint}")
+    assert isinstance(a, TrialModel) and isinstance(b, TrialModel)
     if a.card["data_hash"] != b.card["data_hash"]:
         sets = [model.trial.dataset.name for model in (a, b)]
         which = f"{sets[0]} and {sets[1]}" if sets[0] != sets[1] else f"{sets[0]} in two versions"
@@ -140,15 +131,15 @@ def check_pair(a: Model | Imported, b: Model | Imported, *, force: bool = False)
         raise UserError(f"{names} were trained on {common} common images; {hint}")
 
 
-def compare(a: Model | Imported, b: Model | Imported, count: int, seed: int, device: torch.device) -> Pair:
+def compare(a: Model, b: Model, count: int, seed: int, device: torch.device) -> Pair:
     """Sample from both models with common noise and compare.
 
     Args:
         count: samples, at least 2.
         seed: of the sampling noise.
     """
-    mean, resolution = common_mean(a, b), a.train_images.shape[-1]
-    drawn = [sample(m.denoiser, count, resolution, mean=mean, seed=seed, device=device) for m in (a, b)]
+    mean = common_mean(a, b)
+    drawn = [sample(m.denoiser, count, m.resolution, mean=mean, seed=seed, device=device) for m in (a, b)]
     images_a, images_b = drawn[0].images, drawn[1].images
     close_a, row_a = _closest(images_a, a.train_images)
     close_b, row_b = _closest(images_b, b.train_images)
@@ -173,7 +164,21 @@ def compare(a: Model | Imported, b: Model | Imported, count: int, seed: int, dev
             "steps_b": drawn[1].steps,
         }
     )
-    return Pair(a, b, drawn[0], drawn[1], table, swap_gap(a, b, device))
+    chosen = np.flatnonzero(table["converged"])[:SHOWN]
+    shown = [
+        _images(a, table["closest_a"].to_numpy()[chosen]),
+        images_a[chosen],
+        images_b[chosen],
+        _images(b, table["closest_b"].to_numpy()[chosen]),
+    ]
+    return Pair(a.run, b.run, drawn[0], drawn[1], table, swap_gap(a, b, device), shown)
+
+
+def _images(model: Model, rows: np.ndarray[Any, Any]) -> Tensor:
+    """Training images in [0, 1], white if they are not known."""
+    if not len(model.train_images):
+        return torch.ones(len(rows), 1, model.resolution, model.resolution)
+    return model.train_images[torch.from_numpy(rows)].float() / 255
 
 
 def _closest(samples: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,19 +187,19 @@ def _closest(samples: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(values.isneginf(), torch.nan, values), rows
 
 
-def common_mean(a: Model | Imported, b: Model | Imported) -> float:
+def common_mean(a: Model, b: Model) -> float:
     """The mean intensity around which the starting noise of both lies, in [0, 1]; 1/2 if no images are known."""
     known = torch.cat([a.train_images[:512], b.train_images[:512]])
     return float(known.float().mean() / 255) if len(known) else 0.5
 
 
-def swap_gap(a: Model | Imported, b: Model | Imported, device: torch.device) -> float:
+def swap_gap(a: Model, b: Model, device: torch.device) -> float:
     """[A on A + B on B - A on B - B on A] / 2 in dB, averaged over σ in [0, 1]; NaN if one's images are not known."""
-    if not (isinstance(a, Model) and isinstance(b, Model)):
+    if not (isinstance(a, TrialModel) and isinstance(b, TrialModel)):
         return float("nan")
     count = min(a.trial.n_test, b.trial.n_test)
 
-    def average_psnr(model: Model, images: Tensor) -> float:
+    def average_psnr(model: TrialModel, images: Tensor) -> float:
         return evaluation.average_over_sigma(evaluation.mean_psnr(model.denoiser, images[:count].to(device), count))
 
     own = average_psnr(a, a.train_images) + average_psnr(b, b.train_images)
@@ -202,36 +207,22 @@ def swap_gap(a: Model | Imported, b: Model | Imported, device: torch.device) -> 
     return (own - other) / 2
 
 
-def figure(pair: Pair, shown: int = 8) -> Figure:
+def figure(pair: Pair) -> Figure:
     """Figure 2: closest training images, samples of both models from the same noise, and histograms of cosines."""
-    converged = np.flatnonzero(pair.table["converged"])[:shown]
-    picture = Figure(figsize=(2 + 0.8 * max(len(converged), 4), 6.2), layout="constrained")
+    columns = len(pair.shown[0])
+    picture = Figure(figsize=(2 + 0.8 * max(columns, 4), 6.2), layout="constrained")
     top, bottom = picture.subplots(2, 1, height_ratios=(3, 2))
-    if len(converged):
-        figures.show_rows(top, image_rows(pair, converged), ROW_LABELS)
+    if columns:
+        figures.show_rows(top, pair.shown, ROW_LABELS)
     draw_histograms(bottom, pair.table)
     bottom.legend(frameon=False, fontsize=8)
     bottom.set_xlabel("cosine similarity")
     bottom.set_ylabel("samples")
-    name = f"{pair.a.run.name} and {pair.b.run.name}"
-    top.set_title(name, fontsize=10)
+    top.set_title(f"{pair.a.name} and {pair.b.name}", fontsize=10)
     return picture
 
 
 ROW_LABELS = ("closest in A", "sample of A", "sample of B", "closest in B")
-
-
-def image_rows(pair: Pair, samples: np.ndarray[Any, Any]) -> list[Tensor]:
-    """The four rows of Figure 2 for some samples, each (n, 1, H, W) in [0, 1]; white where training images are not
-    known."""
-    close_a, close_b = (torch.tensor(pair.table[column].to_numpy()[samples]) for column in ("closest_a", "closest_b"))
-    drawn_a, drawn_b = pair.samples_a.images[samples], pair.samples_b.images[samples]
-    return [
-        pair.a.train_images[close_a].float() / 255 if len(pair.a.train_images) else torch.ones_like(drawn_a),
-        drawn_a,
-        drawn_b,
-        pair.b.train_images[close_b].float() / 255 if len(pair.b.train_images) else torch.ones_like(drawn_b),
-    ]
 
 
 def draw_histograms(axes: Axes, table: pd.DataFrame) -> None:
@@ -242,6 +233,12 @@ def draw_histograms(axes: Axes, table: pd.DataFrame) -> None:
     axes.hist(two, bins, color=figures.COLOURS[0], alpha=0.7, label="samples of two denoisers")
     if len(own):
         axes.hist(own, bins, color=figures.COLOURS[1], alpha=0.7, label="sample and closest training image")
+
+
+def say_diverged(pair: Pair) -> None:
+    """Tell of samples that diverged."""
+    if lost := int((~pair.table["converged"]).sum()):
+        say(f"{pair.a.name} and {pair.b.name}: {lost} of {len(pair.table)} samples diverged and are left out")
 
 
 def flat_metrics(summary: Mapping[str, Any]) -> dict[str, float]:

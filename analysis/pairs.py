@@ -6,18 +6,60 @@ A pair is two finished trials that differ in nothing but the subset.
 import json
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gahb import figures
+from gahb.commands import say
 from gahb.errors import UserError
 from gahb.record import Run
 
-from .pair import ROW_LABELS, Pair, draw_histograms, image_rows
+from .models import load
+from .pair import ROW_LABELS, Pair, check_pair, compare, draw_histograms, say_diverged
+from .results import Answer, Desk, rows_of
 
 SHOWN = 3
 """Samples of each pair in the picture."""
+
+
+def run(desk: Desk, *, sweep: str, samples: int, seed: int) -> Answer:
+    """The answer of `gahb-analyze pairs`; each pair is a Ray task.
+
+    Args:
+        sweep: a sweep in the record.
+        samples: of each model, at least 2.
+        seed: of the sampling noise.
+    """
+    found = find_pairs(desk.record.finished_trials(sweep))
+    done: dict[int, Pair] = {}
+    with desk.spread(_compare, [(a, b, samples, seed) for a, b in found]) as results:
+        for i, pair in results:
+            done[i] = pair
+            say(f"[{len(done)}/{len(found)}] {pair.a.name} and {pair.b.name}")
+            say_diverged(pair)
+    pairs = [done[i] for i in range(len(found))]
+    table = pd.DataFrame([row(pair) for pair in pairs])
+    per_sample = pd.concat([pair.table.assign(pair=name) for pair, name in zip(pairs, table["pair"], strict=True)])
+    rows = rows_of(table)
+    return Answer(
+        kind="pairs",
+        name=f"pairs of {sweep}",
+        sweep=sweep,
+        runs=[run for runs in found for run in runs],
+        settings={"samples": samples, "seed": seed},
+        tables={"pairs": table, "samples": per_sample},
+        pictures={"pairs": figure(pairs)},
+        data={"pairs": rows},
+        shown=[rows],
+    )
+
+
+def _compare(desk: Desk, work: tuple[Run, Run, int, int]) -> Pair:
+    run_a, run_b, samples, seed = work
+    a, b = load(desk, run_a), load(desk, run_b)
+    check_pair(a, b)
+    return compare(a, b, samples, seed, desk.device)
 
 
 def find_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
@@ -40,11 +82,11 @@ def find_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
 def row(pair: Pair) -> dict[str, float | int | str]:
     """A pair in the tidy table: PSNR in dB averaged over σ and over both models, cosines averaged over samples."""
     summary = pair.summary()
-    a, b = pair.a.run.metrics, pair.b.run.metrics
+    a, b = pair.a.metrics, pair.b.metrics
     return {
-        "pair": pair.a.run.name.replace("-A", "", 1),
-        "resolution": int(pair.a.run.params["resolution"]),
-        "n_train": int(pair.a.run.params["n_train"]),
+        "pair": pair.a.name.replace("-A", "", 1),
+        "resolution": int(pair.a.params["resolution"]),
+        "n_train": int(pair.a.params["n_train"]),
         **{key: (a[key] + b[key]) / 2 for key in ("train_psnr", "test_psnr", "psnr_gap")},
         "swap_gap": pair.swap_gap,
         "cosine": summary["cosine"]["mean"],
@@ -63,9 +105,8 @@ def figure(pairs: Sequence[Pair]) -> Figure:
     grid = picture.add_gridspec(3, columns, height_ratios=(2.6, 1.3, 2.2))
     for column, pair in enumerate(pairs):
         top, histogram = picture.add_subplot(grid[0, column]), picture.add_subplot(grid[1, column])
-        chosen = np.flatnonzero(pair.table["converged"])[:SHOWN]
-        if len(chosen):
-            figures.show_rows(top, image_rows(pair, chosen), ROW_LABELS)
+        if len(pair.shown[0]):
+            figures.show_rows(top, [images[:SHOWN] for images in pair.shown], ROW_LABELS)
         if column:
             top.set_yticks([])
         top.set_title(title(pair), fontsize=9)
@@ -80,11 +121,11 @@ def figure(pairs: Sequence[Pair]) -> Figure:
 
 def title(pair: Pair) -> str:
     """N, with the resolution before it."""
-    side, n_train = (int(pair.a.run.params[key]) for key in ("resolution", "n_train"))
+    side, n_train = (int(pair.a.params[key]) for key in ("resolution", "n_train"))
     return f"{side}×{side}, N = {n_train:,}"
 
 
-def _draw_curves(axes, table: pd.DataFrame) -> None:  # type: ignore[no-untyped-def]
+def _draw_curves(axes: Axes, table: pd.DataFrame) -> None:
     styles = {"cosine": "o-", "excess": "s--", "closest_train": "^-"}
     labels = {
         "cosine": "two denoisers, same noise",

@@ -1,19 +1,29 @@
 """One page that says what a sweep trained and what its analyses found, each beside what the paper found.
 
-The page holds its pictures inside, so it can be sent as one file; as an artifact it opens in the MLflow UI. It shows
-the newest analysis of each kind (and, where an analysis is of single trials, the newest of each) that the record has
-for the sweep, and names the commands that would add the others.
+What applies to the sweep and has not been asked yet of its finished trials is computed first (`questions`). The page
+holds its pictures inside, so it can be sent as one file; as an artifact it opens in the MLflow UI. It shows the newest
+analysis of each kind (and, where an analysis is of single trials, the newest of each) that the record has.
 """
 
 import base64
 import html
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from gahb.commands import say
+from gahb.errors import UserError
 from gahb.record import Run
+from gahb.trial import Trial
+
+from . import memorization, pairs, transfer
+from .results import Answer, Desk, keep
+from .scaling import trials_table
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,100 @@ td, th { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #ddd
 """
 
 
+SAMPLES, SEED, SIGMA, THRESHOLD = 64, 0, 0.15, 1.0
+"""What the commands take by default."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """An analysis to be run: its kind, the arguments of its `run`, and the runs that it will be computed from."""
+
+    kind: str
+    arguments: dict[str, Any]
+    runs: Sequence[Run]
+
+
+def run(desk: Desk, *, sweep: str) -> Answer:
+    """The answer of `gahb-analyze report` for a sweep in the record."""
+    runs = desk.record.finished_trials(sweep)
+    known = {(run.tags["gahb.kind"], _linked(run)) for run in desk.record.analyses(sweep)}
+    refused: dict[str, str] = {}
+    for question in questions(sweep, runs):
+        if (question.kind, frozenset(run.run_id for run in question.runs)) in known:
+            continue
+        try:
+            answer = import_module(f".{question.kind}", __package__).run(desk, **question.arguments)
+            keep(desk, answer, sweep)
+            say(answer.name)
+        except UserError as error:
+            refused[f"{question.kind} of {', '.join(run.name for run in question.runs[:2])}"] = str(error)
+    shown = [(analysis, desk.record.artifacts(analysis.run_id)) for analysis in newest(desk.record.analyses(sweep))]
+    names = [analysis.name for analysis, _ in shown]
+    return Answer(
+        kind="report",
+        name=f"report of {sweep}",
+        sweep=sweep,
+        runs=runs,
+        texts={"report.html": page(sweep, trials_table(runs), shown, refused)},
+        data={"shown": names, "refused": refused},
+        lines=[*names, *(f"not {name}: {reason}" for name, reason in refused.items())],
+    )
+
+
+def questions(sweep: str, runs: Sequence[Run]) -> list[Question]:
+    """What there is to ask of a sweep's finished trials. Bases are of one trial a curve, that of the largest N; theory
+    of one trial a data set and resolution; trajectories of the pairs of the least and of the largest N."""
+    asked = [Question("curves", {"sweep": sweep}, runs)]
+    found = _or_none(pairs.find_pairs, runs)
+    sampling = {"samples": SAMPLES, "seed": SEED}
+    if found:
+        both = [run for pair in found for run in pair]
+        asked.append(Question("pairs", {"sweep": sweep, **sampling}, both))
+    if len({run.params["n_train"] for run in runs}) > 1:
+        asked.append(Question("scaling", {"sweep": sweep, "threshold": THRESHOLD}, runs))
+        several = _or_none(memorization.with_two_images, runs)
+        asked.append(Question("memorization", {"sweep": sweep, **sampling}, several))
+    for run in _largest(runs, ignored=("n_train", "subset", "seed")):
+        at = {"run": run.run_id, "image": 0, "sigma": SIGMA, "top": None}
+        asked.append(Question("basis", at, [run]))
+    for a, b in found[:1] + found[1:][-1:]:
+        ends = {"run1": a.run_id, "run2": b.run_id, "sample": 0, "seed": SEED, "force": False}
+        asked.append(Question("trajectories", ends, [a, b]))
+    of_images = {key for run in runs for key in Trial.of(_flat(run)).dataset.flat()}
+    other_keys = [key for run in runs for key in _flat(run) if key not in of_images]
+    asked += [Question("theory", {"run": run.run_id}, [run]) for run in _largest(runs, ignored=other_keys)]
+    if groups := _or_none(transfer.choose, runs):
+        asked.append(Question("transfer", {"sweeps": [sweep]}, [run for group in groups for run in group]))
+    return asked
+
+
+def _largest(runs: Sequence[Run], ignored: Sequence[str]) -> list[Run]:
+    """Of the trials that differ in nothing but the ignored keys, the first of the largest N."""
+    chosen: dict[str, Run] = {}
+    for run in runs:
+        rest = repr({key: value for key, value in _flat(run).items() if key not in ignored})
+        if int(run.params["n_train"]) > int(chosen.setdefault(rest, run).params["n_train"]):
+            chosen[rest] = run
+    return list(chosen.values())
+
+
+def _flat(run: Run) -> dict[str, Any]:
+    flat: dict[str, Any] = json.loads(run.tags["gahb.trial"])
+    return flat
+
+
+def _or_none(choose: Any, runs: Sequence[Run]) -> Any:
+    """What an analysis chooses among runs, nothing if it finds none that will do."""
+    try:
+        return choose(runs)
+    except UserError:
+        return []
+
+
+def _linked(analysis: Run) -> frozenset[str]:
+    return frozenset(run_id for tag, run_id in analysis.tags.items() if tag.startswith("gahb.of."))
+
+
 def newest(analyses: Sequence[Run]) -> list[Run]:
     """Of analyses in the order of time, the last of each kind and name, in the order of KINDS."""
     last = {(run.tags["gahb.kind"], run.name): run for run in analyses if run.tags["gahb.kind"] in KINDS}
@@ -114,22 +218,25 @@ def newest(analyses: Sequence[Run]) -> list[Run]:
     return sorted(last.values(), key=lambda run: order.index(run.tags["gahb.kind"]))
 
 
-def page(sweep: str, trials: pd.DataFrame, analyses: Sequence[tuple[Run, Path]]) -> str:
+def page(sweep: str, trials: pd.DataFrame, analyses: Sequence[tuple[Run, Path]], refused: Mapping[str, str]) -> str:
     """The page as HTML.
 
     Args:
         trials: a row a finished trial, as `scaling.trials_table` makes it.
         analyses: the analyses to show and the folders with their artifacts.
+        refused: what could not be computed, and why.
     """
     missing = [kind.command.format(sweep=sweep) for name, kind in KINDS.items() if not _has(analyses, name)]
     more = "; ".join(f"<code>gahb-analyze {html.escape(command)}</code>" for command in missing)
+    reasons = "".join(f"<li>{html.escape(name)}: {html.escape(reason)}</li>" for name, reason in refused.items())
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(sweep)}</title><style>{STYLE}</style>",
         f"<h1>{html.escape(sweep)}</h1>",
         f"<p>{len(trials)} finished trials. PSNR in dB, averaged over noise levels σ in [0, 1].</p>",
         _table(trials.drop(columns="run_id")),
         *(_section(run, folder) for run, folder in analyses),
-        f"<p>Not shown, since the record has none yet: {more}.</p>" if more else "",
+        f"<p>Could not be computed:</p><ul>{reasons}</ul>" if reasons else "",
+        f"<p>Not asked: {more}.</p>" if more else "",
     ]
     return "\n".join(parts)
 

@@ -1,62 +1,140 @@
-"""How an analysis enters the record: one run in the experiment `<sweep>-analysis`, with table, figures and links."""
+"""What an analysis works with, what it answers, and how the answer enters the record.
+
+Every module of this package that answers a question has a function `run(desk, …)` that returns an `Answer`, and its
+`kind` is the module's name. `keep` makes of it one run in the experiment `<sweep>-analysis`, with tables, figures and
+links to what it was computed from. The command and the report go through these two alone.
+"""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 
-from gahb import figures
+from gahb import cluster, figures
 from gahb.record import Record, Run
+from gahb.storage import record_uri, storage_root
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def keep(
-    record: Record,
-    storage: Path,
-    *,
-    kind: str,
-    name: str,
-    sweep: str | None = None,
-    runs: Sequence[Run],
-    settings: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    tables: Mapping[str, pd.DataFrame],
-    pictures: Mapping[str, Figure],
-    texts: Mapping[str, str] | None = None,
-) -> tuple[str, Path]:
-    """Log an analysis; returns its run id and the folder with its artifacts.
+@dataclass(frozen=True)
+class Desk:
+    """Where models and images are found, and where to compute.
+
+    Args:
+        uri: of the record.
+        storage: folder with prepared images.
+        device: where this process computes.
+        address: a Ray cluster for `spread`; this machine alone if left out.
+    """
+
+    uri: str
+    storage: Path
+    device: torch.device
+    address: str | None = None
+
+    @classmethod
+    def open(cls, record: str | None, storage: str | None, address: str | None = None) -> "Desk":
+        """The desk that the options of a command describe, on a GPU if there is one."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(record_uri(record), storage_root(storage), device, address)
+
+    @cached_property
+    def record(self) -> Record:
+        return Record(self.uri)
+
+    @contextmanager
+    def spread(
+        self, function: Callable[["Desk", Item], Result], items: Sequence[Item]
+    ) -> Iterator[Iterator[tuple[int, Result]]]:
+        """`function(desk, item)` of every item as Ray tasks, each with a core and, where there are any, a GPU:
+        positions and results as they come.
+
+        Raises:
+            UserError: what the function raises of that kind; a cluster out of reach.
+        """
+        with cluster.connected(self.address):
+            yield cluster.each(_on_worker, [(function, replace(self), item) for item in items])
+
+
+def _on_worker(work: tuple[Callable[[Desk, Item], Result], Desk, Item], device: torch.device) -> Result:
+    function, desk, item = work
+    return function(replace(desk, device=device), item)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What an analysis found.
 
     Args:
         kind: the analysis, as the command names it.
         name: the run's name.
-        sweep: whose experiment it joins; the first run's if left out.
         runs: what it was computed from; each is linked by a tag.
+        sweep: the sweep that it is about, if it is about one.
         settings: its params.
         metrics: its numbers.
         tables: file stem → table, kept as CSV.
         pictures: file stem → figure, kept as PNG and as SVG, for print.
         texts: file name → content.
+        data: what `--json` prints beside the run.
+        shown: the tables that are printed.
+        lines: what is printed after them.
     """
-    sweep = sweep or runs[0].sweeps[0]
-    links = "\n".join(f"- [{run.name}](#/experiments/{run.experiment_id}/runs/{run.run_id})" for run in runs)
+
+    kind: str
+    name: str
+    runs: Sequence[Run]
+    sweep: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    pictures: Mapping[str, Figure] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Any]
+    shown: Sequence[Sequence[dict[str, Any]]] = ()
+    lines: Sequence[str] = ()
+
+
+def keep(desk: Desk, answer: Answer, sweep: str | None = None) -> tuple[str, Path]:
+    """Log an answer; returns its run id and the folder with its artifacts.
+
+    Args:
+        sweep: whose experiment it joins; the answer's own, or else the first run's, if left out.
+    """
+    record = desk.record
+    sweep = sweep or answer.sweep or answer.runs[0].sweeps[0]
+    links = "\n".join(f"- [{run.name}](#/experiments/{run.experiment_id}/runs/{run.run_id})" for run in answer.runs)
     tags = {
-        "gahb.kind": kind,
+        "gahb.kind": answer.kind,
         f"gahb.sweep.{sweep}": "true",
-        **{f"gahb.of.{i}": run.run_id for i, run in enumerate(runs)},
-        "mlflow.note.content": f"{kind} of\n\n{links}",
+        **{f"gahb.of.{i}": run.run_id for i, run in enumerate(answer.runs)},
+        "mlflow.note.content": f"{answer.kind} of\n\n{links}",
     }
-    run_id = record.create(f"{sweep}-analysis", name, storage / "artifacts", params=settings, tags=tags)
+    artifacts = desk.storage / "artifacts"
+    run_id = record.create(f"{sweep}-analysis", answer.name, artifacts, params=answer.settings, tags=tags)
     with tempfile.TemporaryDirectory() as folder:
-        for stem, table in tables.items():
+        for stem, table in answer.tables.items():
             table.to_csv(Path(folder) / f"{stem}.csv", index=False)
-        for stem, picture in pictures.items():
+        for stem, picture in answer.pictures.items():
             for suffix in ("png", "svg"):
                 figures.save(picture, Path(folder) / f"{stem}.{suffix}")
-        for name_of_text, text in (texts or {}).items():
-            (Path(folder) / name_of_text).write_text(text)
+        for name, text in answer.texts.items():
+            (Path(folder) / name).write_text(text)
         record.add_artifacts(run_id, Path(folder))
-    record.log_metrics(run_id, metrics)
+    record.log_metrics(run_id, answer.metrics)
     record.finish(run_id)
     return run_id, record.artifacts(run_id)
+
+
+def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of plain values, None for NaN."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{str(k): v.item() if hasattr(v, "item") else v for k, v in row.items()} for row in rows]

@@ -1,46 +1,85 @@
 """Where does the PSNR gap close? Gap against N, and the N at which it crosses a threshold (Figure 15, appendix B.4).
 
 A curve is all trials that differ in nothing but N, subset and seed; its spread is over subsets and seeds. The crossing
-N* is found by interpolating log gap linearly in log N, between the last N above the threshold and the next.
+N* is found by interpolating log gap linearly in log N, between the last N above the threshold and the next. Its
+interval is the 95 % percentile bootstrap over replicates, a replicate being the trials of one subset and seed at all N;
+with A and B of one seed alone it merely spans the two.
 """
 
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from gahb import figures
 from gahb.record import Run
+from gahb.trial import Trial, differing
+
+from .results import Answer, Desk, rows_of
 
 FLOOR = 1e-3
 """The lowest gap that the picture shows, in dB; smaller and negative ones lie on it."""
 
-VARYING = ("n_train", "subset", "seed")
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+MARKERS = "osD^v<>p"
+
+
+def run(desk: Desk, *, sweep: str, threshold: float) -> Answer:
+    """The answer of `gahb-analyze scaling`.
+
+    Args:
+        sweep: a sweep in the record.
+        threshold: the PSNR gap in dB that counts as closed.
+    """
+    runs = desk.record.finished_trials(sweep)
+    trials = trials_table(runs)
+    table, stars = scaling_table(trials), crossings(trials, threshold)
+    rows, crossed = rows_of(table), rows_of(stars)
+    return Answer(
+        kind="scaling",
+        name=f"scaling of {sweep}",
+        sweep=sweep,
+        runs=runs,
+        settings={"threshold": threshold},
+        metrics={f"n_star_{i}": star["n_star"] for i, star in enumerate(crossed) if star["n_star"]},
+        tables={"scaling": table, "crossings": stars, "trials": trials},
+        pictures={"scaling": figure(table, stars)},
+        data={"scaling": rows, "crossings": crossed},
+        shown=[rows],
+        lines=[f"{star['curve']}: the gap falls below {threshold:g} dB {_where(star)}" for star in crossed],
+    )
+
+
+def _where(star: dict[str, Any]) -> str:
+    if not star["n_star"]:
+        return "at no N of this sweep"
+    low, high = (f"{star[key]:.0f}" if star[key] else "outside the sweep" for key in ("low", "high"))
+    between = f" (95 % between {low} and {high})" if star["replicates"] > 1 else ""
+    return f"at N = {star['n_star']:.0f}{between}"
 
 
 def trials_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row a trial: run_id, curve, resolution, n_train, subset, seed, train_psnr, test_psnr, psnr_gap."""
-    flats = [json.loads(run.tags["gahb.trial"]) for run in runs]
-    keys = [key for key in flats[0] if key not in VARYING and len({repr(flat.get(key)) for flat in flats}) > 1]
-    by_resolution = {
-        repr(flat["resolution"]): {
-            repr([f.get(k) for k in keys]) for f in flats if f["resolution"] == flat["resolution"]
-        }
-        for flat in flats
-    }
-    if all(len(settings) == 1 for settings in by_resolution.values()):
-        keys = ["resolution"]
+    """A row a trial: run_id, curve, resolution, parameters, n_train, subset, seed, train_psnr, test_psnr, psnr_gap."""
+    trials = [Trial.of(json.loads(run.tags["gahb.trial"])) for run in runs]
+    keys = [key for key in differing(trials) if key != "seed"]
     rows = []
-    for run, flat in zip(runs, flats, strict=True):
-        rest = [f"{key}={flat.get(key)}" for key in keys if key != "resolution"]
+    for run, trial in zip(runs, trials, strict=True):
+        flat = trial.flat()
+        rest = [f"{key}={flat[key]}" for key in keys if key in flat]
         rows.append(
             {
                 "run_id": run.run_id,
                 "curve": " ".join([f"{flat['resolution']}×{flat['resolution']}", *rest]),
                 "resolution": flat["resolution"],
-                **{key: flat[key] for key in VARYING},
+                "parameters": int(run.params["parameters"]),
+                **{key: flat[key] for key in ("n_train", "subset", "seed")},
                 **{key: run.metrics[key] for key in ("train_psnr", "test_psnr", "psnr_gap")},
             }
         )
@@ -62,48 +101,90 @@ def scaling_table(trials: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index().sort_values(["resolution", "curve", "n_train"], ignore_index=True)
 
 
-def crossings(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """A row a curve: `n_star`, the N at which its gap falls below `threshold` dB; NaN where the gap is below it
-    already at the least N or above it still at the largest."""
+def crossings(trials: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """A row a curve: curve, resolution, parameters, threshold_db, `n_star`, the N at which the mean gap falls below the
+    threshold, `low` and `high`, its interval, and the number of `replicates`. NaN stands for what lies outside the
+    sweep's N.
+
+    Args:
+        trials: as `trials_table` makes it.
+        threshold: in dB.
+    """
     rows = []
-    for (curve, resolution), group in table.groupby(["curve", "resolution"], sort=False):
-        star = crossing(group["n_train"].tolist(), group["psnr_gap"].tolist(), threshold)
-        rows.append({"curve": curve, "resolution": resolution, "threshold_db": threshold, "n_star": star})
-    return pd.DataFrame(rows)
+    for (curve, resolution, parameters), group in trials.groupby(["curve", "resolution", "parameters"], sort=False):
+        gaps = group.pivot_table(index=["subset", "seed"], columns="n_train", values="psnr_gap")
+        sizes = [int(str(n)) for n in gaps.columns]
+        star = crossing(sizes, gaps.mean().tolist(), threshold)
+        low, high = _interval(sizes, gaps.to_numpy(), threshold) if len(gaps) > 1 else (math.nan, math.nan)
+        found = {"n_star": star, "low": low, "high": high}
+        rows.append(
+            {
+                "curve": curve,
+                "resolution": resolution,
+                "parameters": parameters,
+                "threshold_db": threshold,
+                **{key: value if 0 < value < math.inf else math.nan for key, value in found.items()},
+                "replicates": len(gaps),
+            }
+        )
+    return pd.DataFrame(rows).sort_values(["resolution", "parameters"], kind="stable", ignore_index=True)
 
 
 def crossing(n_train: Sequence[int], gaps: Sequence[float], threshold: float) -> float:
-    """N* for one curve, N ascending; NaN if the gap does not cross."""
+    """N* for one curve, N ascending; 0 if the gap is below the threshold already at the least N, infinite if it is
+    above it still at the largest."""
     above = [i for i, gap in enumerate(gaps) if gap > threshold]
-    if not above or above[-1] == len(gaps) - 1:
-        return math.nan
+    if not above:
+        return 0.0
+    if above[-1] == len(gaps) - 1:
+        return math.inf
     i = above[-1]
     low, high = math.log(gaps[i]), math.log(max(gaps[i + 1], FLOOR))
     share = (low - math.log(threshold)) / (low - high)
     return math.exp(math.log(n_train[i]) + share * (math.log(n_train[i + 1]) - math.log(n_train[i])))
 
 
+def _interval(n_train: Sequence[int], gaps: NDArray[np.float64], threshold: float) -> tuple[float, float]:
+    """The bootstrap interval of N* from gaps (replicates, N); a replicate may lack some N."""
+    draws = np.random.default_rng(0).integers(len(gaps), size=(RESAMPLES, len(gaps)))
+    stars = []
+    for chosen in gaps[draws]:
+        known = ~np.isnan(chosen).all(axis=0)
+        means = np.nanmean(chosen[:, known], axis=0).tolist()
+        stars.append(crossing([n for n, there in zip(n_train, known, strict=True) if there], means, threshold))
+    low, high = np.quantile(stars, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="nearest")
+    return float(low), float(high)
+
+
 def figure(table: pd.DataFrame, stars: pd.DataFrame) -> Figure:
-    """Figure 15: gap against N, both logarithmic, a curve for each resolution; bars from least to largest trial."""
-    picture = Figure(figsize=(5.5, 4.2), layout="constrained")
-    axes = picture.subplots()
-    markers = "osD^v<>p"
-    for i, (curve, group) in enumerate(table.groupby("curve", sort=False)):
-        colour = figures.COLOURS[i % len(figures.COLOURS)]
+    """Figure 15: gap against N, both logarithmic, a curve for each resolution, bars from least to largest trial; beside
+    it N* against resolution and against parameters, where several curves cross the threshold."""
+    crossed = stars[stars["n_star"].notna()]
+    against = [key for key in ("resolution", "parameters") if crossed[key].nunique() > 1]
+    picture = Figure(figsize=(5.5 + 3.4 * len(against), 4.2), layout="constrained")
+    axes, *more = picture.subplots(1, 1 + len(against), width_ratios=[1.7, *(1 for _ in against)], squeeze=False).flat
+    _draw_gaps(axes, table, stars)
+    for panel, key in zip(more, against, strict=True):
+        _draw_stars(panel, stars, key)
+    return picture
+
+
+def _draw_gaps(axes: Axes, table: pd.DataFrame, stars: pd.DataFrame) -> None:
+    for i, curve in enumerate(stars["curve"]):
+        group = table[table["curve"] == curve]
         gap, low, high = (group[key].clip(lower=FLOOR) for key in ("psnr_gap", "gap_min", "gap_max"))
         axes.errorbar(
             group["n_train"],
             gap,
             yerr=[gap - low, high - gap],
-            color=colour,
-            marker=markers[i % len(markers)],
+            color=_colour(i),
+            marker=MARKERS[i % len(MARKERS)],
             markersize=5,
             capsize=2,
             label=str(curve),
         )
-        star = stars.loc[stars["curve"] == curve, "n_star"].iloc[0]
-        if math.isfinite(star):
-            axes.axvline(star, color=colour, linestyle=":", linewidth=1)
+        if math.isfinite(stars["n_star"][i]):
+            axes.axvline(stars["n_star"][i], color=_colour(i), linestyle=":", linewidth=1)
     threshold = stars["threshold_db"].iloc[0]
     axes.axhline(threshold, color="0.5", linewidth=1, linestyle="--", label=f"{threshold:g} dB")
     axes.set_xscale("log")
@@ -113,4 +194,29 @@ def figure(table: pd.DataFrame, stars: pd.DataFrame) -> Figure:
     axes.set_ylabel("PSNR gap, train - test (dB)")
     axes.legend(frameon=False, fontsize=8)
     axes.grid(alpha=0.3)
-    return picture
+
+
+def _draw_stars(axes: Axes, stars: pd.DataFrame, key: str) -> None:
+    for i, star in stars.iterrows():
+        bars = [[max(star["n_star"] - star["low"], 0)], [max(star["high"] - star["n_star"], 0)]]
+        axes.errorbar(
+            star[key],
+            star["n_star"],
+            yerr=np.nan_to_num(bars),
+            color=_colour(int(str(i))),
+            marker=MARKERS[int(str(i)) % len(MARKERS)],
+            capsize=3,
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("pixels a side" if key == "resolution" else "parameters")
+    axes.set_ylabel(f"N* (gap below {stars['threshold_db'].iloc[0]:g} dB)")
+    if key == "resolution":
+        sides = sorted(stars[key].unique())
+        axes.set_xticks(sides, [f"{side}" for side in sides])
+        axes.minorticks_off()
+    axes.grid(alpha=0.3)
+
+
+def _colour(i: int) -> str:
+    return figures.COLOURS[i % len(figures.COLOURS)]

@@ -18,7 +18,8 @@ from gahb.evaluation import INPUT_PSNR, SIGMAS, average_over_sigma
 from gahb.models.analytic import DENOISERS
 from gahb.optimality import At, kl_bound, squared_errors
 
-from .pair import Model
+from .models import TrialModel, load_trial
+from .results import Answer, Desk, rows_of
 
 NETWORK = "network"
 SETS = {"train": "training images", "test": "held-out images"}
@@ -39,7 +40,25 @@ LABELS = {
 }
 
 
-def theory_table(model: Model, held_out: Tensor, device: torch.device) -> pd.DataFrame:
+def run(desk: Desk, *, run: str) -> Answer:
+    """The answer of `gahb-analyze theory` for the trial that `run` names."""
+    model = load_trial(desk, desk.record.finished_trial(run))
+    table = theory_table(model, model.held_out(desk), desk.device)
+    summary = summary_table(table)
+    rows = rows_of(summary)
+    return Answer(
+        kind="theory",
+        name=f"theory of {model.name}",
+        runs=[model.run],
+        metrics=metrics(summary),
+        tables={"theory": table, "summary": summary},
+        pictures={"theory": figure(table, summary, model.name)},
+        data={"denoisers": rows},
+        shown=[rows],
+    )
+
+
+def theory_table(model: TrialModel, held_out: Tensor, device: torch.device) -> pd.DataFrame:
     """A row for each of SETS, denoiser and noise level: `images`, `denoiser`, `sigma`, `input_psnr`, `psnr` (dB, mean
     over images), `mse` (sum over pixels, mean over images) and `excess`, the MSE above the best's, NaN for oracles.
 

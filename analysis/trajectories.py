@@ -16,16 +16,54 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from gahb import figures
-from gahb.sampling import sample
+from gahb.commands import say
+from gahb.sampling import sample as draw
 from gahb.similarity import cosine
 
-from .pair import Model, common_mean
+from .models import Model, load
+from .pair import check_pair, common_mean
+from .results import Answer, Desk, rows_of
 
 PARTED = 0.9
 """The share of the cosine at the start below which two ways have parted."""
 
 SHOWN = 10
 """Steps in the picture, evenly spaced in log σ."""
+
+
+def run(desk: Desk, *, run1: str, run2: str, sample: int, seed: int, force: bool) -> Answer:
+    """The answer of `gahb-analyze trajectories`.
+
+    Args:
+        run1, run2: what names the two runs.
+        sample: its number.
+        seed: of the sampling noise.
+        force: compare even models that `check_pair` refuses.
+    """
+    a, b = (load(desk, desk.record.finished_model(text)) for text in (run1, run2))
+    check_pair(a, b, force=force)
+    ways = follow(a, b, sample, seed, desk.device)
+    if not ways.converged:
+        say("a sample diverged; the last images mean nothing")
+    metrics, steps = ways.metrics(), rows_of(ways.table)
+    where = (
+        f"part at step {metrics['parting_step']:.0f}, σ = {metrics['parting_sigma']:.2f}"
+        if "parting_step" in metrics
+        else "do not part"
+    )
+    ends = f"cosine {metrics['cosine_start']:.2f} at the start, {metrics['cosine_end']:.2f} at the end"
+    return Answer(
+        kind="trajectories",
+        name=f"trajectories of {a.name} and {b.name}",
+        runs=[a.run, b.run],
+        settings={"sample": sample, "seed": seed},
+        metrics=metrics,
+        tables={"trajectories": ways.table},
+        pictures={"trajectories": figure(ways)},
+        data={"converged": ways.converged, **metrics, "steps": steps},
+        shown=[[steps[i] for i in shown_steps(ways.table)]],
+        lines=[f"the two {where}: {ends}"],
+    )
 
 
 @dataclass(frozen=True)
@@ -66,10 +104,10 @@ def follow(a: Model, b: Model, number: int, seed: int, device: torch.device) -> 
         ) -> None:
             path.append((float(sigma[0]), denoised[0].cpu()))
 
-        drawn = sample(
+        drawn = draw(
             model.denoiser,
             1,
-            model.trial.dataset.resolution,
+            model.resolution,
             mean=common_mean(a, b),
             seed=seed,
             first=number,
@@ -111,7 +149,7 @@ def figure(ways: Trajectories) -> Figure:
     shown = ways.table.iloc[steps]
     picture = Figure(figsize=(1.4 + 0.85 * len(steps), 4.6), layout="constrained")
     top, bottom = picture.subplots(2, 1, height_ratios=(1.9, 2.4))
-    names = [model.run.name for model in (ways.a, ways.b)]
+    names = [model.name for model in (ways.a, ways.b)]
     figures.show_rows(top, [ways.denoised_a[steps], ways.denoised_b[steps]], names)
     side = ways.denoised_a.shape[-1] + 1
     labels = [f"step {step}\nσ = {sigma:.2f}" for step, sigma in zip(shown["step"], shown["sigma_a"], strict=True)]

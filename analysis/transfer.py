@@ -11,7 +11,6 @@ images of the other.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -20,17 +19,40 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from gahb import evaluation, figures, noise
-from gahb.data import subsets
-from gahb.data.dataset import Prepared
 from gahb.errors import UserError
 from gahb.models.layers import Denoiser
-from gahb.record import Record, Run
+from gahb.record import Run
 from gahb.trial import Trial
 
-from .pair import Model
+from .models import load_trial
+from .results import Answer, Desk, rows_of
 
 SHOWN_PSNR = 12
 """Input PSNR in dB of the examples."""
+
+
+def run(desk: Desk, *, sweeps: Sequence[str]) -> Answer:
+    """The answer of `gahb-analyze transfer` for sweeps in the record."""
+    sweeps = list(dict.fromkeys(sweeps))
+    groups = choose([run for sweep in sweeps for run in desk.record.finished_trials(sweep)])
+    tables, pictures = [], {}
+    for group in groups:
+        specialists = load_specialists(desk, group)
+        tables.append(transfer_table(specialists, desk.device))
+        pictures[f"transfer_{group[0].params['resolution']}"] = figure(tables[-1], specialists, desk.device)
+    table = pd.concat(tables, ignore_index=True)
+    rows = rows_of(table)
+    return Answer(
+        kind="transfer",
+        name=f"transfer in {' and '.join(sweeps)}",
+        sweep=sweeps[0],
+        runs=[run for group in groups for run in group],
+        metrics=metrics(table),
+        tables={"transfer": table},
+        pictures=pictures,
+        data={"transfer": rows},
+        shown=[rows],
+    )
 
 
 @dataclass(frozen=True)
@@ -76,13 +98,12 @@ def labels(runs: Sequence[Run]) -> list[str]:
     return [w if words.count(w) == 1 else f"{w} {data_hash[:4]}" for w, data_hash in zip(words, hashes, strict=True)]
 
 
-def load(record: Record, runs: Sequence[Run], storage: Path, device: torch.device) -> list[Specialist]:
+def load_specialists(desk: Desk, runs: Sequence[Run]) -> list[Specialist]:
     """The models of runs, with the held-out images of their classes."""
     specialists = []
     for run, label in zip(runs, labels(runs), strict=True):
-        model = Model.load(record, run, storage, device)
-        held_out = subsets.held_out_images(Prepared.open(storage, model.card["data_hash"]), model.trial)
-        specialists.append(Specialist(run, label, model.denoiser, held_out))
+        model = load_trial(desk, run)
+        specialists.append(Specialist(run, label, model.denoiser, model.held_out(desk)))
     return specialists
 
 

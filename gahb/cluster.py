@@ -18,10 +18,13 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gahb.assignment import Assignment
 from gahb.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # it reports to a host outside
@@ -165,17 +168,50 @@ def run_trials(
     return failures
 
 
+def each(
+    function: Callable[[Any, "torch.device"], Any], items: Sequence[Any], *, cpus: float = 1
+) -> Iterator[tuple[int, Any]]:
+    """`function(item, device)` of every item as tasks on the connected cluster: positions and results as they come.
+    A task has a GPU if the cluster has any, and runs again if its worker died.
+
+    Raises:
+        UserError: what a task raised of that kind; the others are given up.
+    """
+    import ray
+
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus_a_trial(cpus, None), max_retries=3)(_call)
+    waiting = {task.remote(function, item): i for i, item in enumerate(items)}
+    while waiting:
+        (done,), _ = ray.wait(list(waiting), num_returns=1)
+        try:
+            yield waiting.pop(done), ray.get(done)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause if isinstance(error.cause, UserError) else error from None
+
+
+def _call(function: Callable[[Any, "torch.device"], Any], item: Any) -> Any:
+    """What a task runs."""
+    import ray
+
+    return function(item, _granted(ray.get_runtime_context().get_assigned_resources()))
+
+
+def _granted(resources: Mapping[str, float]) -> "torch.device":
+    """The device among the resources that Ray gives this worker; sets the number of threads to the CPUs."""
+    import torch
+
+    torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
+    return torch.device("cuda" if resources.get("GPU") else "cpu")
+
+
 def _trial(config: dict[str, Any]) -> None:
     """What a worker runs."""
-    import torch
     from ray import tune
 
     from gahb.record import Superseded
     from gahb.work import carry_out
 
-    granted = tune.get_context().get_trial_resources().required_resources
-    torch.set_num_threads(max(1, int(granted.get("CPU", 1))))
-    device = torch.device("cuda" if granted.get("GPU") else "cpu")
+    device = _granted(tune.get_context().get_trial_resources().required_resources)
     assignment = Assignment.of(config["assignment"])
     with contextlib.suppress(Superseded):
         carry_out(assignment, device, lambda row: tune.report({"gahb": row}))

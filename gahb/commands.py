@@ -21,6 +21,9 @@ Storage = Annotated[
     str | None,
     typer.Option("--storage", help="Folder for data and checkpoints [GAHB_STORAGE, else ./gahb-storage]."),
 ]
+Address = Annotated[
+    str | None, typer.Option(help="Ray cluster, e.g. auto or ray://head:10001 [RAY_ADDRESS, else this machine].")
+]
 
 INTERRUPTED = 130
 """The exit status that typer gives to an interruption."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gahb.commands import Json, RecordUri, Storage, new_app, print_json, print_table, run, say
+from gahb.commands import Address, Json, RecordUri, Storage, new_app, print_json, print_table, run, say
 
 app = new_app("Train denoisers over training-set size, resolution, architecture and data.")
 
@@ -59,9 +59,7 @@ def plan(
 def launch(
     name: SweepName,
     overrides: Overrides = None,
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster, e.g. auto or ray://head:10001 [RAY_ADDRESS, else this machine].")
-    ] = None,
+    address: Address = None,
     experiment: Annotated[
         str | None, typer.Option("--as", help="Name of the sweep in the record [NAME].", show_default=False)
     ] = None,

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from gahb_analysis.models import TrialModel, load_trial
+from gahb_analysis.results import Desk
 
 from gahb.launch import launch
 from gahb.record import Record
@@ -71,6 +73,14 @@ class Place:
     @property
     def flags(self) -> list[str]:
         return ["--record", self.record.uri, "--storage", str(self.storage)]
+
+    @property
+    def desk(self) -> Desk:
+        return Desk(self.record.uri, self.storage, torch.device("cpu"))
+
+    def model(self, name: str) -> TrialModel:
+        """The model of a finished trial."""
+        return load_trial(self.desk, self.record.find(name))
 
     def launch(self, trials: list[Trial], sweep: str = "tiny", **options: Any) -> list[dict[str, Any]]:
         return launch(trials, sweep, storage=self.storage, record=self.record, **options)

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 import torch
 from gahb_analysis import basis as question
-from gahb_analysis.pair import Model
 from torch import Tensor
 
 from gahb.data.disks import Disks
@@ -15,10 +14,6 @@ from gahb.trial import Trial
 from tests.conftest import TINY, Ended, Place
 
 CPU = torch.device("cpu")
-
-
-def model(place: Place, name: str) -> Model:
-    return Model.load(place.record, place.record.find(name), place.storage, CPU)
 
 
 def test_basis_command(command: Callable[..., Ended], finished: Place) -> None:
@@ -36,7 +31,7 @@ def test_basis_command(command: Callable[..., Ended], finished: Place) -> None:
     folder = finished.record.artifacts(run.run_id)
     assert {file.name for file in folder.iterdir()} == {"basis.csv", "dimensions.csv", "basis.png", "basis.svg"}
     # an orthonormal basis keeps the image's norm
-    clean = question.held_out_image(model(finished, "16x16-N64-A"), finished.storage, 3)
+    clean = question.held_out_image(finished.desk, finished.model("16x16-N64-A"), 3)
     table = pd.read_csv(folder / "basis.csv")
     assert (table["coefficient"] ** 2).sum() == pytest.approx(float(clean.square().sum()), rel=1e-5)
 
@@ -60,14 +55,14 @@ def test_projection_on_the_tangent_space_has_angles_0_and_error_m(finished: Plac
         def forward(self, y: Tensor) -> Tensor:
             return (y.flatten(1) @ tangents @ tangents.T).view_as(y)
 
-    found = replace(model(finished, "16x16-N1-A"), trial=disks)
+    found = finished.model("16x16-N1-A")
     optimum = replace(found, denoiser=Projection(found.denoiser.net))
     clean = (tangents @ torch.ones(5)).view(1, 1, 16, 16)
-    answer = question.analyse(optimum, clean, 7, 0.1, None, CPU)
+    answer = question.analyse(optimum, disks.dataset, clean, 7, 0.1, None, CPU)
     np.testing.assert_allclose(answer.table["eigenvalue"], [1] * 5 + [0] * 251, atol=1e-5)
     np.testing.assert_allclose(answer.dimensions["effective_dimension"], 5, rtol=1e-5)
     np.testing.assert_allclose(answer.dimensions["error"], answer.dimensions["error"][0], rtol=1e-2)  # ‖P z‖² at all σ
     assert answer.angles is not None and len(answer.angles) == 5 and answer.metrics()["largest_angle"] < 0.1
-    assert question.analyse(found, clean, 7, 0.1, 8, CPU).metrics()["largest_angle"] > 10
-    shuffled = replace(found, trial=Trial.of({**disks.flat(), "shuffled": True}))
-    assert question.analyse(shuffled, clean, 7, 0.1, 8, CPU).angles is None
+    assert question.analyse(found, disks.dataset, clean, 7, 0.1, 8, CPU).metrics()["largest_angle"] > 10
+    shuffled = replace(disks.dataset, shuffled=True)
+    assert question.analyse(found, shuffled, clean, 7, 0.1, 8, CPU).angles is None

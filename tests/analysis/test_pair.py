@@ -1,21 +1,18 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from gahb_analysis import pair as question
-from gahb_analysis.pair import Model, check_pair, compare
+from gahb_analysis import models
+from gahb_analysis.pair import check_pair, compare
 
 from gahb.errors import UserError
 from gahb.trial import Trial
 from tests.conftest import TINY, Ended, Place
 
 CPU = torch.device("cpu")
-
-
-def model(place: Place, name: str) -> Model:
-    return Model.load(place.record, place.record.find(name), place.storage, CPU)
 
 
 def test_pair_command(command: Callable[..., Ended], finished: Place) -> None:
@@ -37,7 +34,7 @@ def test_pair_command(command: Callable[..., Ended], finished: Place) -> None:
 
 
 def test_a_model_paired_with_itself_is_one(finished: Place) -> None:
-    a = model(finished, "16x16-N64-A")
+    a = finished.model("16x16-N64-A")
     pair = compare(a, a, 6, 0, CPU)
     np.testing.assert_allclose(pair.table["cosine"], 1, atol=1e-5)
     np.testing.assert_allclose(pair.table["cosine_centered"], 1, atol=1e-5)
@@ -46,9 +43,7 @@ def test_a_model_paired_with_itself_is_one(finished: Place) -> None:
 
 
 def test_memorisation_and_generalisation_look_different(finished: Place) -> None:
-    few, many = (
-        compare(model(finished, f"16x16-N{n}-A"), model(finished, f"16x16-N{n}-B"), 16, 0, CPU) for n in (1, 64)
-    )
+    few, many = (compare(finished.model(f"16x16-N{n}-A"), finished.model(f"16x16-N{n}-B"), 16, 0, CPU) for n in (1, 64))
     assert few.swap_gap > many.swap_gap + 1
     few_summary, many_summary = few.summary(), many.summary()
     assert few_summary["closest_train"]["mean"] > few_summary["closest_other"]["mean"]
@@ -63,7 +58,7 @@ def test_memorisation_and_generalisation_look_different(finished: Place) -> None
 def test_pairs_that_share_images_or_data_only_in_name_are_refused(
     finished: Place, ray_here: None, place: Place
 ) -> None:
-    a, b, both = (model(finished, name) for name in ("16x16-N1-A", "16x16-N1-B", "16x16-N64-A"))
+    a, b, both = (finished.model(name) for name in ("16x16-N1-A", "16x16-N1-B", "16x16-N64-A"))
     check_pair(a, b)
     check_pair(b, both)
     with pytest.raises(UserError, match="1 common images"):
@@ -73,7 +68,7 @@ def test_pairs_that_share_images_or_data_only_in_name_are_refused(
         Trial.of({**TINY, "n_train": 1, "images": 32, **change}) for change in ({"alpha": 3.0}, {"resolution": 8})
     ]
     place.launch(others)
-    rougher, smaller = (model(place, name) for name in ("16x16-N1-A", "8x8-N1-A"))
+    rougher, smaller = (place.model(name) for name in ("16x16-N1-A", "8x8-N1-A"))
     with pytest.raises(UserError, match="different data sets"):
         check_pair(b, rougher)
     with pytest.raises(UserError, match="nothing to compare"):
@@ -81,19 +76,19 @@ def test_pairs_that_share_images_or_data_only_in_name_are_refused(
 
 
 def test_changed_images_are_noticed(finished: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(question.subsets, "subset_hash", lambda images: "another")
+    monkeypatch.setattr(models.subsets, "subset_hash", lambda images: "another")
     with pytest.raises(UserError, match="not those it was trained on"):
-        model(finished, "16x16-N1-A")
+        finished.model("16x16-N1-A")
 
 
 def test_diverged_samples_are_counted_and_left_out(finished: Place) -> None:
-    a, b = model(finished, "16x16-N1-A"), model(finished, "16x16-N1-B")
+    a, b = finished.model("16x16-N1-A"), finished.model("16x16-N1-B")
     half = torch.zeros(10, dtype=torch.bool)
     half[:5] = True
 
     pair = compare(a, b, 10, 0, CPU)
     table = pair.table.assign(converged=half.numpy(), cosine=[1.0] * 5 + [float("nan")] * 5)
-    summary = question.Pair(a, b, pair.samples_a, pair.samples_b, table, 0.0).summary()
+    summary = replace(pair, table=table).summary()
     assert summary["diverged"] == 5 and summary["cosine"]["mean"] == 1
 
 

@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 import pytest
 from gahb_analysis.scaling import crossing, crossings, figure, scaling_table
@@ -12,13 +13,14 @@ def table_of(gaps: dict[tuple[int, int], list[float]]) -> pd.DataFrame:
     """(resolution, N) → gaps of its trials."""
     rows = [
         {
-            "curve": f"{r}×{r}", "resolution": r, "n_train": n, "subset": "AB"[i % 2], "seed": i // 2,
+            "curve": f"{r}×{r}", "resolution": r, "parameters": 1000 * r, "n_train": n,
+            "subset": "AB"[i % 2], "seed": i // 2,
             "train_psnr": 20 + gap, "test_psnr": 20.0, "psnr_gap": gap,
         }
         for (r, n), values in gaps.items()
         for i, gap in enumerate(values)
     ]  # fmt: skip
-    return scaling_table(pd.DataFrame(rows))
+    return pd.DataFrame(rows)
 
 
 def test_crossing_of_a_power_law_is_exact() -> None:
@@ -30,13 +32,13 @@ def test_crossing_of_a_power_law_is_exact() -> None:
 
 def test_crossing_is_the_last_one_and_may_not_exist() -> None:
     assert crossing([1, 10, 100, 1000], [2, 0.5, 2, 0.5], 1.0) == pytest.approx(100 * 10**0.5)
-    assert math.isnan(crossing([1, 10], [0.5, 0.1], 1.0))
-    assert math.isnan(crossing([1, 10], [5, 2], 1.0))
+    assert crossing([1, 10], [0.5, 0.1], 1.0) == 0
+    assert crossing([1, 10], [5, 2], 1.0) == math.inf
     assert crossing([10, 100], [10, -0.2], 1.0) < 100
 
 
 def test_spread_is_over_subsets_and_seeds() -> None:
-    table = table_of({(20, 1): [4.0, 6.0], (20, 10): [1.0, 1.0], (40, 1): [8.0, 8.0, 8.0]})
+    table = scaling_table(table_of({(20, 1): [4.0, 6.0], (20, 10): [1.0, 1.0], (40, 1): [8.0, 8.0, 8.0]}))
     assert table[["resolution", "n_train", "psnr_gap", "gap_min", "gap_max", "trials"]].values.tolist() == [
         [20, 1, 5, 4, 6, 2],
         [20, 10, 1, 1, 1, 2],
@@ -46,11 +48,29 @@ def test_spread_is_over_subsets_and_seeds() -> None:
 
 
 def test_figure_has_a_curve_for_each_resolution_on_logarithmic_axes() -> None:
-    table = table_of({(r, n): [10 / n * r / 20, 9 / n * r / 20] for r in (20, 40) for n in (1, 10, 100)})
-    picture = figure(table, crossings(table, 1.0))
-    (axes,) = picture.axes
-    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    assert axes.get_legend_handles_labels()[1] == ["1 dB", "20×20", "40×40"]
+    trials = table_of({(r, n): [10 / n * r / 20, 9 / n * r / 20] for r in (20, 40) for n in (1, 10, 100)})
+    picture = figure(scaling_table(trials), crossings(trials, 1.0))
+    gaps, by_resolution, by_parameters = picture.axes
+    assert {axes.get_xscale() + axes.get_yscale() for axes in picture.axes} == {"loglog"}
+    assert gaps.get_legend_handles_labels()[1] == ["1 dB", "20×20", "40×40"]
+    assert (by_resolution.get_xlabel(), by_parameters.get_xlabel()) == ("pixels a side", "parameters")
+    alone = trials[trials["resolution"] == 20]
+    assert len(figure(scaling_table(alone), crossings(alone, 1.0)).axes) == 1
+
+
+def test_the_interval_spans_the_replicates_and_is_open_where_one_does_not_cross() -> None:
+    sizes = (1, 10, 100, 1000)
+    one = crossings(table_of({(20, n): [20 / n] for n in sizes}), 1.0).iloc[0]
+    assert one["n_star"] == pytest.approx(20) and one["replicates"] == 1 and math.isnan(one["low"])
+    two = crossings(table_of({(20, n): [20 / n, 40 / n] for n in sizes}), 1.0).iloc[0]
+    assert (two["low"], two["n_star"], two["high"]) == tuple(pytest.approx(n) for n in (20, 30, 40))
+    flat = crossings(table_of({(20, n): [20 / n, 5.0] for n in sizes}), 2.0).iloc[0]
+    assert flat["low"] == pytest.approx(10) and math.isnan(flat["high"])
+    rng = np.random.default_rng(0)
+    scales = 20 * np.exp(0.2 * rng.standard_normal(100))
+    many = crossings(table_of({(20, n): [s / n for s in scales] for n in sizes}), 1.0).iloc[0]
+    error = scales.std() / 10  # of the mean of 100
+    assert many["high"] - many["low"] == pytest.approx(2 * 1.96 * error, rel=0.15)
 
 
 def test_scaling_command(command: Callable[..., Ended], finished: Place) -> None:

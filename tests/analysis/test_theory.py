@@ -3,11 +3,8 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 import torch
-from gahb_analysis.pair import Model
 from gahb_analysis.theory import CEILING, NETWORK, figure, is_oracle, summary_table, theory_table
 
-from gahb.data import subsets
-from gahb.data.dataset import Prepared
 from gahb.evaluation import SIGMAS
 from gahb.models.analytic import DENOISERS
 from tests.conftest import Ended, Place
@@ -16,9 +13,8 @@ CPU = torch.device("cpu")
 
 
 def table_of(place: Place, name: str) -> pd.DataFrame:
-    model = Model.load(place.record, place.record.find(name), place.storage, CPU)
-    held_out = subsets.held_out_images(Prepared.open(place.storage, model.card["data_hash"]), model.trial)
-    return theory_table(model, held_out, CPU)
+    model = place.model(name)
+    return theory_table(model, model.held_out(place.desk), CPU)
 
 
 def test_the_excess_is_measured_from_the_best_that_does_not_know_the_clean_image(finished: Place) -> None:

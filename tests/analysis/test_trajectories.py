@@ -4,16 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from gahb_analysis.pair import Model, compare
+from gahb_analysis.pair import compare
 from gahb_analysis.trajectories import SHOWN, follow, shown_steps, where_they_part
 
 from tests.conftest import Ended, Place
 
 CPU = torch.device("cpu")
-
-
-def model(place: Place, name: str) -> Model:
-    return Model.load(place.record, place.record.find(name), place.storage, CPU)
 
 
 def way(cosines: list[float]) -> pd.DataFrame:
@@ -36,7 +32,7 @@ def test_shown_steps_are_evenly_spaced_in_log_sigma() -> None:
 
 
 def test_the_way_of_a_sample_ends_at_the_sample_of_pair(finished: Place) -> None:
-    a, b = model(finished, "16x16-N64-A"), model(finished, "16x16-N64-B")
+    a, b = finished.model("16x16-N64-A"), finished.model("16x16-N64-B")
     ways, pair = follow(a, b, 3, 0, CPU), compare(a, b, 4, 0, CPU)
     assert ways.converged and len(ways.table) == max(pair.samples_a.steps[3], pair.samples_b.steps[3])
     torch.testing.assert_close(ways.denoised_a[-1], pair.samples_a.images[3], atol=1e-4, rtol=0)
@@ -46,7 +42,7 @@ def test_the_way_of_a_sample_ends_at_the_sample_of_pair(finished: Place) -> None
 
 
 def test_a_model_and_itself_do_not_part(finished: Place) -> None:
-    a = model(finished, "16x16-N64-A")
+    a = finished.model("16x16-N64-A")
     ways = follow(a, a, 0, 0, CPU)
     np.testing.assert_allclose(ways.table["cosine_centered"], 1, atol=1e-5)
     assert ways.metrics().keys() == {"cosine_start", "cosine_end"}

@@ -1,0 +1,73 @@
+"""Finished runs as models to compute with."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gahb import weights
+from gahb.data import subsets
+from gahb.data.dataset import Prepared
+from gahb.errors import UserError
+from gahb.models.layers import Denoiser
+from gahb.record import Run
+from gahb.trial import Trial
+
+from .results import Desk
+
+
+@dataclass(frozen=True)
+class Model:
+    """A finished run's denoiser. `train_images` is (N, 1, H, W) uint8, and N = 0 where nothing is known of them."""
+
+    run: Run
+    card: dict[str, Any]
+    denoiser: Denoiser
+    train_images: Tensor
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+    @property
+    def resolution(self) -> int:
+        """Side of its images."""
+        return self.train_images.shape[-1]
+
+
+@dataclass(frozen=True)
+class TrialModel(Model):
+    """The model of a finished trial, whose images are known."""
+
+    trial: Trial
+
+    def held_out(self, desk: Desk) -> Tensor:
+        """The held-out images, (n_test, 1, H, W) uint8."""
+        return subsets.held_out_images(Prepared.open(desk.storage, self.card["data_hash"]), self.trial)
+
+
+def load(desk: Desk, run: Run) -> Model:
+    """The model of a finished run, whichever it is.
+
+    Raises:
+        UserError: a trial's images are not in the storage, or are no longer those it was trained on.
+    """
+    denoiser, card = weights.read(desk.record.artifacts(run.run_id), desk.device)
+    if run.imported:
+        side = card["resolution"]
+        return Model(run, card, denoiser, torch.empty(0, 1, side, side, dtype=torch.uint8))
+    trial = Trial.of(card["trial"])
+    images = subsets.training_images(Prepared.open(desk.storage, card["data_hash"]), trial)
+    if subsets.subset_hash(images) != card["subset_hash"]:
+        raise UserError(
+            f"the images of {run.name} in {desk.storage} are not those it was trained on (their hash differs)"
+        )
+    return TrialModel(run, card, denoiser, images, trial)
+
+
+def load_trial(desk: Desk, run: Run) -> TrialModel:
+    """The model of a finished trial; errors as for `load`."""
+    model = load(desk, run)
+    assert isinstance(model, TrialModel), "an imported model"
+    return model
