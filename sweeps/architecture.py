@@ -10,7 +10,7 @@ their own, the other settings to both.
 
 Cost: 72 trials of 10⁹ images, 1.9·10²⁰ FLOPs in all. Small variant, minutes on a laptop:
 
-    gahb-sweep launch architecture resolution=16 blocks=1,2 layers=5,7 width=16 n_train=4,64 images=3e4 batch_size=32
+    gahb-sweep launch architecture --small
 
 Expected: every network passes from memorising to generalising; one with more parameters or a larger receptive field
 needs more images. `gahb-sweep plan architecture` shows both; BF-CNN with 21 layers sees 43×43 pixels, a UNet with 2
@@ -22,7 +22,11 @@ from typing import Any
 
 from gahb.trial import Trial, union
 
-FIGURES = "2, 12 (ablation)"
+from .demo import SHORT
+
+FIGURES = "Figures 2, 12 (ablation)"
+
+SMALL = {"resolution": 16, "blocks": (1, 2), "layers": (5, 7), "width": 16, "n_train": (4, 64), **SHORT}
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

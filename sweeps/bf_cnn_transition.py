@@ -11,7 +11,7 @@ one N on 32×32 bedrooms:
 
 Cost: 10 trials of 10⁹ images, 6.7·10¹⁹ FLOPs in all. Small variant, minutes on a laptop:
 
-    gahb-sweep launch bf_cnn_transition resolution=16 layers=7 width=16 n_train=1,10,100,1000 images=6e4 batch_size=32
+    gahb-sweep launch bf_cnn_transition --small
 
 Expected: as for `transition`, so the change from memorising to generalising is not the UNet's own; the crossover lies
 near N = 10³. Bedrooms at N = 20,000: the two models' samples are close to identical and far from the closest training
@@ -23,7 +23,11 @@ from typing import Any
 
 from gahb.trial import Trial, grid
 
-FIGURES = "11, 12, 13, 14"
+from .demo import SHORT
+
+FIGURES = "Figures 11, 12, 13, 14"
+
+SMALL = {"resolution": 16, "layers": 7, "width": 16, "n_train": (1, 10, 100, 1000), **SHORT}
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

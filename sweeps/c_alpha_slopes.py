@@ -7,7 +7,7 @@ of α = 2, 3 and 4 also have the bases of Figures 4, 16 and 18. `architecture=` 
 
 Cost: 10 trials of 2.5·10⁸ images (80×80) or 10⁹ (40×40), 5.9·10¹⁹ FLOPs in all. Small variant, minutes on a laptop:
 
-    gahb-sweep launch c_alpha_slopes architecture=unet resolution=20 width=16 n_train=2000 images=6e4 batch_size=32
+    gahb-sweep launch c_alpha_slopes --small
 
 Expected: test PSNR grows with input PSNR at a slope near the optimal α/(α+1). The paper finds 0.46, 0.61, 0.75 and 0.83
 for α = 1, 2, 3 and 5, where 0.5, 0.67, 0.75 and 0.83 are optimal. Basis vectors are harmonics along the contour and
@@ -20,7 +20,11 @@ from typing import Any
 
 from gahb.trial import Trial, union
 
-FIGURES = "4, 16, 18"
+from .demo import SHORT
+
+FIGURES = "Figures 4, 16, 18"
+
+SMALL = {"architecture": "unet", "resolution": 20, "width": 16, "n_train": 2000, **SHORT}
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

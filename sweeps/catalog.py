@@ -1,5 +1,6 @@
 """The sweeps by name."""
 
+import re
 from types import ModuleType
 
 from gahb.errors import UserError, did_you_mean
@@ -34,8 +35,8 @@ SWEEPS: dict[str, ModuleType] = {
         architecture,
     )
 }
-"""Each module has FIGURES (the paper's figures and tables it reproduces), a docstring that opens with a description
-of one line, and `trials(overrides)`."""
+"""Each module has FIGURES (the paper's figures and tables it reproduces), SMALL (the overrides of its small variant), a
+docstring that opens with a description of one line and says the cost, and `trials(overrides)`."""
 
 
 def sweep(name: str) -> ModuleType:
@@ -52,3 +53,10 @@ def sweep(name: str) -> ModuleType:
 def description(name: str) -> str:
     """The first line of a sweep's docstring."""
     return (SWEEPS[name].__doc__ or "").splitlines()[0]
+
+
+def cost(name: str) -> str:
+    """What a sweep costs, as its docstring says: "12 trials of 2.5·10⁸ images, 6·10¹⁹ FLOPs in all"."""
+    found = re.search(r"Cost: (.* FLOPs in all)", SWEEPS[name].__doc__ or "", re.DOTALL)
+    assert found is not None
+    return " ".join(found[1].split())

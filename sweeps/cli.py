@@ -19,24 +19,29 @@ Overrides = Annotated[
         help="Settings in place of the sweep's, e.g. dataset=faces.npy n_train=1,10,100 resolution=40 images=2e6.",
     ),
 ]
+Small = Annotated[bool, typer.Option("--small", help="The sweep's small variant, minutes on a laptop.")]
 
 
 @app.command("list")
 def list_sweeps(json: Json = False) -> None:
-    """Name every sweep with its figures and number of trials."""
-    from .catalog import SWEEPS, description
+    """Name every sweep with its figures and cost."""
+    from .catalog import SWEEPS, cost, description
 
     rows = [
-        {"name": name, "figures": module.FIGURES, "description": description(name), "trials": len(module.trials())}
+        {"name": name, "figures": module.FIGURES, "cost": cost(name), "description": description(name)}
         for name, module in SWEEPS.items()
     ]
-    print_json({"sweeps": rows}) if json else print_table(rows)
+    if json:
+        return print_json({"sweeps": [{**row, "trials": len(SWEEPS[row["name"]].trials())} for row in rows]})
+    for row in rows:
+        print(f"{row['name']:<20}{row['description']}\n{'':<20}{row['figures']}; {row['cost']}")
 
 
 @app.command()
 def plan(
     name: SweepName,
     overrides: Overrides = None,
+    small: Small = False,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
@@ -46,7 +51,9 @@ def plan(
     from gahb.record import Record
     from gahb.storage import record_uri, storage_root
 
-    rows = [p.row() for p in plan_trials(_trials(name, overrides), storage_root(storage), Record(record_uri(record)))]
+    rows = [
+        p.row() for p in plan_trials(_trials(name, overrides, small), storage_root(storage), Record(record_uri(record)))
+    ]
     if json:
         return print_json({"trials": rows})
     shown = ("name", "architecture", "parameters", "receptive_field", "images", "flops", "state")
@@ -59,9 +66,11 @@ def plan(
 def launch(
     name: SweepName,
     overrides: Overrides = None,
+    small: Small = False,
     address: Address = None,
     experiment: Annotated[
-        str | None, typer.Option("--as", help="Name of the sweep in the record [NAME].", show_default=False)
+        str | None,
+        typer.Option("--as", help="Name of the sweep in the record [NAME, or NAME-small].", show_default=False),
     ] = None,
     cpus_per_trial: Annotated[float, typer.Option(min=0.01, help="CPUs a trial; it runs as many threads.")] = 1,
     gpus_per_trial: Annotated[
@@ -79,8 +88,8 @@ def launch(
     from gahb.storage import record_uri, storage_root
 
     rows = launch_trials(
-        _trials(name, overrides),
-        _experiment(experiment or name),
+        _trials(name, overrides, small),
+        _experiment(experiment or (f"{name}-small" if small else name)),
         storage=storage_root(storage),
         record=Record(record_uri(record)),
         address=address,
@@ -231,12 +240,13 @@ def _data_trial(dataset: str, words: list[str]) -> Any:
     return trial
 
 
-def _trials(name: str, overrides: list[str] | None) -> list[Any]:
+def _trials(name: str, overrides: list[str] | None, small: bool) -> list[Any]:
     from gahb.trial import parse_overrides
 
     from .catalog import sweep
 
-    return list(sweep(name).trials(parse_overrides(overrides or [])))
+    module = sweep(name)
+    return list(module.trials({**(module.SMALL if small else {}), **parse_overrides(overrides or [])}))
 
 
 def _experiment(name: str) -> str:

@@ -6,7 +6,7 @@ Figure 5: a UNet with 3 blocks on 80×80 disks of varying position, radius, fore
 
 Cost: 1 trial of 2.5·10⁸ images, 5.0·10¹⁸ FLOPs in all. Small variant, minutes on a laptop:
 
-    gahb-sweep launch disks resolution=20 width=16 n_train=2000 images=6e4 batch_size=32
+    gahb-sweep launch disks --small
 
 Expected: about five eigenvalues of the Jacobian near 1 (from 1.18 down in the paper), whose eigenvectors span the
 tangent space, then a fall to 0.67, 0.55, 0.39, … along harmonics that the optimum does not have. The PSNR slope stays
@@ -18,7 +18,11 @@ from typing import Any
 
 from gahb.trial import Trial, grid
 
-FIGURES = "5"
+from .demo import SHORT
+
+FIGURES = "Figure 5"
+
+SMALL = {"resolution": 20, "width": 16, "n_train": 2000, **SHORT}
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

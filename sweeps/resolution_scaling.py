@@ -7,9 +7,9 @@ disjoint subsets. The number of blocks follows the resolution. Without `dataset=
     gahb-analyze scaling resolution_scaling
 
 Cost: 48 trials of 10⁹ images (20×20, 40×40) or 2.5·10⁸ (80×80, 160×160), 4.3·10²⁰ FLOPs in all: `gahb-sweep plan
-resolution_scaling` has the parts. Small variant:
+resolution_scaling` has the parts. Small variant, minutes on a laptop:
 
-    gahb-sweep launch resolution_scaling resolution=20,40 width=16 images=1e5 n_train=1,10,100,1000
+    gahb-sweep launch resolution_scaling --small
 
 Expected: the gap falls with N at every resolution; larger images need more N to reach the same gap, but the step from
 80×80 to 160×160 costs much less than that from 40×40 to 80×80.
@@ -20,7 +20,11 @@ from typing import Any
 
 from gahb.trial import Trial, grid
 
-FIGURES = "15, Table 1"
+from .demo import SHORT
+
+FIGURES = "Figure 15, Table 1"
+
+SMALL = {"resolution": (20, 40), "width": 16, "n_train": (1, 10, 100), **SHORT, "images": 30_000}
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

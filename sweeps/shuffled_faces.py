@@ -9,7 +9,7 @@ the best denoisers of both are equally good. Without `dataset=` the images are C
 
 Cost: 2 trials of 2.5·10⁸ images, 1.0·10¹⁹ FLOPs in all. Small variant, minutes on a laptop:
 
-    gahb-sweep launch shuffled_faces resolution=20 width=16 n_train=2000 images=6e4 batch_size=32
+    gahb-sweep launch shuffled_faces --small
 
 Expected: on shuffled images test PSNR is much lower and its slope much smaller; the eigenvalues of the Jacobian decay
 more slowly. Put back in place, its eigenvectors show harmonics adapted to the images, noisier than the unshuffled ones.
@@ -21,7 +21,11 @@ from typing import Any
 
 from gahb.trial import Trial, grid
 
-FIGURES = "21"
+from .demo import SHORT
+
+FIGURES = "Figure 21"
+
+SMALL = {"resolution": 20, "width": 16, "n_train": 2000, **SHORT}
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

@@ -7,7 +7,7 @@ Figure 19: BF-CNN on multiples of one 40×40 image, N = 10⁵. The paper's image
 
 Cost: 1 trial of 10⁹ images, 6.7·10¹⁸ FLOPs in all. Small variant, minutes on a laptop:
 
-    gahb-sweep launch single_image_ray resolution=16 layers=7 width=16 n_train=2000 images=6e4 batch_size=32
+    gahb-sweep launch single_image_ray --small
 
 Expected: the first eigenvector of the Jacobian is the image, with eigenvalue 1; the next ones are 2D harmonics with
 eigenvalues above 0, where the optimum has 0. The PSNR curve has slope 1 over most noise levels and lies below the
@@ -19,7 +19,11 @@ from typing import Any
 
 from gahb.trial import Trial, grid
 
-FIGURES = "19"
+from .demo import SHORT
+
+FIGURES = "Figure 19"
+
+SMALL = {"resolution": 16, "layers": 7, "width": 16, "n_train": 2000, **SHORT}
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

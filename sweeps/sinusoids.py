@@ -6,7 +6,7 @@ Figure 20: BF-CNN on 40×40 sine waves of unit frequency, varying phase and inte
 
 Cost: 1 trial of 10⁹ images, 6.7·10¹⁸ FLOPs in all. Small variant, minutes on a laptop:
 
-    gahb-sweep launch sinusoids resolution=16 layers=7 width=16 n_train=2000 images=6e4 batch_size=32
+    gahb-sweep launch sinusoids --small
 
 Expected: at small noise the optimum projects on two waves a quarter of a period apart. The eigenvalues of the Jacobian
 decay more slowly than that, along harmonics. The small variant ends at a test PSNR of 22.6 dB.
@@ -17,7 +17,11 @@ from typing import Any
 
 from gahb.trial import Trial, grid
 
-FIGURES = "20"
+from .demo import SHORT
+
+FIGURES = "Figure 20"
+
+SMALL = {"resolution": 16, "layers": 7, "width": 16, "n_train": 2000, **SHORT}
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

@@ -13,7 +13,7 @@ LSUN's three million bedrooms 300,000 are read.)
 
 Cost: 12 trials of 2.5·10⁸ images, 6·10¹⁹ FLOPs in all. Small variant, minutes on a laptop:
 
-    gahb-sweep launch transition resolution=20 width=32 images=1e5 n_train=1,10,100,1000
+    gahb-sweep launch transition --small
 
 Expected: at N = 1 and 10 the train curve has unit slope and test PSNR is poor at every noise level; at N = 10⁵ train
 and test coincide and both models of a pair draw nearly the same images. The crossover lies near N = 10³ … 10⁴.
@@ -24,7 +24,11 @@ from typing import Any
 
 from gahb.trial import Trial, grid
 
-FIGURES = "1, 2, 7, 9, 10"
+from .demo import SHORT
+
+FIGURES = "Figures 1, 2, 7, 9, 10"
+
+SMALL = {"resolution": 20, "width": 16, "n_train": (1, 10, 100, 1000), **SHORT}
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

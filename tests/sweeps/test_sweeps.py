@@ -1,4 +1,5 @@
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from gahb_sweeps.catalog import SWEEPS, description
 
 from gahb.cost import training_flops
 from gahb.trial import parse_overrides
+from tests.conftest import Ended, Place
 
 
 @pytest.mark.parametrize("name", SWEEPS)
@@ -28,12 +30,33 @@ def test_a_sweeps_docstring_has_the_cost_that_the_plan_shows(name: str) -> None:
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_a_sweeps_commands_can_be_typed(name: str) -> None:
-    costs = []
-    for words in re.findall(r"^    gahb-sweep launch (.*)$", SWEEPS[name].__doc__ or "", re.MULTILINE):
-        sweep, *settings = words.partition(" --as ")[0].split()
-        assert sweep == name
-        costs.append(sum(training_flops(trial) for trial in SWEEPS[name].trials(parse_overrides(settings))))
-    assert min(costs) < 2e14, "no small variant"
+    commands = re.findall(r"^    gahb-sweep launch (.*)$", SWEEPS[name].__doc__ or "", re.MULTILINE)
+    for words in commands:
+        sweep, *settings = words.partition(" --")[0].split()
+        assert sweep == name and SWEEPS[name].trials(parse_overrides(settings))
+    assert f"{name} --small" in commands or name == "demo"
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweeps_small_variant_is_of_its_kind_and_small(name: str) -> None:
+    module = SWEEPS[name]
+    small, whole = module.trials(module.SMALL), module.trials()
+    assert sum(training_flops(trial) for trial in small) < 5e13
+    assert {trial.dataset.name for trial in small} == {trial.dataset.name for trial in whole}
+    assert len({trial.subset for trial in small}) == len({trial.subset for trial in whole})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweeps_small_variant_trains_and_is_reported(
+    name: str, command: Callable[..., Ended], ray_here: None, place: Place
+) -> None:
+    rows = command("gahb-sweep", "launch", name, "--small", "--as", "small", "--json", *place.flags).json["trials"]
+    assert {row["state"] for row in rows} == {"finished"}
+    report = command("gahb-analyze", "report", "small", "--json", *place.flags).json
+    assert not report["refused"] and "curves of small" in report["shown"]
+    page = (place.record.artifacts(report["run_id"]) / "report.html").read_text()
+    assert page.count("data:image/png") >= len(report["shown"])
 
 
 @pytest.mark.parametrize("name", SWEEPS)
