@@ -1,9 +1,9 @@
 """One image at varying intensity, a manifold of dimension 1.
 
-Figure 19: BF-CNN on multiples of one 40×40 image, N = 10⁵. The paper's image is a face; here it is a C^α image, or with
-`base=disks` a disk.
+Figure 19: BF-CNN on multiples of one 40×40 image, N = 10⁵. The paper's image is a face; without `base=` it is a
+C^α image.
 
-    gahb-sweep launch single_image_ray
+    gahb-sweep launch single_image_ray base=/data/img_align_celeba/000001.jpg
 
 Cost: 1 trial of 10⁹ images, 6.7·10¹⁸ FLOPs in all. Small variant, minutes on a laptop:
 

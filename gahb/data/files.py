@@ -1,4 +1,5 @@
-"""Images from disk: a folder or a zip of image files (CelebA as distributed among them), LSUN, or a `.npy` array."""
+"""Images from disk: a folder or a zip of image files (CelebA as distributed among them), one such file, LSUN, or a
+`.npy` array."""
 
 import hashlib
 import io
@@ -36,7 +37,7 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class Files:
-    """Images in a folder (searched recursively), a zip, LSUN's LMDB or a `.npy` array (N, H, W[, channels]).
+    """Images in a folder (searched recursively), a zip, a file, LSUN's LMDB or a `.npy` array (N, H, W[, channels]).
 
     Args:
         path: the folder or file. It is not part of a trial's signature; the content is.
@@ -108,11 +109,13 @@ class Files:
             names = lsun.keys(path)
         elif path.is_dir():
             names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
+        elif path.suffix.lower() in SUFFIXES:
+            names = [path.name]
         elif zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
         else:
-            raise UserError(f"dataset={self.path}: neither a folder, a .zip of images nor a .npy array")
+            raise UserError(f"dataset={self.path}: neither a folder, a .zip of images, an image nor a .npy array")
         if not self._is_lmdb:
             names = sorted(n for n in names if Path(n).suffix.lower() in SUFFIXES and not _hidden(n))
         if not names:
@@ -192,11 +195,13 @@ class Files:
     def _read(self, key: str) -> bytes:
         if self._is_lmdb:
             return lsun.read(self._location, key)
-        return (self._location / key).read_bytes() if self._archive is None else self._archive.read(key)
+        if self._archive is not None:
+            return self._archive.read(key)
+        return (self._location if self._location.is_file() else self._location / key).read_bytes()
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile | None:
-        return None if self._location.is_dir() else zipfile.ZipFile(self._location)
+        return zipfile.ZipFile(self._location) if zipfile.is_zipfile(self._location) else None
 
 
 def _hidden(name: str) -> bool:

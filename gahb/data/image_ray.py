@@ -7,7 +7,9 @@ PSNR curve of slope 1 and intercept 10·log₁₀ d. At 8 bits a ray holds some 
 subsets of it share some: it shows a basis, no transition.
 """
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 
 from gahb.data.c_alpha import CAlpha
 from gahb.data.disks import Disks
+from gahb.data.files import Files
+from gahb.data.frames import gray_square, resize
 from gahb.data.manifold import CHUNK, Manifold
 from gahb.errors import UserError
 
@@ -24,22 +28,46 @@ BASES: dict[str, CAlpha | Disks] = {source.name: source for source in (CAlpha(2.
 
 @dataclass(frozen=True)
 class ImageRay(Manifold):
-    """Multiples of one synthetic image.
+    """Multiples of one image.
 
     Args:
-        base: the sequence whose first image is x₁: "c_alpha" (α = 2) or "disks".
+        base: where x₁ is the first image: "c_alpha" (α = 2), "disks", or the path of an image or of several. The path
+            is not part of a trial's signature; the image is.
     """
 
     name: ClassVar[str] = "ray"
     base: str = "c_alpha"
 
-    def __post_init__(self) -> None:
-        if self.base not in BASES:
-            raise UserError(f"base={self.base}: must be one of {', '.join(BASES)}")
-
     def law(self) -> dict[str, Any]:
-        """What decides the images besides resolution and position."""
-        return {"law": self.name, "version": 1, "base": BASES[self.base].law()}
+        """What decides the images besides resolution and position.
+
+        Raises:
+            UserError: a base that is no image.
+        """
+        if self.base in BASES:
+            base = BASES[self.base].law()
+        else:
+            square = self._square
+            base = {"sha256": hashlib.sha256(square.tobytes()).hexdigest(), "side": len(square), "resize": "bicubic"}
+        return {"law": self.name, "version": 1, "base": base}
+
+    @cached_property
+    def _square(self) -> NDArray[np.float32]:
+        """The image from disk, gray and cropped."""
+        try:
+            source = Files(self.base)
+            return np.ascontiguousarray(gray_square(next(source.images()), source.frame))
+        except UserError as error:
+            reason = str(error).partition(": ")[2]
+            raise UserError(f"base={self.base}: {reason} (known names: {', '.join(BASES)})") from None
+
+    def _first(self, resolution: int) -> NDArray[np.float64]:
+        """x₁, (resolution, resolution) in [0, 1]."""
+        if self.base in BASES:
+            return BASES[self.base].chunk(resolution, 0)[0] / 255
+        if len(self._square) < resolution:
+            raise UserError(f"resolution={resolution}: {self.base} is only {len(self._square)} pixels wide")
+        return resize(self._square, resolution) / 255
 
     def parameters(self, resolution: int, index: int) -> NDArray[np.float64]:
         """Intensity of the images of a chunk, (CHUNK, 1)."""
@@ -47,4 +75,4 @@ class ImageRay(Manifold):
 
     def draw(self, resolution: int, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         """The images at parameters (n, 1), (n, resolution, resolution) in [0, 1]."""
-        return parameters[:, :, None] * (BASES[self.base].chunk(resolution, 0)[0] / 255)
+        return parameters[:, :, None] * self._first(resolution)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gahb.data.c_alpha import CHUNK, CAlpha, _integrate
 from gahb.data.dataset import Dataset
@@ -124,5 +125,18 @@ def test_a_ray_holds_multiples_of_one_image() -> None:
     assert np.linalg.matrix_rank(images) == 1
     base = CAlpha(2.0).chunk(16, 0)[0].reshape(-1) / 255
     np.testing.assert_allclose(images / base.max(), ImageRay().parameters(16, 0) * base / base.max())
-    with pytest.raises(UserError, match="c_alpha, disks"):
-        ImageRay(base="faces")
+    with pytest.raises(UserError, match=r"base=faces: no such file.*c_alpha, disks"):
+        ImageRay(base="faces").law()
+
+
+def test_a_ray_may_go_through_an_image_of_ones_own(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 30), dtype=np.uint8)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(pixels).save(tmp_path / name)
+    rays = [ImageRay(base=str(path)) for path in (tmp_path / "a.png", tmp_path / "b.png", tmp_path)]
+    assert rays[0].law() == rays[1].law() == rays[2].law(), "the image counts, not where it lies"
+    assert rays[0].law() != ImageRay().law()
+    scales = rays[0].parameters(24, 0)[:2]
+    np.testing.assert_allclose(rays[0].draw(24, scales), scales[:, :, None] * (pixels[:, 3:27] / 255))
+    with pytest.raises(UserError, match="only 24 pixels wide"):
+        rays[0].chunk(32, 0)
