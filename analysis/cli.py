@@ -18,6 +18,7 @@ Samples = Annotated[int, typer.Option(min=2, help="Images drawn from each model.
 Seed = Annotated[int, typer.Option(min=0, help="Of the sampling noise.")]
 SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep in the record.")]
 Force = Annotated[bool, typer.Option(help="Compare runs of different, unknown or common images too.")]
+Fit = Annotated[tuple[float, float], typer.Option(help="Range of input PSNR in dB over which slopes are fitted.")]
 RunName = Annotated[str, typer.Argument(help="A run id, a unique prefix of one, or a name.")]
 
 
@@ -67,9 +68,11 @@ def scaling(
 
 
 @app.command()
-def curves(sweep: SweepName, json: Json = False, record: RecordUri = None, storage: Storage = None) -> None:
+def curves(
+    sweep: SweepName, fit: Fit = (20, 42), json: Json = False, record: RecordUri = None, storage: Storage = None
+) -> None:
     """Draw the PSNR curves and fit their slopes (Figures 1, 4, 9, 11, 16)."""
-    _answer("curves", json, record, storage, sweep=sweep)
+    _answer("curves", json, record, storage, sweep=sweep, fit=fit)
 
 
 @app.command()
@@ -122,9 +125,11 @@ def memorization(
 
 
 @app.command()
-def theory(run: RunName, json: Json = False, record: RecordUri = None, storage: Storage = None) -> None:
+def theory(
+    run: RunName, fit: Fit = (20, 42), json: Json = False, record: RecordUri = None, storage: Storage = None
+) -> None:
     """Compare a model with closed-form denoisers on training and held-out images; KL bounds (eqs. 5-13)."""
-    _answer("theory", json, record, storage, run=run)
+    _answer("theory", json, record, storage, run=run, fit=fit)
 
 
 @app.command()

@@ -1,7 +1,9 @@
 """How does the error fall with the noise? PSNR curves, and their slope for weak noise (Figures 1, 4, 9, 11, 16).
 
-Both axes in dB, MSE ∝ σ^(2s) is a line of slope s, here fitted by least squares where the input PSNR is at least 20 dB
-(σ ≤ 0.1), to the mean over subsets and seeds. What the best denoiser would reach, for images of d pixels:
+Both axes in dB, MSE ∝ σ^(2s) is a line of slope s, here fitted by least squares over a range of input PSNR, by default
+from 20 dB (σ = 0.1) on, to the mean over subsets and seeds. A short training saturates: its error does not fall below
+some level however weak the noise, and the range must end before. What the best denoiser would reach, for images of d
+pixels:
 
     geometric C^α images: MSE ~ σ^(2α/(α+1)), slope α/(α+1) (§3.2);
     a manifold of dimension m: MSE ~ mσ²/d a pixel, slope 1 and intercept 10 log₁₀(d/m), m = 1 on a ray (appendix C.2).
@@ -18,15 +20,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from gahb import figures
+from gahb.errors import UserError
 from gahb.record import Run
 from gahb.trial import Trial, differing
 
 from .results import Answer, Desk, rows_of
 
-WEAK_NOISE = 20
-"""Input PSNR in dB from which on the slope is fitted."""
+Range = tuple[float, float]
+"""Least and largest input PSNR in dB."""
+
+WEAK_NOISE: Range = (20, 42)
+"""Where a slope is fitted by default."""
 
 SYMBOLS = {"n_train": "N", "alpha": "α"}
 
@@ -34,11 +41,19 @@ MANIFOLDS = {"disks": 5, "sinusoids": 2, "ray": 1}
 """Data sets that are manifolds, and their dimensions."""
 
 
-def run(desk: Desk, *, sweep: str) -> Answer:
-    """The answer of `gahb-analyze curves` for a sweep in the record."""
+def run(desk: Desk, *, sweep: str, fit: Range = WEAK_NOISE) -> Answer:
+    """The answer of `gahb-analyze curves`.
+
+    Args:
+        sweep: a sweep in the record.
+        fit: where slopes are fitted.
+
+    Raises:
+        UserError: the range holds fewer than two noise levels.
+    """
     runs = desk.record.finished_trials(sweep)
     table = curves_table(runs, [desk.record.artifacts(run.run_id, "psnr_curve.csv").parent for run in runs])
-    slopes = slopes_table(table, runs)
+    slopes = slopes_table(table, runs, fit)
     rows = rows_of(slopes)
     known = [key for key in rows[0] if any(row[key] is not None for row in rows)]
     return Answer(
@@ -46,12 +61,12 @@ def run(desk: Desk, *, sweep: str) -> Answer:
         name=f"curves of {sweep}",
         sweep=sweep,
         runs=runs,
-        settings={"slope_from_db": WEAK_NOISE},
+        settings={"fit": fit},
         tables={"curves": table, "slopes": slopes},
-        pictures={"curves": figure(table, slopes)},
+        pictures={"curves": figure(table, slopes, fit)},
         data={"slopes": rows, "curves": rows_of(table)},
         shown=[[{key: row[key] for key in known} for row in rows]],
-        lines=[f"slopes and intercepts (dB) are fitted where the input PSNR is at least {WEAK_NOISE} dB"],
+        lines=[f"slopes and intercepts (dB) are fitted {where(fit)}"],
     )
 
 
@@ -84,15 +99,15 @@ def curve_names(trials: Sequence[Trial]) -> list[str]:
     return [", ".join(_written(key, flat[key]) for key in keys if key in flat) for flat in flats]
 
 
-def slopes_table(table: pd.DataFrame, runs: Sequence[Run]) -> pd.DataFrame:
-    """A row a curve: slope and intercept of its weak-noise part on training and test images, and the optimum's (NaN
-    where it is not known)."""
+def slopes_table(table: pd.DataFrame, runs: Sequence[Run], fit: Range) -> pd.DataFrame:
+    """A row a curve: slope and intercept on training and test images, fitted over a range, and the optimum's (NaN where
+    it is not known)."""
     flats = {run.run_id: json.loads(run.tags["gahb.trial"]) for run in runs}
     rows = []
     for curve, group in table.groupby("curve", sort=False):
         means = group.groupby("input_psnr")[["train_psnr", "test_psnr"]].mean()
         optimal_slope, optimal_intercept = optimum(flats[group["run_id"].iloc[0]])
-        train, test = (weak_noise_line(means.index.to_numpy(float), means[key].to_numpy(float)) for key in means)
+        train, test = (line(means.index, means[key], fit) for key in means)
         rows.append(
             {
                 "curve": curve,
@@ -108,11 +123,25 @@ def slopes_table(table: pd.DataFrame, runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def weak_noise_line(input_psnr: np.ndarray[Any, Any], output_psnr: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """Slope and intercept in dB of output against input PSNR, where the latter is at least WEAK_NOISE."""
-    weak = input_psnr >= WEAK_NOISE
-    slope, intercept = np.polyfit(input_psnr[weak], output_psnr[weak], 1)
+def line(input_psnr: ArrayLike, output_psnr: ArrayLike, fit: Range) -> tuple[float, float]:
+    """Slope and intercept in dB of output against input PSNR over a range.
+
+    Raises:
+        UserError: it holds fewer than two noise levels.
+    """
+    x, y = np.asarray(input_psnr, float), np.asarray(output_psnr, float)
+    within = (x >= fit[0]) & (x <= fit[1])
+    if within.sum() < 2:
+        raise UserError(
+            f"--fit {fit[0]:g} {fit[1]:g}: holds {within.sum()} of the noise levels, 0, 3, … 42 dB; needs 2"
+        )
+    slope, intercept = np.polyfit(x[within], y[within], 1)
     return float(slope), float(intercept)
+
+
+def where(fit: Range) -> str:
+    """The range in words."""
+    return f"at {fit[0]:g} to {fit[1]:g} dB"
 
 
 def optimum(flat: dict[str, Any]) -> tuple[float, float]:
@@ -124,7 +153,7 @@ def optimum(flat: dict[str, Any]) -> tuple[float, float]:
     return math.nan, math.nan
 
 
-def figure(table: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
+def figure(table: pd.DataFrame, slopes: pd.DataFrame, fit: Range = WEAK_NOISE) -> Figure:
     """Figure 1: output against input PSNR on training and on test images, a line a curve, and the identity; in the
     legend the slope on test images and the optimal one."""
     picture = Figure(figsize=(9.5, 4.6), layout="constrained")
@@ -148,7 +177,7 @@ def figure(table: pd.DataFrame, slopes: pd.DataFrame) -> Figure:
         axes.grid(alpha=0.3)
     both[0].set_ylabel("output PSNR (dB)")
     handles, labels = both[0].get_legend_handles_labels()
-    title = f"slope on test images\nfrom {WEAK_NOISE} dB on"
+    title = f"slope on test images\n{where(fit)}"
     picture.legend(
         handles, labels, loc="outside right center", frameon=False, fontsize=8, title=title, title_fontsize=8
     )

@@ -4,7 +4,8 @@ On training images the empirical denoiser is the optimum, so a network near its 
 images the Wiener filter and thresholding in a fixed basis are what a network must beat, and the oracles, which know the
 clean image, are what no shrinkage in their basis can. All see the same noise.
 
-Each denoiser's KL bound (eq. 5) is taken against the best at each σ of those that do not know the clean image.
+Each denoiser's KL bound (eq. 5) is taken against the best at each σ of those that do not know the clean image. Slopes
+are fitted as in `curves`.
 """
 
 import pandas as pd
@@ -18,6 +19,7 @@ from gahb.evaluation import INPUT_PSNR, SIGMAS, average_over_sigma
 from gahb.models.analytic import DENOISERS
 from gahb.optimality import At, kl_bound, squared_errors
 
+from .curves import WEAK_NOISE, Range, line, where
 from .models import TrialModel, load_trial
 from .results import Answer, Desk, rows_of
 
@@ -40,21 +42,28 @@ LABELS = {
 }
 
 
-def run(desk: Desk, *, run: str) -> Answer:
-    """The answer of `gahb-analyze theory` for the trial that `run` names."""
+def run(desk: Desk, *, run: str, fit: Range = WEAK_NOISE) -> Answer:
+    """The answer of `gahb-analyze theory`.
+
+    Args:
+        run: what names the trial.
+        fit: where slopes are fitted.
+    """
     model = load_trial(desk, desk.record.finished_trial(run))
     table = theory_table(model, model.held_out(desk), desk.device)
-    summary = summary_table(table)
+    summary = summary_table(table, fit)
     rows = rows_of(summary)
     return Answer(
         kind="theory",
         name=f"theory of {model.name}",
         runs=[model.run],
+        settings={"fit": fit},
         metrics=metrics(summary),
         tables={"theory": table, "summary": summary},
         pictures={"theory": figure(table, summary, model.name)},
         data={"denoisers": rows},
         shown=[rows],
+        lines=[f"slopes are fitted {where(fit)}"],
     )
 
 
@@ -85,14 +94,15 @@ def is_oracle(name: str) -> bool:
     return name.startswith("oracle")
 
 
-def summary_table(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a denoiser: `train_psnr`, `test_psnr` in dB, averaged over σ, and `train_kl`, `test_kl`, the bounds in
-    nats, NaN for oracles."""
+def summary_table(table: pd.DataFrame, fit: Range = WEAK_NOISE) -> pd.DataFrame:
+    """A row a denoiser: `train_psnr`, `test_psnr` in dB, averaged over σ, `train_slope`, `test_slope`, fitted over a
+    range, and `train_kl`, `test_kl`, the bounds in nats, NaN for oracles."""
     rows = []
     for name, curves in table.groupby("denoiser", sort=False):
         row: dict[str, float | str] = {"denoiser": str(name)}
         by_set = dict(list(curves.groupby("images")))
         row |= {f"{of}_psnr": average_over_sigma(tuple(by_set[of]["psnr"])) for of in SETS}
+        row |= {f"{of}_slope": line(by_set[of]["input_psnr"], by_set[of]["psnr"], fit)[0] for of in SETS}
         row |= {f"{of}_kl": kl_bound(by_set[of]["sigma"].tolist(), by_set[of]["excess"]) for of in SETS}
         rows.append(row)
     return pd.DataFrame(rows)

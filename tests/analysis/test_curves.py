@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from gahb_analysis.curves import curve_names, curves_table, figure, optimum, slopes_table, weak_noise_line
+from gahb_analysis.curves import WEAK_NOISE, curve_names, curves_table, figure, line, optimum, slopes_table
 
+from gahb.errors import UserError
 from gahb.evaluation import INPUT_PSNR, SIGMAS
 from gahb.record import Run
 from gahb.trial import Trial, grid
@@ -29,7 +30,10 @@ def write_curve(folder: Path, test_psnr: np.ndarray, **columns: object) -> Path:
 
 def test_slope_of_a_power_law_is_exact_and_strong_noise_does_not_matter() -> None:
     output = np.where(LEVELS < 20, 12.0, 8 + 0.75 * LEVELS)
-    assert weak_noise_line(LEVELS, output) == (pytest.approx(0.75), pytest.approx(8))
+    assert line(LEVELS, output, WEAK_NOISE) == (pytest.approx(0.75), pytest.approx(8))
+    assert line(LEVELS, output, (0, 18)) == (pytest.approx(0), pytest.approx(12))
+    with pytest.raises(UserError, match="holds 1 of the noise levels"):
+        line(LEVELS, output, (20, 22))
 
 
 def test_the_optimum_is_the_one_of_the_data_set() -> None:
@@ -63,7 +67,7 @@ def test_slopes_are_of_the_mean_over_subsets_and_of_the_last_curve(tmp_path: Pat
 
     table = curves_table(runs, [*folders, folder])
     assert len(table) == 4 * len(LEVELS) and not table.isna().any().any()
-    slopes = slopes_table(table, runs)
+    slopes = slopes_table(table, runs, WEAK_NOISE)
     assert slopes["curve"].tolist() == ["α = 1", "α = 3"] and slopes["trials"].tolist() == [2, 2]
     np.testing.assert_allclose(slopes["test_slope"], [0.65, 0.45])
     np.testing.assert_allclose(slopes["train_slope"], 1)
@@ -84,4 +88,4 @@ def test_curves_command(command: Callable[..., Ended], finished: Place) -> None:
     (run,) = [r for r in finished.record._search("tags.`gahb.kind` = 'curves'") if r.run_id == data["run_id"]]
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
     assert names == {"curves.csv", "slopes.csv", "curves.png", "curves.svg"}
-    assert "at least 20 dB" in command("gahb-analyze", "curves", "tiny", *finished.flags).out
+    assert "at 20 to 42 dB" in command("gahb-analyze", "curves", "tiny", *finished.flags).out
