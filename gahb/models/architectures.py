@@ -126,8 +126,8 @@ class BFCNN(Architecture):
 
 @dataclass(frozen=True)
 class Transformer(Architecture):
-    """A bias-free transformer on patches of `patch`×`patch` pixels: `depth` blocks of attention with `heads` heads and a
-    two-layer network four times as wide, on tokens of `width` channels."""
+    """A bias-free transformer on patches of `patch`×`patch` pixels: `depth` blocks of attention with `heads` heads and
+    a two-layer network four times as wide, on tokens of `width` channels."""
 
     name: ClassVar[str] = "transformer"
     patch: int = 4
@@ -140,7 +140,9 @@ class Transformer(Architecture):
         if self.patch % 2:
             raise UserError(f"patch={self.patch}: must be even")
         if self.width % (4 * self.heads):
-            raise UserError(f"width={self.width}: must be a multiple of {4 * self.heads}, four times heads={self.heads}")
+            raise UserError(
+                f"width={self.width}: must be a multiple of {4 * self.heads}, four times heads={self.heads}"
+            )
 
     @classmethod
     def at(cls, resolution: int, **hyperparameters: Any) -> Self:

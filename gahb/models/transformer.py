@@ -70,8 +70,8 @@ class Attention(nn.Module):
 
 
 def rotations(rows: Tensor, columns: Tensor, turns: int) -> Tensor:
-    """cos and sin of the angles of the tokens at rows × columns, (2, tokens, 2 * turns): the row at `turns` speeds, from
-    one radian a token down to nearly 1/SLOWEST, then the column."""
+    """cos and sin of the angles of the tokens at rows × columns, (2, tokens, 2 * turns): the row at `turns` speeds,
+    from one radian a token down to nearly 1/SLOWEST, then the column."""
     speeds = SLOWEST ** (-torch.arange(turns, dtype=rows.dtype, device=rows.device) / turns)
     angles = torch.cat([torch.cartesian_prod(rows, columns)[:, i, None] * speeds for i in range(2)], dim=1)
     return torch.stack([angles.cos(), angles.sin()])
