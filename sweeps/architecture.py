@@ -10,7 +10,7 @@ transformers of depth 2, 4 and 8, on 40×40 images, N = 10 … 10⁴, two disjoi
 
 Cost: 96 trials of 10⁹ images, 2.2·10²⁰ FLOPs in all. Small variant, minutes on a laptop:
 
-    gahb-sweep launch architecture resolution=16 blocks=1 layers=5 depth=2 width=16 n_train=4,64 images=3e4 batch_size=32
+    gahb-sweep launch architecture resolution=16 blocks=1,2 layers=5,7 width=16 n_train=4,64 images=3e4 batch_size=32
 
 Expected: every network passes from memorising to generalising; one with more parameters or a larger receptive field
 needs more images. `gahb-sweep plan architecture` shows both; BF-CNN with 21 layers sees 43×43 pixels, a UNet with 2
