@@ -3,6 +3,7 @@
 The receptive field is found by passing an interval of pixels back through the layers: a 3×3 convolution widens
 it by one on both sides, average pooling doubles it, the stride-2 transposed convolution halves it, and a
 concatenation takes the hull of both branches. Layers act on rows and columns alike, so one dimension is enough.
+Attention sees every pixel, so a transformer's is infinite.
 """
 
 import math
@@ -36,9 +37,9 @@ class Architecture(ABC):
         """Raise UserError if images of this resolution do not fit."""
 
     @abstractmethod
-    def receptive_field(self) -> int:
+    def receptive_field(self) -> float:
         """Side in pixels of the square that one output pixel depends on: the least over output positions,
-        as in Table 1, in an image large enough to hold it."""
+        as in Table 1, in an image large enough to hold it; infinite if it is the whole image at every size."""
 
     @abstractmethod
     def build(self) -> "nn.Module":
@@ -63,13 +64,8 @@ class UNet(Architecture):
         return cls(**{"blocks": table, **hyperparameters})
 
     def check(self, resolution: int) -> None:
-        factor = 2**self.blocks
-        if resolution < factor or resolution % factor:
-            near = max(factor, round(resolution / factor) * factor)
-            raise UserError(
-                f"resolution={resolution}: a UNet with blocks={self.blocks} halves the image {self.blocks} times "
-                f"and takes multiples of {factor} only, such as {near}"
-            )
+        network = f"a UNet with blocks={self.blocks} halves the image {self.blocks} times and"
+        _check_multiple(resolution, 2**self.blocks, network)
 
     def receptive_field(self) -> int:
         def back(low: int, high: int, level: int) -> tuple[int, int]:
@@ -128,10 +124,52 @@ class BFCNN(Architecture):
         return bf_cnn.BFCNN(self.layers, self.width, self.spacing, self.first_relu)
 
 
-ARCHITECTURES: dict[str, type[Architecture]] = {cls.name: cls for cls in (UNet, BFCNN)}
+@dataclass(frozen=True)
+class Transformer(Architecture):
+    """A bias-free transformer on patches of `patch`×`patch` pixels: `depth` blocks of attention with `heads` heads and
+    a two-layer network four times as wide, on tokens of `width` channels."""
+
+    name: ClassVar[str] = "transformer"
+    patch: int = 4
+    depth: int = 4
+    width: int = 192
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        _at_least_one(patch=self.patch, depth=self.depth, width=self.width, heads=self.heads)
+        if self.patch % 2:
+            raise UserError(f"patch={self.patch}: must be even")
+        if self.width % (4 * self.heads):
+            raise UserError(
+                f"width={self.width}: must be a multiple of {4 * self.heads}, four times heads={self.heads}"
+            )
+
+    @classmethod
+    def at(cls, resolution: int, **hyperparameters: Any) -> Self:
+        return cls(**hyperparameters)
+
+    def check(self, resolution: int) -> None:
+        _check_multiple(resolution, self.patch, f"a transformer with patch={self.patch}")
+
+    def receptive_field(self) -> float:
+        return math.inf
+
+    def build(self) -> "nn.Module":
+        from gahb.models import transformer
+
+        return transformer.Transformer(self.patch, self.depth, self.width, self.heads)
+
+
+ARCHITECTURES: dict[str, type[Architecture]] = {cls.name: cls for cls in (UNet, BFCNN, Transformer)}
 
 
 def _at_least_one(**values: int) -> None:
     for key, value in values.items():
         if value < 1:
             raise UserError(f"{key}={value}: must be at least 1")
+
+
+def _check_multiple(resolution: int, factor: int, network: str) -> None:
+    if resolution < factor or resolution % factor:
+        near = max(factor, round(resolution / factor) * factor)
+        raise UserError(f"resolution={resolution}: {network} takes multiples of {factor} only, such as {near}")

@@ -5,8 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from gahb import jacobian
-from gahb.models.architectures import BFCNN, Architecture, UNet
+from gahb.models.architectures import BFCNN, Architecture, Transformer, UNet
 from gahb.models.layers import BiasFreeBatchNorm, Denoiser, initialise
+
+TRANSFORMER = Transformer(patch=4, depth=2, width=16, heads=2)
 
 
 def denoiser_like_a_trained_one(architecture: Architecture, dtype: torch.dtype = torch.float32) -> Denoiser:
@@ -34,7 +36,7 @@ class Linear(nn.Module):
         return (y.flatten(1) @ self.matrix.T).view_as(y)
 
 
-@pytest.mark.parametrize("architecture", [UNet(1, 8), UNet(2, 4), BFCNN(5, 8)])
+@pytest.mark.parametrize("architecture", [UNet(1, 8), UNet(2, 4), BFCNN(5, 8), TRANSFORMER])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_jacobian_times_the_image_is_the_denoised_image(architecture: Architecture, dtype: torch.dtype) -> None:
     denoiser, y = denoiser_like_a_trained_one(architecture, dtype), noisy_image(12, dtype)
@@ -63,7 +65,7 @@ def test_a_linear_denoiser_has_its_matrix_as_jacobian() -> None:
     assert jacobian.spectrum(Linear(symmetric), y).asymmetry == 0
 
 
-@pytest.mark.parametrize("architecture", [UNet(1, 8), BFCNN(5, 8)])
+@pytest.mark.parametrize("architecture", [UNet(1, 8), BFCNN(5, 8), TRANSFORMER])
 def test_lanczos_finds_the_top_of_the_full_spectrum(architecture: Architecture) -> None:
     denoiser, y = denoiser_like_a_trained_one(architecture), noisy_image(16)
     whole, top = jacobian.spectrum(denoiser, y), jacobian.top_spectrum(denoiser, y, 20)

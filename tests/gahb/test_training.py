@@ -16,7 +16,7 @@ def trial(**changes: object) -> Trial:
         "dataset": "c_alpha", "resolution": 8, "width": 4, "blocks": 1, "n_train": 3, "n_test": 5, "batch_size": 8,
         "images": 8 * 40,
     }  # fmt: skip
-    return Trial.of({**flat, **changes})
+    return Trial.of({key: value for key, value in {**flat, **changes}.items() if value is not None})
 
 
 @pytest.fixture
@@ -39,12 +39,14 @@ class Killed(Exception):
     pass
 
 
+TRANSFORMER = {"architecture": "transformer", "patch": 2, "depth": 2, "width": 16, "heads": 2, "blocks": None}
+
+
 @pytest.mark.parametrize(
-    "changes", [{}, {"architecture": "bf_cnn", "layers": 4, "blocks": None}, {"schedule": "cosine"}]
+    "changes", [{}, {"architecture": "bf_cnn", "layers": 4, "blocks": None}, {"schedule": "cosine"}, TRANSFORMER]
 )
 def test_resuming_gives_the_same_bits(changes: dict, images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
-    flat = {k: v for k, v in {**trial().flat(), **changes}.items() if v is not None}
-    interrupted_trial = Trial.of(flat)
+    interrupted_trial = trial(**changes)
     whole = run(interrupted_trial, images, tmp_path / "whole")
 
     class Interrupting(Checkpoints):
@@ -81,9 +83,10 @@ def test_seed_and_subset_make_other_trainings(images: tuple[Tensor, Tensor], tmp
     assert not torch.equal(convolutions[0], convolutions[1]) and not torch.equal(convolutions[0], convolutions[2])
 
 
-def test_one_image_is_memorised(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, TRANSFORMER])
+def test_one_image_is_memorised(changes: dict, images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     # N = 1: a network that has seen nothing else denoises its image far better than others
-    small = trial(n_train=1, images=8 * 300, learning_rate=3e-3, schedule="cosine")
+    small = trial(n_train=1, images=8 * 300, learning_rate=3e-3, schedule="cosine", **changes)
     trained = run(small, (images[0][:1], images[1]), tmp_path)
     first, last = trained.history[0].metrics(), trained.history[-1].metrics()
     assert last["psnr_gap"] > 3
@@ -130,17 +133,19 @@ def test_a_loss_that_is_not_finite_ends_the_training(images: tuple[Tensor, Tenso
     assert Checkpoints(tmp_path).latest() is None
 
 
-def test_bfloat16_stays_close(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
-    whole, half = (run(trial(precision=p), images, tmp_path / p) for p in ("float32", "bfloat16"))
+@pytest.mark.parametrize("changes", [{}, TRANSFORMER])
+def test_bfloat16_stays_close(changes: dict, images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    whole, half = (run(trial(precision=p, **changes), images, tmp_path / p) for p in ("float32", "bfloat16"))
     psnr = [trained.history[-1].metrics()["test_psnr"] for trained in (whole, half)]
     assert psnr[0] != psnr[1] and abs(psnr[0] - psnr[1]) < 0.5
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, TRANSFORMER])
 def test_compiled_training_resumes_to_the_same_bits_and_stays_close(
-    images: tuple[Tensor, Tensor], tmp_path: Path
+    changes: dict, images: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:
-    compiled = trial(compile=True)
+    compiled = trial(compile=True, **changes)
     whole = run(compiled, images, tmp_path / "whole")
 
     class Interrupting(Checkpoints):
@@ -153,6 +158,6 @@ def test_compiled_training_resumes_to_the_same_bits_and_stays_close(
         training.train(compiled, *images, device=CPU, checkpoints=Interrupting(tmp_path / "cut"), checkpoint_seconds=0)
     resumed = run(compiled, images, tmp_path / "cut")
     assert all(torch.equal(value, weights(resumed)[key]) for key, value in weights(whole).items())
-    eager = run(trial(), images, tmp_path / "eager")
+    eager = run(trial(**changes), images, tmp_path / "eager")
     psnr = [trained.history[-1].metrics()["test_psnr"] for trained in (whole, eager)]
     assert abs(psnr[0] - psnr[1]) < 0.2

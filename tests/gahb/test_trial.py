@@ -14,6 +14,7 @@ def test_a_trial_survives_flattening() -> None:
         {**PLAIN, "dataset": "disks", "subset": "B", "seed": 3},
         {**PLAIN, "dataset": "/a/faces.npy", "duplicates": 0.9},
         {**PLAIN, "architecture": "bf_cnn", "layers": 5, "width": 16},
+        {**PLAIN, "architecture": "transformer", "patch": 2, "depth": 3, "width": 32, "heads": 2},
         {**PLAIN, "alpha": 1.5, "background_alpha": 8.0},
         {**PLAIN, "dataset": "ray", "base": "disks", "shuffled": True},
     ):
@@ -28,6 +29,8 @@ def test_signature_changes_with_everything_that_changes_the_result_and_with_noth
         {"alpha": 3.0}, {"n_train": 11}, {"subset": "B"}, {"seed": 1}, {"n_test": 100}, {"images": 2000},
         {"batch_size": 16}, {"learning_rate": 1e-4}, {"schedule": "cosine"}, {"precision": "bfloat16"},
         {"compile": True}, {"width": 32}, {"architecture": "bf_cnn"},
+        {"architecture": "transformer"}, {"architecture": "transformer", "patch": 2},
+        {"architecture": "transformer", "depth": 2}, {"architecture": "transformer", "heads": 2},
     ]  # fmt: skip
     # alpha, shuffled and resolution reach the signature through the data set's hash
     signatures = {
@@ -114,6 +117,12 @@ def test_overrides_that_make_no_sense(words: list[str], message: str) -> None:
         ({"architecture": "bf_cnn", "layers": 1}, "at least 2"),
         ({"architecture": "bf_cnn", "spacing": 0}, "at least 1"),
         ({"architecture": "bf_cnn", "blocks": 1}, "does not apply"),
+        ({"architecture": "transformer", "blocks": 1}, "does not apply"),
+        ({"architecture": "transformer", "depth": 0}, "at least 1"),
+        ({"architecture": "transformer", "patch": 5}, "patch=5: must be even"),
+        ({"architecture": "transformer", "width": 24}, "width=24: must be a multiple of 16"),
+        ({"architecture": "transformer", "resolution": 22}, "patch=4 takes multiples of 4 only, such as 24"),
+        ({"architecture": "transformer", "resolution": 0}, "at least 1"),
         ({"dataset": "disks", "alpha": 2.0}, "does not apply"),
         ({"alpha": 0.0}, "alpha"),
         ({"dataset": "x.npy", "duplicates": 0.0}, "duplicates"),

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from gahb import cost
-from gahb.models.architectures import BFCNN, Architecture, UNet
+from gahb.models.architectures import BFCNN, Architecture, Transformer, UNet
 from gahb.models.layers import BiasFreeBatchNorm, Denoiser, initialise
 
 SMALL = [
@@ -12,6 +12,8 @@ SMALL = [
     UNet(blocks=3, width=3),
     BFCNN(layers=5, width=4),
     BFCNN(layers=6, width=4, spacing=2, first_relu=True),
+    Transformer(patch=4, depth=2, width=16, heads=2),
+    Transformer(patch=2, depth=1, width=8, heads=1),
 ]
 
 
