@@ -34,19 +34,29 @@ class Transformer(nn.Module):
         self.turns = width // heads // 4
         self.read = _linear((2 * patch) ** 2, width)
         branch = 1 / math.sqrt(2 * depth)
-        self.blocks = nn.ModuleList(
-            nn.ModuleList([Attention(width, heads, branch), _mlp(width, branch)]) for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(Block(width, heads, branch) for _ in range(depth))
         self.write = _linear(width, (2 * patch) ** 2, 0.1)
 
     def forward(self, y: Tensor) -> Tensor:
         x = self.read(unfold(y, **self.windows).transpose(1, 2))
         rows, columns = (torch.arange(side // self.patch, dtype=y.dtype, device=y.device) for side in y.shape[2:])
         rotation = rotations(rows, columns, self.turns)
-        for attention, mlp in self.blocks:
-            x = x + attention(x, rotation)
-            x = x + mlp(x)
+        for block in self.blocks:
+            x = block(x, rotation)
         return fold(self.write(x).transpose(1, 2), y.shape[2:], **self.windows)
+
+
+class Block(nn.Module):
+    """Attention, then a perceptron for each token, each added to the tokens (B, tokens, width)."""
+
+    def __init__(self, width: int, heads: int, scale: float) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads, scale)
+        self.mlp = nn.Sequential(_linear(width, 4 * width, math.sqrt(2)), nn.ReLU(), _linear(4 * width, width, scale))
+
+    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
+        x = x + self.attention(x, rotation)
+        return x + self.mlp(x)
 
 
 class Attention(nn.Module):
@@ -81,10 +91,6 @@ def rotate(vectors: Tensor, rotation: Tensor) -> Tensor:
     """Turn each pair (first half, second half) of the last dimension by its token's angle."""
     (cos, sin), (a, b) = rotation, vectors.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
-
-
-def _mlp(width: int, scale: float) -> nn.Sequential:
-    return nn.Sequential(_linear(width, 4 * width, math.sqrt(2)), nn.ReLU(), _linear(4 * width, width, scale))
 
 
 def _linear(inputs: int, outputs: int, scale: float = 1.0) -> nn.Linear:
