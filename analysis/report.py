@@ -248,7 +248,8 @@ def _has(analyses: Sequence[tuple[Run, Path]], kind: str) -> bool:
 def _section(run: Run, folder: Path) -> str:
     kind = KINDS[run.tags["gahb.kind"]]
     pictures = "".join(map(_picture, sorted(folder.glob("*.png"))))
-    tables = [table for file in sorted(folder.glob("*.csv")) if len(table := pd.read_csv(file)) <= LONGEST]
+    files = [file for file in sorted(folder.glob("*.csv")) if file.stem != "trials"]  # they head the page
+    tables = [table for file in files if len(table := pd.read_csv(file)) <= LONGEST]
     return (
         f"<h2>{kind.title}</h2><p>{html.escape(run.name)}. {kind.reading}</p>{pictures}"
         f"<p class=paper>In the paper: {kind.paper}</p>{''.join(map(_table, tables))}"
