@@ -49,7 +49,7 @@ def test_a_linear_denoiser_has_its_matrix_as_jacobian() -> None:
     denoiser, y = Linear(matrix), noisy_image(6, torch.float64)
     torch.testing.assert_close(jacobian.full(denoiser, y, rows=7), matrix)
     v = torch.randn(5, 1, 6, 6, dtype=torch.float64)
-    forward, backward = jacobian.products(denoiser, y, v)
+    forward, backward = jacobian.products(denoiser, y)(v)
     torch.testing.assert_close(forward.flatten(1), v.flatten(1) @ matrix.T)
     torch.testing.assert_close(backward.flatten(1), v.flatten(1) @ matrix)
 
