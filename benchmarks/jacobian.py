@@ -1,8 +1,7 @@
 """Jacobians and their spectra against one backward pass per output pixel and a full eigendecomposition.
 
 Process-CPU time on one thread; wall-clock time on a GPU. A part of each Jacobian is computed, as the rows say, and its
-time taken in proportion; the top of the spectrum is computed whole. The weights are random, so that the spectrum falls
-more slowly than a trained denoiser's, which Lanczos finds harder.
+time taken in proportion; the top of the spectrum, of a network trained for seconds, is computed whole.
 """
 
 import time
@@ -10,8 +9,8 @@ import time
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Row, alternate, main, matrix_rate
-from benchmarks.models import DEVICE, random
+from benchmarks.harness import Row, alternate, main
+from benchmarks.models import DEVICE, convolution_rate, random, trained, waves
 from gahb import jacobian
 from gahb.models.architectures import UNet
 from gahb.models.layers import Denoiser
@@ -21,9 +20,6 @@ GPU = DEVICE.type == "cuda"
 GFLOP = {40: 1.12, 80: 6.70}
 """Of one image's forward pass, in products and sums of convolutions."""
 
-PART = 256 if GPU else 16
-"""Rows or columns computed in a round: one batch of `jacobian.full`."""
-
 ROUNDS = 3
 TOP = 50
 EIGH_SIDE = 40
@@ -31,19 +27,20 @@ EIGH_SIDE = 40
 
 
 def noisy_image(side: int) -> Tensor:
-    draws = torch.Generator().manual_seed(1)
-    return (0.5 + 0.3 * torch.randn(1, 1, side, side, generator=draws)).to(DEVICE)
+    torch.manual_seed(1)
+    return (waves(1, side) + 0.3 * torch.randn(1, 1, side, side)).to(DEVICE)
 
 
 def row_by_row(denoised: Tensor, y: Tensor) -> None:
-    for pixel in denoised.flatten()[:PART]:
+    for pixel in denoised.flatten()[: jacobian.batch(y)]:
         torch.autograd.grad(pixel, y, retain_graph=True)
 
 
 @torch.inference_mode()
-def columns(linear: torch.nn.Module, y: Tensor, dtype: torch.dtype) -> Tensor:
-    units = torch.eye(y.numel(), dtype=dtype, device=DEVICE)[:PART]
-    return linear(units.view(PART, *y.shape[1:])).to(y.dtype)
+def columns(linear: torch.nn.Module | None, y: Tensor, dtype: torch.dtype) -> Tensor:
+    assert linear is not None
+    units = torch.eye(jacobian.batch(y), y.numel(), dtype=dtype, device=DEVICE)
+    return linear(units.view(-1, *y.shape[1:])).to(y.dtype)
 
 
 def taken(times: tuple[float, float]) -> float:
@@ -59,17 +56,18 @@ def full_rows(denoiser: Denoiser, side: int) -> tuple[list[Row], float]:
     types = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     networks = {name: linearised(denoiser, y, dtype) for name, dtype in types.items()}
     ways = {name: lambda name=name: columns(networks[name], y, types[name]) for name in types}
+    part = jacobian.batch(y)
     times = alternate({"rows": lambda: row_by_row(denoised, leaf), **ways}, rounds=ROUNDS)
-    seconds = {name: taken((t.cpu, t.wall)) / PART for name, t in times.items()}
+    seconds = {name: taken((t.cpu, t.wall)) / part for name, t in times.items()}
     error = float((ways["bfloat16"]() - ways["float32"]()).norm() / ways["float32"]().norm())
     found = []
     for name, least in {"float32": 1.3, "bfloat16": 2.5}.items():
         target = 20 if GPU else least
         ratio, rate = seconds["rows"] / seconds[name], GFLOP[side] / seconds[name]
-        limit = matrix_rate(types[name], DEVICE) / 1e9
+        limit = convolution_rate(types[name]) / 1e9
         detail = (
-            f"{PART} of {side**2} columns and rows; {side**2 * seconds[name]:.0f} s for all, {rate:.0f} GFLOP/s, "
-            f"{rate / limit:.0%} of a matrix product's"
+            f"{part} of {side**2} columns and rows; {side**2 * seconds[name]:.0f} s for all, {rate:.0f} GFLOP/s, "
+            f"{rate / limit:.0%} of a convolution's"
         )
         if name == "bfloat16":
             detail += f"; error {error:.1e} of the norm"
@@ -94,7 +92,7 @@ def top_row(denoiser: Denoiser, side: int, baseline: float) -> Row:
     ratio = baseline / seconds
     return Row(
         f"top {TOP} of the spectrum, {side}×{side}",
-        f"full Jacobian row by row + eigh ({PART} of {side**2} rows, eigh at {EIGH_SIDE}×{EIGH_SIDE})",
+        f"full Jacobian row by row + eigh ({jacobian.batch(y)} of {side**2} rows, eigh at {EIGH_SIDE}×{EIGH_SIDE})",
         ratio,
         "≥ 10×",
         ratio >= 10 and residual < 1e-4,
@@ -105,7 +103,7 @@ def top_row(denoiser: Denoiser, side: int, baseline: float) -> Row:
 
 def rows() -> list[Row]:
     torch.set_num_threads(1)
-    small, large = random(UNet(2)), random(UNet(3))
+    small, large = random(UNet(2)), trained(UNet(3))
     first, _ = full_rows(small, 40)
     second, seconds = full_rows(large, 80)
     return [*first, *second, top_row(large, 80, seconds)]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import Row, alternate, main
-from benchmarks.models import DEVICE, Flat, random
+from benchmarks.models import DEVICE, Flat, convolution_rate, random
 from gahb.models.architectures import UNet
 from gahb.sampling import CHUNK, Sampler, sample
 
@@ -52,6 +52,7 @@ def rows() -> list[Row]:
     together, alone = (times[way].wall if gpu else times[way].cpu for way in ("together", "alone"))
     ratio = (alone / ALONE) / (together / CHUNK)
     target = 100 if gpu else 3
+    rate, limit = GFLOP * steps / together, convolution_rate(torch.float32) / 1e9
     return [
         Row(
             f"{CHUNK} samples, UNet {SIDE}×{SIDE}, float32",
@@ -59,7 +60,8 @@ def rows() -> list[Row]:
             ratio,
             f"≥ {target}×",
             ratio >= target,
-            f"{CHUNK / together:.1f} samples/s of {steps / CHUNK:.0f} steps, {GFLOP * steps / together:.0f} GFLOP/s",
+            f"{CHUNK / together:.1f} samples/s of {steps / CHUNK:.0f} steps, {rate:.0f} GFLOP/s, "
+            f"{rate / limit:.0%} of a convolution's",
         )
     ]
 

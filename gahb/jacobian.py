@@ -31,6 +31,9 @@ Function = Callable[[Tensor], Tensor]
 TOLERANCE = 1e-3
 """Of Lanczos, relative, on the residual; the eigenvalues' error is about its square."""
 
+CPU_PIXELS, GPU_PIXELS = 1 << 15, 1 << 21
+"""Pixels that go through the network in one go: activations then stay near a CPU's caches, and fill a GPU."""
+
 
 @dataclass(frozen=True)
 class Spectrum:
@@ -56,7 +59,7 @@ def full(denoiser: Function, y: Tensor, rows: int | None = None, dtype: torch.dt
             twice as fast on a chip that has it and moves eigenvalues by about 1e-3 of the largest.
     """
     d = y.numel()
-    rows = min(rows or (16 if y.device.type == "cpu" else 256), d)
+    rows = min(rows or batch(y), d)
     jacobian = torch.empty(d, d, dtype=y.dtype, device=y.device)
     linear = linearised(denoiser, y, dtype)
     if linear is None:
@@ -66,6 +69,11 @@ def full(denoiser: Function, y: Tensor, rows: int | None = None, dtype: torch.dt
             columns = linear(_units(start, rows, y).to(dtype or y.dtype))
             jacobian[:, start : start + rows] = columns.flatten(1).T
     return jacobian
+
+
+def batch(y: Tensor) -> int:
+    """How many images like y (1, 1, H, W) go through a network in one go."""
+    return max(1, (CPU_PIXELS if y.device.type == "cpu" else GPU_PIXELS) // y.numel())
 
 
 def _by_rows(denoiser: Function, y: Tensor, rows: int, jacobian: Tensor) -> Tensor:
@@ -151,7 +159,7 @@ def estimates(denoiser: Function, y: Tensor, probes: int = 64) -> tuple[float, f
     draws = noise.generator("probes")
     z = torch.randint(0, 2, (probes, *y.shape[1:]), generator=draws).to(y) * 2 - 1
     multiply = products(denoiser, y)
-    pieces = [(part, *multiply(part)) for part in z.split(16)]
+    pieces = [(part, *multiply(part)) for part in z.split(batch(y))]
     trace = sum(float((part * forward).sum()) for part, forward, _ in pieces) / probes
     norm = sum(float(forward.square().sum()) for _, forward, _ in pieces)
     difference = sum(float((forward - backward).square().sum()) for _, forward, backward in pieces)

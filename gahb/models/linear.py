@@ -19,7 +19,7 @@ from gahb.models.layers import BiasFreeBatchNorm, Denoiser, PiecewiseLinear
 
 
 def folded(net: nn.Module) -> nn.Module:
-    """A copy for evaluation alone, normalisations folded into the convolutions before them and weights channels-last."""
+    """A copy for evaluation alone: normalisations folded into the convolutions before them, weights channels-last."""
     net = copy.deepcopy(net).eval().requires_grad_(False)
     for sequence in net.modules():
         if isinstance(sequence, nn.Sequential):
