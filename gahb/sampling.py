@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gahb import noise
+from gahb.models.linear import folded
 
 CHUNK = 64
 """Samples that share a noise generator. Part of what the noise is."""
@@ -62,7 +63,7 @@ def sample(
     """Draw samples from a denoiser.
 
     Args:
-        denoiser: f, (B, 1, H, W) to the same, float32, on `device`.
+        denoiser: f, (B, 1, H, W) to the same, float32, on `device`. Of a network a folded copy is used.
         count: number of samples.
         resolution: side of the images.
         mean: m, the mean intensity around which the starting noise lies, in [0, 1].
@@ -72,6 +73,8 @@ def sample(
         sampler: constants of the algorithm.
         observe: called at each step, to follow the samples on their way.
     """
+    if isinstance(denoiser, nn.Module):
+        denoiser = folded(denoiser)
     starts = range(first - first % CHUNK, first + count, CHUNK)
     parts = [range(max(start, first), min(start + CHUNK, first + count)) for start in starts]
     chunks = [_sample_chunk(denoiser, part, resolution, mean, seed, device, sampler, observe) for part in parts]
@@ -99,30 +102,32 @@ def _sample_chunk(
 
     def draw(step: int) -> Tensor:
         draws = noise.generator("sampling", seed, chunk, step)
-        return torch.randn(CHUNK, 1, resolution, resolution, generator=draws)[offset : offset + count].to(device)
+        return torch.randn(CHUNK, 1, resolution, resolution, generator=draws)[offset : offset + count]
 
-    x = mean + constants.sigma_start * draw(0)
+    x = mean + constants.sigma_start * draw(0).to(device)
     images = torch.zeros_like(x)
     steps = torch.zeros(count, dtype=torch.int64)
     converged = torch.zeros(count, dtype=torch.bool)
     active = torch.arange(count)
     for step in range(1, MOST_STEPS + 1):
         denoised = denoiser(x)
+        z = draw(step)  # while a GPU denoises
         residual = denoised - x
         sigma = residual.square().mean(dim=(1, 2, 3)).sqrt()
         if observe:
             observe(step, numbers.start + active, sigma, denoised)
-        done = (sigma <= constants.sigma_end).cpu()
-        lost = ~(sigma <= DIVERGED_SIGMA).cpu()
-        ended = done | lost
-        images[active[ended]] = denoised[ended]
-        steps[active[ended]] = step
-        converged[active[done]] = True
-        going = ~ended
-        active = active[going]
+        level = sigma.cpu()  # the one place that waits for a GPU
+        done = level <= constants.sigma_end
+        ended = done | ~(level <= DIVERGED_SIGMA)
+        if ended.any():
+            images[active[ended]] = denoised[ended]
+            steps[active[ended]] = step
+            converged[active[done]] = True
+            going = ~ended
+            active, x, residual, sigma = active[going], x[going], residual[going], sigma[going]
         if not len(active):
             break
         h = constants.h * step / (1 + constants.h * (step - 1))
-        gamma = ((1 - constants.beta * h) ** 2 - (1 - h) ** 2) ** 0.5 * sigma[going]
-        x = x[going] + h * residual[going] + gamma.view(-1, 1, 1, 1) * draw(step)[active]
+        gamma = ((1 - constants.beta * h) ** 2 - (1 - h) ** 2) ** 0.5 * sigma
+        x = x + h * residual + gamma.view(-1, 1, 1, 1) * z[active].to(device)
     return Samples(images.cpu(), steps, converged)

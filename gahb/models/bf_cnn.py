@@ -7,10 +7,10 @@ the first too unless it has a ReLU. With a `spacing` above 1 only every so many 
 
 from torch import Tensor, nn
 
-from gahb.models.layers import conv, conv_norm_relu
+from gahb.models.layers import PiecewiseLinear, conv, conv_norm_relu
 
 
-class BFCNN(nn.Module):
+class BFCNN(PiecewiseLinear):
     """Noisy images (B, 1, H, W) to estimated noise of the same shape; any H and W."""
 
     def __init__(self, layers: int, width: int, spacing: int = 1, first_relu: bool = False) -> None:

@@ -66,3 +66,8 @@ class Denoiser(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         return y - self.net(y)
+
+
+class PiecewiseLinear(nn.Module):
+    """A network whose modules are convolutions without bias, BiasFreeBatchNorm and ReLU (none of it in functional form)
+    and whose forward pass is linear between them, so that in evaluation mode it is linear wherever no ReLU switches."""

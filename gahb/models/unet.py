@@ -9,10 +9,10 @@ last (neither).
 from torch import Tensor, cat, nn
 from torch.nn.functional import avg_pool2d
 
-from gahb.models.layers import conv, conv_norm_relu
+from gahb.models.layers import PiecewiseLinear, conv, conv_norm_relu
 
 
-class UNet(nn.Module):
+class UNet(PiecewiseLinear):
     """Noisy images (B, 1, H, W) to estimated noise of the same shape; H and W multiples of 2^blocks."""
 
     def __init__(self, blocks: int, width: int) -> None:

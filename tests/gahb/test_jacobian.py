@@ -45,13 +45,46 @@ def test_jacobian_times_the_image_is_the_denoised_image(architecture: Architectu
     assert (product - denoised).norm() / denoised.norm() < (1e-5 if dtype == torch.float32 else 1e-12)
 
 
+@pytest.mark.parametrize("architecture", [UNet(1, 8), UNet(2, 4), BFCNN(5, 8, first_relu=True)])
+def test_the_jacobian_and_its_products_are_those_of_automatic_differentiation(architecture: Architecture) -> None:
+    denoiser, y = denoiser_like_a_trained_one(architecture), noisy_image(12)
+    found, expected = jacobian.full(denoiser, y, rows=50), torch.func.jacrev(denoiser)(y).detach().view(144, 144)
+    assert (found - expected).norm() / expected.norm() < 1e-5
+    v = torch.randn(3, 1, 12, 12)
+    forward, backward = jacobian.products(denoiser, y)(v)
+    assert (forward.flatten(1) - v.flatten(1) @ expected.T).norm() / forward.norm() < 1e-5
+    assert (backward.flatten(1) - v.flatten(1) @ expected).norm() / backward.norm() < 1e-5
+
+
+def test_a_denoiser_that_is_not_piecewise_linear_has_a_jacobian() -> None:
+    class Net(nn.Module):
+        def forward(self, y: Tensor) -> Tensor:
+            return y * y.flatten(1).softmax(dim=1).view_as(y)
+
+    denoiser, y = Denoiser(Net()).eval(), noisy_image(6, torch.float64)
+    expected = torch.func.jacrev(denoiser)(y).view(36, 36)
+    torch.testing.assert_close(jacobian.full(denoiser, y, rows=7), expected)
+    v = torch.randn(2, 1, 6, 6, dtype=torch.float64)
+    forward, backward = jacobian.products(denoiser, y)(v)
+    torch.testing.assert_close(forward.flatten(1), v.flatten(1) @ expected.T)
+    torch.testing.assert_close(backward.flatten(1), v.flatten(1) @ expected)
+
+
+def test_bfloat16_moves_eigenvalues_little() -> None:
+    denoiser, y = denoiser_like_a_trained_one(UNet(1, 8)), noisy_image(12)
+    exact, rough = (jacobian.full(denoiser, y, dtype=dtype) for dtype in (None, torch.bfloat16))
+    assert 0 < (exact - rough).norm() / exact.norm() < 0.01
+    values = [torch.linalg.eigvalsh(j + j.T) for j in (exact, rough)]
+    assert (values[0] - values[1]).abs().max() / values[0].abs().max() < 5e-3
+
+
 def test_a_linear_denoiser_has_its_matrix_as_jacobian() -> None:
     torch.manual_seed(2)
     matrix = torch.randn(36, 36, dtype=torch.float64) / 6
     denoiser, y = Linear(matrix), noisy_image(6, torch.float64)
     torch.testing.assert_close(jacobian.full(denoiser, y, rows=7), matrix)
     v = torch.randn(5, 1, 6, 6, dtype=torch.float64)
-    forward, backward = jacobian.products(denoiser, y, v)
+    forward, backward = jacobian.products(denoiser, y)(v)
     torch.testing.assert_close(forward.flatten(1), v.flatten(1) @ matrix.T)
     torch.testing.assert_close(backward.flatten(1), v.flatten(1) @ matrix)
 

@@ -116,8 +116,10 @@ def test_noise_level_falls_as_the_algorithm_says() -> None:
     assert (drawn.steps - (t + 1)).abs().max() <= 1
 
 
-def test_a_network_can_be_sampled() -> None:
+def test_a_network_is_sampled_as_it_is_step_by_step() -> None:
     torch.manual_seed(0)
     denoiser = Denoiser(UNet(1, 4).build().apply(initialise)).eval()
     drawn = sample(denoiser, 2, 8, mean=0.5)
+    plain = sample(lambda y: denoiser(y), 2, 8, mean=0.5)  # not folded
     assert drawn.images.shape == (2, 1, 8, 8)
+    torch.testing.assert_close(drawn.images, plain.images, atol=1e-3, rtol=0)

@@ -1,0 +1,113 @@
+"""Jacobians and their spectra against one backward pass per output pixel and a full eigendecomposition.
+
+Process-CPU time on one thread; wall-clock time on a GPU. A part of each Jacobian is computed, as the rows say, and its
+time taken in proportion; the top of the spectrum, of a network trained for seconds, is computed whole.
+"""
+
+import time
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import Row, alternate, main
+from benchmarks.models import DEVICE, convolution_rate, random, trained, waves
+from gahb import jacobian
+from gahb.models.architectures import UNet
+from gahb.models.layers import Denoiser
+from gahb.models.linear import linearised
+
+GPU = DEVICE.type == "cuda"
+GFLOP = {40: 1.12, 80: 6.70}
+"""Of one image's forward pass, in products and sums of convolutions."""
+
+ROUNDS = 3
+TOP = 50
+EIGH_SIDE = 40
+"""Side of the images whose Jacobian the baseline decomposes; the time grows with the sixth power of the side."""
+
+
+def noisy_image(side: int) -> Tensor:
+    torch.manual_seed(1)
+    return (waves(1, side) + 0.3 * torch.randn(1, 1, side, side)).to(DEVICE)
+
+
+def row_by_row(denoised: Tensor, y: Tensor) -> None:
+    for pixel in denoised.flatten()[: jacobian.batch(y)]:
+        torch.autograd.grad(pixel, y, retain_graph=True)
+
+
+@torch.inference_mode()
+def columns(linear: torch.nn.Module | None, y: Tensor, dtype: torch.dtype) -> Tensor:
+    assert linear is not None
+    units = torch.eye(jacobian.batch(y), y.numel(), dtype=dtype, device=DEVICE)
+    return linear(units.view(-1, *y.shape[1:])).to(y.dtype)
+
+
+def taken(times: tuple[float, float]) -> float:
+    """The one of (CPU, wall-clock) time that counts."""
+    return times[1] if GPU else times[0]
+
+
+def full_rows(denoiser: Denoiser, side: int) -> tuple[list[Row], float]:
+    """The rows on the whole Jacobian, and the seconds that the baseline takes for all of it."""
+    y = noisy_image(side)
+    leaf = y.clone().requires_grad_()
+    denoised = denoiser(leaf)
+    types = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    networks = {name: linearised(denoiser, y, dtype) for name, dtype in types.items()}
+    ways = {name: lambda name=name: columns(networks[name], y, types[name]) for name in types}
+    part = jacobian.batch(y)
+    times = alternate({"rows": lambda: row_by_row(denoised, leaf), **ways}, rounds=ROUNDS)
+    seconds = {name: taken((t.cpu, t.wall)) / part for name, t in times.items()}
+    error = float((ways["bfloat16"]() - ways["float32"]()).norm() / ways["float32"]().norm())
+    found = []
+    for name, least in {"float32": 1.3, "bfloat16": 2.5}.items():
+        target = 20 if GPU else least
+        ratio, rate = seconds["rows"] / seconds[name], GFLOP[side] / seconds[name]
+        limit = convolution_rate(types[name]) / 1e9
+        detail = (
+            f"{part} of {side**2} columns and rows; {side**2 * seconds[name]:.0f} s for all, {rate:.0f} GFLOP/s, "
+            f"{rate / limit:.0%} of a convolution's"
+        )
+        if name == "bfloat16":
+            detail += f"; error {error:.1e} of the norm"
+        work = f"full Jacobian, {side}×{side}, {name}"
+        found.append(Row(work, "row by row, float32", ratio, f"≥ {target}×", ratio >= target, detail))
+    return found, side**2 * seconds["rows"]
+
+
+def top_row(denoiser: Denoiser, side: int, baseline: float) -> Row:
+    """The row on the top of the spectrum; `baseline` is the seconds that the baseline takes for the Jacobian."""
+    y = noisy_image(side)
+    small = torch.randn(EIGH_SIDE**2, EIGH_SIDE**2, dtype=torch.float64)
+    eigh = alternate({"eigh": lambda: torch.linalg.eigh(small + small.T)}, rounds=1)["eigh"]
+    baseline += taken((eigh.cpu, eigh.wall)) * (side / EIGH_SIDE) ** 6
+    cpu, wall = time.process_time(), time.perf_counter()
+    found = jacobian.top_spectrum(denoiser, y, TOP)
+    seconds = taken((time.process_time() - cpu, time.perf_counter() - wall))
+    vectors = found.vectors[:, :20].T.to(y).view(20, *y.shape[1:])
+    forward, backward = jacobian.products(denoiser, y)(vectors)
+    residuals = ((forward + backward) / 2).flatten(1).double().cpu() - found.values[:20, None] * found.vectors[:, :20].T
+    residual = float(residuals.norm(dim=1).max())
+    ratio = baseline / seconds
+    return Row(
+        f"top {TOP} of the spectrum, {side}×{side}",
+        f"full Jacobian row by row + eigh ({jacobian.batch(y)} of {side**2} rows, eigh at {EIGH_SIDE}×{EIGH_SIDE})",
+        ratio,
+        "≥ 10×",
+        ratio >= 10 and residual < 1e-4,
+        f"{seconds:.0f} s with its estimates of trace and asymmetry, against {baseline:.0f} s; the top 20 are within "
+        f"{residual:.0e}, the largest ‖S e - λ e‖",
+    )
+
+
+def rows() -> list[Row]:
+    torch.set_num_threads(1)
+    small, large = random(UNet(2)), trained(UNet(3))
+    first, _ = full_rows(small, 40)
+    second, seconds = full_rows(large, 80)
+    return [*first, *second, top_row(large, 80, seconds)]
+
+
+if __name__ == "__main__":
+    main(rows, __doc__)

@@ -1,0 +1,70 @@
+"""Sampling many images together against one at a time. Process-CPU time on one thread; wall-clock time on a GPU."""
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import Row, alternate, main
+from benchmarks.models import DEVICE, Flat, convolution_rate, random
+from gahb.models.architectures import UNet
+from gahb.sampling import CHUNK, Sampler, sample
+
+SIDE = 20
+ALONE = 4
+"""Samples that the baseline draws in a round, of the 64."""
+
+ROUNDS = 5
+GFLOP = 0.133
+"""Of one image's forward pass, in products and sums of convolutions."""
+
+
+@torch.no_grad()
+def one_by_one(denoiser: Flat, count: int) -> Tensor:
+    """Algorithm 1 as it is written, an image at a time."""
+    constants = Sampler()
+    images = []
+    for _ in range(count):
+        x = 0.5 + constants.sigma_start * torch.randn(1, 1, SIDE, SIDE, device=DEVICE)
+        step, sigma = 0, constants.sigma_start
+        while sigma > constants.sigma_end:
+            step += 1
+            h = constants.h * step / (1 + constants.h * (step - 1))
+            denoised = denoiser(x)
+            residual = denoised - x
+            sigma = residual.square().mean().sqrt().item()
+            gamma = ((1 - constants.beta * h) ** 2 - (1 - h) ** 2) ** 0.5 * sigma
+            x = x + h * residual + gamma * torch.randn(1, 1, SIDE, SIDE, device=DEVICE)
+        images.append(denoised)
+    return torch.cat(images)
+
+
+def rows() -> list[Row]:
+    torch.set_num_threads(1)
+    denoiser = Flat(random(UNet(1)).net)
+    steps = int(sample(denoiser, CHUNK, SIDE, mean=0.5, device=DEVICE).steps.sum())
+    times = alternate(
+        {
+            "together": lambda: sample(denoiser, CHUNK, SIDE, mean=0.5, device=DEVICE),
+            "alone": lambda: one_by_one(denoiser, ALONE),
+        },
+        rounds=ROUNDS,
+    )
+    gpu = DEVICE.type == "cuda"
+    together, alone = (times[way].wall if gpu else times[way].cpu for way in ("together", "alone"))
+    ratio = (alone / ALONE) / (together / CHUNK)
+    target = 100 if gpu else 3
+    rate, limit = GFLOP * steps / together, convolution_rate(torch.float32) / 1e9
+    return [
+        Row(
+            f"{CHUNK} samples, UNet {SIDE}×{SIDE}, float32",
+            f"one image at a time, eager ({ALONE} of {CHUNK})",
+            ratio,
+            f"≥ {target}×",
+            ratio >= target,
+            f"{CHUNK / together:.1f} samples/s of {steps / CHUNK:.0f} steps, {rate:.0f} GFLOP/s, "
+            f"{rate / limit:.0%} of a convolution's",
+        )
+    ]
+
+
+if __name__ == "__main__":
+    main(rows, __doc__)
