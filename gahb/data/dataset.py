@@ -185,7 +185,7 @@ def _from_files(
     keys = source.keys
     say(f"reading {len(keys)} images from {source.path}")
     decoded = _new_array(work / "decoded.npy", len(keys), resolution)
-    thumbnails = np.empty((len(keys), THUMBNAIL**2), np.float32)
+    thumbnails = np.empty((len(keys), THUMBNAIL, THUMBNAIL), np.float32)
     for row, (key, pixels) in enumerate(zip(keys, source.images(), strict=True)):
         square = gray_square(pixels, source.frame)
         if len(square) < resolution:
@@ -193,7 +193,7 @@ def _from_files(
                 f"resolution={resolution}: {key} of {source.path} is only {len(square)} pixels wide after the crop"
             )
         decoded[row] = resize(square, resolution)
-        thumbnails[row] = thumbnail(square).reshape(-1)
+        thumbnails[row] = thumbnail(square)
     drop = near_duplicates(thumbnails, source.duplicates) if source.duplicates < 1 else np.zeros(len(keys), bool)
     order = sorted(np.flatnonzero(~drop), key=lambda row: hashlib.sha256(keys[row].encode()).digest())
     images = _new_array(work / "images.npy", len(order), resolution)
