@@ -8,7 +8,12 @@ from pathlib import Path
 
 from benchmarks import harness
 
-PROGRAMS: dict[str, str] = {}
+PROGRAMS: dict[str, str] = {
+    "duplicates": "Near-duplicates",
+    "nearest": "Closest images",
+    "synthesis": "Synthesis of C^α images",
+    "growth": "Growth",
+}
 """Module → heading, in the order of RESULTS.md."""
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
