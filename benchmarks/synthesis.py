@@ -62,8 +62,8 @@ def rows() -> list[Row]:
             cpu,
             "",
             None,
-            f"{COUNT / times['chunks'].cpu:.0f} against {COUNT / times['loop'].cpu:.0f} images/s; CPU time, one thread; "
-            "double precision throughout, of which random numbers and FFTs alone are four fifths",
+            f"{COUNT / times['chunks'].cpu:.0f} against {COUNT / times['loop'].cpu:.0f} images/s; CPU time, one "
+            "thread; double precision throughout, of which random numbers and FFTs alone are four fifths",
         ),
         Row(
             f"{work}, prepared, hashed and stored",

@@ -5,7 +5,8 @@
 Two unrelated images in [0, 1] already have a high raw cosine, since both are positive; the mean-removed one is
 near 0 for them. A constant image has mean-removed cosine 0 with everything.
 
-Searches look at coarse images first. With P the orthogonal projection on averages over boxes of pixels, unit a and b have
+Searches look at coarse images first. With P the orthogonal projection on averages over boxes of pixels, unit a and
+b have
 
     | <a, b> - <Pa, Pb> | ≤ ‖a - Pa‖ ‖b - Pb‖    (Cauchy-Schwarz),
 
@@ -19,8 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 BLOCK = 2048
-"""Images on a side of a block of cosines. More need more memory: 4 MiB · (BLOCK / 1024)² for the cosines, and 4 BLOCK bytes a
-pixel where a search must see whole images."""
+"""Images on a side of a block of cosines: 4 BLOCK² bytes, and 8 BLOCK bytes a pixel where whole images must be seen."""
 
 PIXELS = 1 << 17
 """Pixels that are converted to floating point at once, so that they stay in the processor's cache."""
@@ -56,8 +56,8 @@ def mismatched_cosine(a: Tensor, b: Tensor, *, centred: bool) -> Tensor:
 
 
 def closest(samples: Tensor, images: Tensor, *, centred: bool) -> tuple[Tensor, Tensor]:
-    """For each sample (n, …, H, W) the largest cosine to an image (N, …, H, W) and that image's row, the lowest of equal
-    ones: (n,) float32, (n,) int64. Computed where the images are.
+    """For each sample (n, …, H, W) the largest cosine to an image (N, …, H, W) and that image's row, the lowest of
+    equal ones: (n,) float32, (n,) int64. Computed where the images are.
 
     Where more than one image in 128 is within rounding of the best, it is float32 that chooses among those.
     """
@@ -135,7 +135,8 @@ def two_closest_distances(samples: Tensor, images: Tensor) -> Tensor:
 
 
 def near_duplicates(images: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-    """True for each image (n, H, W) that has |mean-removed cosine| > threshold with an earlier one, dropped or not: (n,)."""
+    """True for each image (n, H, W) that has |mean-removed cosine| > threshold with an earlier one, dropped or not:
+    (n,)."""
     stack = torch.from_numpy(images)
     vectors = unit(stack, centred=True)
     coarse, rest = _coarse(stack, 2, centred=True)
