@@ -36,7 +36,7 @@ def full_matrix(small: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def search(way: str) -> NDArray[np.bool_]:
-    """Generate the images and find the near-duplicates among them, in the way named; "images" stops before the search."""
+    """Generate the images and find the near-duplicates among them, in the way named; "images" stops before."""
     images = smooth_images(COUNT, SIDE)
     if way == "images":
         return np.zeros(COUNT, bool)

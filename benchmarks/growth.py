@@ -71,8 +71,8 @@ def scaling(trials: int) -> None:
 
 
 WORK: dict[str, tuple[Callable[[int], None], list[int], str]] = {
-    "training": (training, [3200, 6400, 12_800, 25_600], "images seen, UNet of width 16 at 16×16"),
-    "sampling": (sampling, [64, 128, 256, 512], "samples of that net"),
+    "training": (training, [1600, 3200, 6400, 12_800], "images seen, UNet of width 16 at 16×16"),
+    "sampling": (sampling, [8, 16, 32, 64], "samples of that net"),
     "duplicates": (duplicates, [10_000, 20_000, 40_000, 80_000], "images at 20×20"),
     "nearest": (nearest, [5000, 10_000, 20_000, 40_000], "images at 40×40, 256 samples"),
     "scaling": (scaling, [120, 1200, 12_000, 120_000], "trials, twelve a curve"),

@@ -41,7 +41,8 @@ def compared(kind: str, stack: Tensor, rounds: int, target: float | None) -> Row
         bool(ratio >= target and same) if target else None,
         f"{times['ours'].cpu:.2f} s against {times['dense'].cpu:.2f} s; pairs at {rate:.1f} × the rate of one float32 "
         f"product; rows {'equal' if same else 'DIFFER'}; about {temporary / 1e6:.0f} MB beside the images "
-        f"for any number of them (BLOCK = {BLOCK}), against {len(images) * (pixels + SAMPLES) * 4 / 1e9:.1f} GB; CPU time, one thread",
+        f"for any number of them (BLOCK = {BLOCK}), "
+        f"against {len(images) * (pixels + SAMPLES) * 4 / 1e9:.1f} GB; CPU time, one thread",
     )
 
 

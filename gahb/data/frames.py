@@ -39,8 +39,14 @@ def gray_square(pixels: NDArray[np.uint8], crop: str) -> NDArray[np.float32]:
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
     square = pixels[top : top + side, left : left + side]
-    channels = [square] if square.ndim == 2 else list(np.moveaxis(square[..., :3], 2, 0))
-    return sum(channels[1:], start=channels[0].astype(np.float32)) / np.float32(len(channels))
+    if square.ndim == 2:
+        return square.astype(np.float32)
+    gray = square[..., 0].astype(np.float32)
+    channels = min(3, square.shape[2])
+    for channel in range(1, channels):
+        gray += square[..., channel]
+    gray /= channels
+    return gray
 
 
 def resize(square: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
