@@ -61,6 +61,7 @@ def nearest(count: int) -> None:
 
 def scaling(trials: int) -> None:
     import pandas as pd
+
     from analysis.scaling import crossings, scaling_table
 
     n = np.arange(trials)
