@@ -1,12 +1,13 @@
 # make demo   the transition from memorisation to generalisation, small, from a bare clone
 # make test   the default tests          make lint   format, lint, types
+# make bench  speed against textbook baselines, into benchmarks/RESULTS.md
 # make test-slow, make test-gpu   the tests behind markers
 
 PYTHON      ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN         := .venv/bin
 
-.PHONY: demo test test-slow test-gpu lint clean
+.PHONY: demo test test-slow test-gpu bench lint clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml $(CONSTRAINTS)
@@ -26,6 +27,9 @@ test: .venv/installed
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks
 
 test-gpu: .venv/installed
 	$(BIN)/python -m pytest -m gpu

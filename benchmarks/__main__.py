@@ -1,9 +1,10 @@
-"""Run every benchmark, each in a process of its own, and write RESULTS.md: `python -m benchmarks [NAME …]`."""
+"""Run benchmarks, each in a process of its own, keep their rows in `results/` and write RESULTS.md from all that are
+there: `python -m benchmarks [NAME …]`; without a name, all.
+"""
 
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from benchmarks import harness
@@ -11,31 +12,37 @@ from benchmarks import harness
 PROGRAMS: dict[str, str] = {
     "sampling": "Sampling",
     "jacobian": "Jacobians",
+    "duplicates": "Near-duplicates",
+    "nearest": "Closest images",
+    "synthesis": "Synthesis of C^α images",
+    "growth": "Growth",
 }
 """Module → heading, in the order of RESULTS.md."""
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+FOLDER = Path(__file__).parent
+HEAD = "| work | baseline | ratio | target | met | detail |\n|---|---|---|---|---|---|\n"
+MARKS = {True: "yes", False: "**no**", None: "–"}
 
 
-def table(rows: list[harness.Row]) -> str:
-    head = "| work | baseline | ratio | target | met | detail |\n|---|---|---|---|---|---|\n"
-    marks = {True: "yes", False: "**no**", None: "–"}
-    return head + "".join(
-        f"| {r.work} | {r.baseline} | {r.ratio:.2f} | {r.target or '–'} | {marks[r.met]} | {r.detail} |\n" for r in rows
-    )
+def section(name: str) -> str:
+    """What a program found, as a part of RESULTS.md."""
+    kept = json.loads(_file(name).read_text())
+    lines = [
+        f"| {r.work} | {r.baseline} | {r.ratio:.2f} | {r.target or '–'} | {MARKS[r.met]} | {r.detail} |\n"
+        for r in (harness.Row(**row) for row in kept["rows"])
+    ]
+    return f"## {PROGRAMS[name]}\n\n{kept['machine']}\n\n{HEAD}{''.join(lines)}"
+
+
+def _file(name: str) -> Path:
+    return FOLDER / "results" / f"{name}.json"
 
 
 def main() -> None:
-    chosen = sys.argv[1:] or list(PROGRAMS)
-    parts = [f"# Benchmarks\n\nWritten by `make bench` on {harness.machine()}.\n"]
-    with tempfile.TemporaryDirectory() as folder:
-        for name in chosen:
-            file = Path(folder) / f"{name}.json"
-            subprocess.run([sys.executable, "-m", f"benchmarks.{name}", "--json", file], check=True)
-            rows = [harness.Row(**row) for row in json.loads(file.read_text())]
-            parts.append(f"## {PROGRAMS[name]}\n\n{table(rows)}")
-    if chosen == list(PROGRAMS):
-        RESULTS.write_text("\n".join(parts))
+    for name in sys.argv[1:] or PROGRAMS:
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", "--json", _file(name)], check=True)
+    found = [section(name) for name in PROGRAMS if _file(name).exists()]
+    (FOLDER / "RESULTS.md").write_text("# Benchmarks\n\nWritten by `make bench`.\n\n" + "\n".join(found))
 
 
 main()

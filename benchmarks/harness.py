@@ -2,7 +2,7 @@
 
 A program compares ways of doing one piece of work by running them in turn in one process and taking medians, so that
 a machine whose speed drifts harms no ratio. `python -m benchmarks.training` runs one program and prints its rows;
-`--json FILE` keeps them for `python -m benchmarks`, which runs all and writes RESULTS.md.
+`--json FILE` keeps them for `python -m benchmarks`, which writes RESULTS.md.
 
 On a CPU what counts is the process's CPU time on one thread where the work is one thread's, and wall-clock time where
 it is spread over cores; a program says which. On a GPU it is wall-clock time up to a synchronisation.
@@ -105,4 +105,6 @@ def main(rows: Callable[[], Sequence[Row]], description: str) -> None:
     for row in found:
         print(f"{row.work}: {row.ratio:.2f}× {row.baseline} (target {row.target or 'none'}); {row.detail}", flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(row) for row in found]))
+        content = {"machine": machine(), "rows": [asdict(row) for row in found]}
+        arguments.json.parent.mkdir(exist_ok=True)
+        arguments.json.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -15,11 +15,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gahb.data.manifold import CHUNK
 from gahb.errors import UserError
 from gahb.fields import flatten, later
 
-CHUNK = 64
-"""Images synthesised at once. Part of the law: chunk c is a function of (seed, c)."""
+AT_ONCE = 8
+"""Images whose pixels are worked on together, few enough for the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +53,34 @@ class CAlpha:
         rng = np.random.default_rng([0xCA1FA, index])
         n, side = CHUNK, resolution
         contour = _integrate(rng.uniform(-1, 1, (n, side)), self.alpha, axes=(1,))
-        backgrounds = _integrate(
-            rng.uniform(-1, 1, (2, n, side, side)), self.background_alpha or self.alpha, axes=(2, 3)
-        )
-
+        noise = rng.uniform(-1, 1, (2, n, side, side))
         low, high = rng.uniform(0, 1, (2, n, 1, 1))
         order = rng.integers(0, 2, (n, 1, 1)).astype(bool)
-        bright, dark = _unit_range(backgrounds)
-        bright, dark = low + (1 - low) * bright, high * dark
-        below, above = np.where(order, bright, dark), np.where(order, dark, bright)
+        edge = (np.rint(contour * side) + side // 2)[:, None, :]
 
-        edge = np.rint(contour * side) + side // 2
-        mask = (np.arange(side)[None, :, None] >= edge[:, None, :]).astype(float)
-        padded = np.pad(mask, ((0, 0), (1, 0), (1, 0)), mode="reflect" if side > 1 else "edge")
-        mask = (padded[:, 1:, 1:] + padded[:, :-1, 1:] + padded[:, 1:, :-1] + padded[:, :-1, :-1]) / 4
-        return np.rint(255 * (mask * below + (1 - mask) * above)).astype(np.uint8)
+        images = np.empty((n, side, side), np.uint8)
+        for start in range(0, n, AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            bright, dark = _to_unit_range(_integrate(noise[:, part], self.background_alpha or self.alpha, axes=(2, 3)))
+            bright *= 1 - low[part]
+            bright += low[part]
+            dark *= high[part]
+            mask = _mask(edge[part], side)
+            below, above = np.where(order[part], bright, dark), np.where(order[part], dark, bright)
+            below *= mask
+            above *= 1 - mask
+            below += above
+            below *= 255
+            images[part] = np.rint(below, out=below)
+        return images
+
+
+def _mask(edge: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """1 at and below the edge (n, 1, side), 0 above it, averaged over 2×2 pixels: (n, side, side)."""
+    mask = (np.arange(side)[:, None] >= edge).view(np.uint8)
+    padded = np.pad(mask, ((0, 0), (1, 0), (1, 0)), mode="reflect" if side > 1 else "edge")
+    rows = padded[:, 1:] + padded[:, :-1]
+    return (rows[:, :, 1:] + rows[:, :, :-1]) * 0.25
 
 
 def _integrate(noise: NDArray[np.float64], alpha: float, axes: tuple[int, ...]) -> NDArray[np.float64]:
@@ -79,8 +93,10 @@ def _integrate(noise: NDArray[np.float64], alpha: float, axes: tuple[int, ...]) 
     return np.fft.irfftn(np.fft.rfftn(noise, axes=axes) * squared ** (-alpha / 2), s=(side,) * len(axes), axes=axes)
 
 
-def _unit_range(images: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each image moved and scaled to [0, 1]."""
+def _to_unit_range(images: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each image moved and scaled to [0, 1], in place."""
     low = images.min(axis=(-2, -1), keepdims=True)
     high = images.max(axis=(-2, -1), keepdims=True)
-    return (images - low) / (high - low)
+    images -= low
+    images /= high - low
+    return images

@@ -7,9 +7,12 @@ subsets are taken from, `manifest.json`, and for images from disk `keys.txt`, wh
 import hashlib
 import json
 import logging
+import os
 import shutil
 import uuid
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 
 from gahb.data.files import Files
 from gahb.data.frames import THUMBNAIL, gray_square, resize, thumbnail
+from gahb.data.manifold import CHUNK
 from gahb.data.shuffling import shuffle
 from gahb.data.sources import Source
 from gahb.errors import UserError
@@ -168,11 +172,13 @@ def prepare(dataset: Dataset, storage: Path, needed: int, say: Callable[[str], N
 
 def _synthesise(source: Any, resolution: int, work: Path, count: int) -> NDArray[np.uint8]:
     images = _new_array(work / "images.npy", count, resolution)
-    start = index = 0
-    while start < count:
-        chunk = source.chunk(resolution, index)[: count - start]
-        images[start : start + len(chunk)] = chunk
-        start, index = start + len(chunk), index + 1
+
+    def fill(index: int) -> None:
+        place = images[index * CHUNK : (index + 1) * CHUNK]
+        place[:] = source.chunk(resolution, index)[: len(place)]
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        deque(threads.map(fill, range(-(-count // CHUNK))), maxlen=0)
     images.flush()
     return images
 
@@ -185,7 +191,7 @@ def _from_files(
     keys = source.keys
     say(f"reading {len(keys)} images from {source.path}")
     decoded = _new_array(work / "decoded.npy", len(keys), resolution)
-    thumbnails = np.empty((len(keys), THUMBNAIL**2), np.float32)
+    thumbnails = np.empty((len(keys), THUMBNAIL, THUMBNAIL), np.float32)
     for row, (key, pixels) in enumerate(zip(keys, source.images(), strict=True)):
         square = gray_square(pixels, source.frame)
         if len(square) < resolution:
@@ -193,7 +199,7 @@ def _from_files(
                 f"resolution={resolution}: {key} of {source.path} is only {len(square)} pixels wide after the crop"
             )
         decoded[row] = resize(square, resolution)
-        thumbnails[row] = thumbnail(square).reshape(-1)
+        thumbnails[row] = thumbnail(square)
     drop = near_duplicates(thumbnails, source.duplicates) if source.duplicates < 1 else np.zeros(len(keys), bool)
     order = sorted(np.flatnonzero(~drop), key=lambda row: hashlib.sha256(keys[row].encode()).digest())
     images = _new_array(work / "images.npy", len(order), resolution)

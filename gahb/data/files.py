@@ -77,7 +77,7 @@ class Files:
         if self._location.suffix != ".npy":
             return None
         try:
-            array = np.load(self._location, mmap_mode="r", allow_pickle=False)
+            array = np.asarray(np.load(self._location, mmap_mode="r", allow_pickle=False))
         except (ValueError, OSError, EOFError) as error:
             raise UserError(f"dataset={self.path}: not a .npy array of numbers ({error})") from None
         if array.ndim not in (3, 4) or array.dtype != np.uint8 or 0 in array.shape:

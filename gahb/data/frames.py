@@ -29,8 +29,7 @@ def gray_square(pixels: NDArray[np.uint8], crop: str) -> NDArray[np.float32]:
 
     The crop "lsun" is the square of LSUN_SIDE at the top left; for any other the image's size decides.
     """
-    gray = pixels.astype(np.float32) if pixels.ndim == 2 else pixels[..., :3].mean(axis=2, dtype=np.float32)
-    height, width = gray.shape
+    height, width = pixels.shape[:2]
     if crop == "lsun":
         top, left, side = 0, 0, LSUN_SIDE
     elif (width, height) in CELEBA_SIZES:
@@ -39,7 +38,15 @@ def gray_square(pixels: NDArray[np.uint8], crop: str) -> NDArray[np.float32]:
     else:
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-    return gray[top : top + side, left : left + side]
+    square = pixels[top : top + side, left : left + side]
+    if square.ndim == 2:
+        return square.astype(np.float32)
+    gray = square[..., 0].astype(np.float32)
+    channels = min(3, square.shape[2])
+    for channel in range(1, channels):
+        gray += square[..., channel]
+    gray /= channels
+    return gray
 
 
 def resize(square: NDArray[np.float32], side: int) -> NDArray[np.uint8]:

@@ -46,6 +46,41 @@ def test_an_image_is_closest_to_itself() -> None:
     torch.testing.assert_close(best, torch.ones(20))
 
 
+def smooth_images(count: int, side: int, seed: int) -> np.ndarray:
+    """Integrated noise, which coarse versions show well, unlike white noise."""
+    noise = np.random.default_rng(seed).normal(size=(count, 1, side, side))
+    walks = noise.cumsum(axis=2).cumsum(axis=3)
+    low, high = walks.min(axis=(2, 3), keepdims=True), walks.max(axis=(2, 3), keepdims=True)
+    return np.rint(255 * (walks - low) / (high - low)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("side", [3, 13, 24])
+@pytest.mark.parametrize("block", [64, 2048])
+def test_searching_coarse_images_first_changes_nothing(
+    centred: bool, side: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(similarity, "BLOCK", block)
+    samples, images = smooth_images(20, side, 0), smooth_images(700, side, 1)
+    images[650:] = images[:50]
+    full = reference(samples, images, centred)[:, :650]
+    best, rows = similarity.closest(torch.from_numpy(samples), torch.from_numpy(images), centred=centred)
+    np.testing.assert_allclose(best, full.max(axis=1), atol=1e-6)
+    assert np.array_equal(rows, full.argmax(axis=1))
+
+
+def test_of_equal_images_the_first_is_closest() -> None:
+    images = torch.from_numpy(smooth_images(5, 12, 0)).repeat(8, 1, 1, 1)
+    best, rows = similarity.closest(images.float() / 255, images, centred=True)
+    assert rows.tolist() == [0, 1, 2, 3, 4] * 8
+    torch.testing.assert_close(best, torch.ones(40))
+
+
+def test_without_images_nothing_is_close() -> None:
+    best, rows = similarity.closest(torch.rand(2, 1, 4, 4), torch.zeros(0, 1, 4, 4, dtype=torch.uint8), centred=False)
+    assert best.isneginf().all() and rows.tolist() == [0, 0]
+
+
 def test_two_closest_distances_are_the_least_of_all() -> None:
     rng = np.random.default_rng(3)
     samples, images = rng.uniform(0, 1, (5, 1, 6, 6)), rng.integers(0, 256, (24, 1, 6, 6), dtype=np.uint8)
@@ -56,7 +91,7 @@ def test_two_closest_distances_are_the_least_of_all() -> None:
 
 def test_near_duplicates_are_the_later_ones_of_each_pair_above_the_threshold() -> None:
     rng = np.random.default_rng(2)
-    images = rng.normal(size=(40, 16)).astype(np.float32)
+    images = rng.normal(size=(40, 4, 4)).astype(np.float32)
     images[30] = -3 * images[4] + 5  # negative and shifted: |cosine| of mean-removed images is 1
     images[31] = images[20] + 0.01 * images[1]
     cosines = np.abs(reference(images, images, centred=True))
@@ -66,8 +101,28 @@ def test_near_duplicates_are_the_later_ones_of_each_pair_above_the_threshold() -
     assert np.array_equal(found, expected)
 
 
+@pytest.mark.parametrize("threshold", [0.5, 0.9, 0.97])
+@pytest.mark.parametrize("block", [7, 64, 2048])
+def test_duplicates_do_not_depend_on_blocks(threshold: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similarity, "BLOCK", block)
+    images = smooth_images(300, 10, 2)[:, 0].astype(np.float32)
+    images[200] = images[100] = images[0]  # an image that is dropped still drops those after it
+    expected = (np.tril(np.abs(reference(images, images, centred=True)), -1) > threshold).any(axis=1)
+    assert np.array_equal(similarity.near_duplicates(images, threshold), expected)
+
+
+def test_at_the_threshold_itself_double_precision_decides() -> None:
+    rng = np.random.default_rng(4)
+    images = rng.normal(size=(60, 6, 6)).astype(np.float32)
+    cosines = np.tril(np.abs(reference(images, images, centred=True)), -1)
+    for exact in np.sort(cosines, axis=None)[-20:]:
+        for threshold in (exact - 1e-12, exact + 1e-12):
+            expected = (cosines > threshold).any(axis=1)
+            assert np.array_equal(similarity.near_duplicates(images, threshold), expected)
+
+
 def test_constant_images_resemble_nothing() -> None:
-    flat = np.ones((3, 16), np.float32)
+    flat = np.ones((3, 4, 4), np.float32)
     assert not similarity.near_duplicates(flat, 0.95).any()
     a = torch.ones(2, 1, 4, 4)
     assert similarity.cosine(a, a, centred=True).tolist() == [0, 0]

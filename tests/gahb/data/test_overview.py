@@ -34,7 +34,7 @@ def test_shuffled_pixels_are_put_back(tmp_path: Path) -> None:
 
 def test_a_pair_above_the_threshold_is_a_duplicate(tmp_path: Path) -> None:
     data, trial = prepared(tmp_path)
-    a, b = (data.images[subsets.rows(s, N, 10)].reshape(N, -1).astype(np.float32) for s in "AB")
+    a, b = (data.images[subsets.rows(s, N, 10)].astype(np.float32) for s in "AB")
     cosines = overview.closest_pairs(data, trial)
     for i in (int(cosines.argmax()), int(cosines.argmin())):
         dropped = near_duplicates(np.concatenate([b, a[i : i + 1]]), 0.9)[-1]

@@ -1,0 +1,124 @@
+"""How time and peak memory grow: five kinds of work at four sizes each, every size in a process of its own.
+
+The exponents are slopes of log time and log memory against log size, by least squares; memory is that of the
+whole process, libraries included. CPU time on one thread, after the smallest size once, which counts for nothing.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.harness import Row, main, peak_memory
+from benchmarks.stacks import smooth_images
+
+
+def training(images_seen: int) -> None:
+    from gahb.checkpoints import Checkpoints
+    from gahb.training import train
+    from gahb.trial import Trial
+
+    trial = Trial.of(
+        {
+            "dataset": "c_alpha", "resolution": 16, "n_train": 64, "n_test": 16,
+            "width": 16, "batch_size": 32, "images": images_seen,
+        }
+    )  # fmt: skip
+    images = torch.from_numpy(smooth_images(80, 16)).unsqueeze(1)
+    with tempfile.TemporaryDirectory() as folder:
+        train(trial, images[:64], images[64:], device=torch.device("cpu"), checkpoints=Checkpoints(Path(folder)))
+
+
+def sampling(count: int) -> None:
+    from gahb.models.architectures import UNet
+    from gahb.models.layers import Denoiser, initialise
+    from gahb.sampling import sample
+
+    torch.manual_seed(0)
+    net = Denoiser(UNet(1, 16).build().apply(initialise)).eval()
+    # an untrained net would diverge: pay for it, and shrink towards the mean instead
+    sample(lambda y: 0.5 + 0.1 * (y - 0.5) + 0 * net(y), count, 16, mean=0.5)
+
+
+def duplicates(count: int) -> None:
+    from gahb.similarity import near_duplicates
+
+    near_duplicates(smooth_images(count, 20).astype(np.float32), 0.95)
+
+
+def nearest(count: int) -> None:
+    from gahb.similarity import closest
+
+    images = torch.from_numpy(smooth_images(count, 40)).unsqueeze(1)
+    closest(images[:256].float() / 255, images[256:], centred=True)
+
+
+def scaling(trials: int) -> None:
+    import pandas as pd
+
+    from analysis.scaling import crossings, scaling_table
+
+    n = np.arange(trials)
+    table = pd.DataFrame(
+        {"curve": n // 12, "resolution": 20, "n_train": 10 ** (n // 2 % 6), "subset": n % 2, "seed": 0}
+    )
+    gap = 20 / table["n_train"]
+    table = table.assign(train_psnr=20 + gap, test_psnr=20.0, psnr_gap=gap)
+    crossings(scaling_table(table), 1.0)
+
+
+WORK: dict[str, tuple[Callable[[int], None], list[int], str]] = {
+    "training": (training, [1600, 3200, 6400, 12_800], "images seen, UNet of width 16 at 16×16"),
+    "sampling": (sampling, [64, 128, 256, 512], "samples of that net"),
+    "duplicates": (duplicates, [10_000, 20_000, 40_000, 80_000], "images at 20×20"),
+    "nearest": (nearest, [5000, 10_000, 20_000, 40_000], "images at 40×40, 256 samples"),
+    "scaling": (scaling, [120, 1200, 12_000, 120_000], "trials, twelve a curve"),
+}
+
+
+def measure(name: str, size: int) -> dict[str, float]:
+    """Seconds and bytes of a piece of work, in this process."""
+    work, sizes, _ = WORK[name]
+    torch.set_num_threads(1)
+    work(min(sizes))
+    start = time.process_time()
+    work(size)
+    return {"seconds": time.process_time() - start, "bytes": peak_memory()}
+
+
+def exponent(sizes: list[int], values: list[float]) -> float:
+    """The least-squares slope of log values against log sizes."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def rows() -> list[Row]:
+    found = []
+    for name, (_, sizes, unit) in WORK.items():
+        command = [sys.executable, "-m", "benchmarks.growth", name]
+        seen = [json.loads(subprocess.check_output([*command, str(size)]).splitlines()[-1]) for size in sizes]
+        seconds, held = [s["seconds"] for s in seen], [s["bytes"] for s in seen]
+        points = "; ".join(f"{n:,}: {s:.2f} s, {b / 1e9:.2f} GB" for n, s, b in zip(sizes, seconds, held, strict=True))
+        found.append(
+            Row(
+                f"{name}: exponent of time, not a ratio ({unit})",
+                "four sizes",
+                exponent(sizes, seconds),
+                "",
+                None,
+                f"peak memory of the whole process grows with exponent {exponent(sizes, held):.2f}; {points}",
+            )
+        )
+    return found
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3 and sys.argv[1] in WORK:
+        print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))
+    else:
+        main(rows, __doc__)
