@@ -22,6 +22,7 @@ from typing import Any
 
 from gahb.assignment import Assignment
 from gahb.errors import UserError
+from gahb.packing import Gpu
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # it reports to a host outside
@@ -101,29 +102,45 @@ def _code() -> Iterator[Path]:
         yield Path(folder)
 
 
-def gpus_a_trial(cpus: float, gpus: float | None) -> float:
-    """GPUs that each trial gets: as asked for, or else one if the connected cluster has any.
-
-    Raises:
-        UserError: a trial needs more than any node has.
-    """
+def gpu() -> Gpu | None:
+    """The GPUs of the connected cluster, as the first of them answers; None if it has none."""
     import ray
 
-    if gpus is None:
-        gpus = 1 if ray.cluster_resources().get("GPU") else 0
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+    if not nodes:
+        return None
+
+    @ray.remote(num_gpus=0.01, num_cpus=0)
+    def ask() -> tuple[str, int]:
+        import torch
+
+        return torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
+
+    name, memory = ray.get(ask.remote())
+    return Gpu(name, memory, max(node.get("CPU", 0) / node["GPU"] for node in nodes))
+
+
+def check_resources(cpus: float, gpus: float, memory: int) -> None:
+    """Raise UserError if a trial needs more than any node has."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for resource, needed in (("CPU", cpus), ("GPU", gpus)):
-        most = max(node["Resources"].get(resource, 0) for node in ray.nodes() if node["Alive"])
+        most = max(node.get(resource, 0) for node in nodes)
         if needed > most:
             raise UserError(f"a trial needs {needed:g} {resource}s, and the largest node has {most:g}")
-    return gpus
+    most = max(node.get("memory", 0) for node in nodes)
+    if memory > most:
+        raise UserError(
+            f"a trial needs {memory / 1e9:.1f} GB of memory, and the largest node has {most / 1e9:.1f} GB for trials; "
+            "a smaller batch_size needs less"
+        )
 
 
 def run_trials(
     assignments: Sequence[Assignment],
     *,
     storage: Path,
-    cpus: float,
-    gpus: float,
     retries: int,
     on_result: Callable[[str, Mapping[str, Any]], None],
 ) -> dict[str, str]:
@@ -132,8 +149,6 @@ def run_trials(
     Args:
         assignments: the trials.
         storage: a folder that all nodes share.
-        cpus: CPUs a trial.
-        gpus: GPUs a trial, fractions allowed.
         retries: how often a trial starts again after its worker died or raised.
         on_result: called in this process with a run id and its newest evaluation.
 
@@ -146,7 +161,7 @@ def run_trials(
     name = f"launch-{uuid.uuid4().hex[:8]}"
     failures: dict[str, str] = {}
     tuner = tune.Tuner(
-        tune.with_resources(_trial, {"CPU": cpus, "GPU": gpus}),
+        tune.with_resources(_trial, _resources),
         param_space={"assignment": tune.grid_search([assignment.plain() for assignment in assignments])},
         tune_config=tune.TuneConfig(reuse_actors=True),
         run_config=tune.RunConfig(
@@ -165,6 +180,16 @@ def run_trials(
     return failures
 
 
+def _resources(config: dict[str, Any]) -> Any:
+    """What Tune sets aside for a trial. Memory counts only until it is set aside; `_trial` enforces a GPU's."""
+    from ray import tune
+
+    assignment = Assignment.of(config["assignment"])
+    return tune.PlacementGroupFactory(
+        [{"CPU": assignment.cpus, "GPU": assignment.gpus, "memory": assignment.memory}],
+    )
+
+
 def _trial(config: dict[str, Any]) -> None:
     """What a worker runs."""
     import torch
@@ -173,10 +198,11 @@ def _trial(config: dict[str, Any]) -> None:
     from gahb.record import Superseded
     from gahb.work import carry_out
 
-    granted = tune.get_context().get_trial_resources().required_resources
-    torch.set_num_threads(max(1, int(granted.get("CPU", 1))))
-    device = torch.device("cuda" if granted.get("GPU") else "cpu")
     assignment = Assignment.of(config["assignment"])
+    torch.set_num_threads(max(1, int(assignment.cpus)))
+    device = torch.device("cuda" if assignment.gpus else "cpu")
+    if 0 < assignment.gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(assignment.gpus)
     with contextlib.suppress(Superseded):
         carry_out(assignment, device, lambda row: tune.report({"gahb": row}))
 
