@@ -18,16 +18,18 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gahb import calibration, cost, packing
-from gahb.assignment import Assignment
 from gahb.calibration import Device
 from gahb.data import subsets
 from gahb.data.dataset import Dataset, prepare
 from gahb.record import Record, Run
 from gahb.storage import write_atomically
 from gahb.trial import Trial, differing, readable_name
+
+if TYPE_CHECKING:
+    from gahb.assignment import Assignment
 
 HEARTBEAT = 10.0
 """Seconds between two touches of a launch's file."""
@@ -148,6 +150,7 @@ def launch(
     trained: set[str] = set()
     if to_train:
         from gahb import cluster
+        from gahb.assignment import Assignment
 
         with cluster.connected(address), _sign_of_life(storage) as launch_id:
             gpu = cluster.gpu() if gpus is None else None
@@ -200,7 +203,7 @@ def launch(
 class _Progress:
     """Says one line when a trial has seen all its images."""
 
-    def __init__(self, planned: Sequence[Planned], assignments: Mapping[str, Assignment], say: Callable[[str], None]):
+    def __init__(self, planned: Sequence[Planned], assignments: "Mapping[str, Assignment]", say: Callable[[str], None]):
         self.trials = {assignments[p.signature].run_id: p for p in planned if p.signature in assignments}
         self.say = say
         self.done: set[str] = set()
