@@ -71,7 +71,7 @@ def start_up() -> list[Row]:
 
 
 def between_trials() -> list[Row]:
-    """24 short trials, as many at once as there are cores: from the end of the first on each core to the end of the last."""
+    """24 short trials, one a core: from the end of the first on each core to the end of the last."""
     ends: list[tuple[str, float]] = []
 
     def say(line: str) -> None:
