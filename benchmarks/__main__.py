@@ -16,6 +16,8 @@ PROGRAMS: dict[str, str] = {
     "nearest": "Closest images",
     "synthesis": "Synthesis of C^α images",
     "growth": "Growth",
+    "many": "Many small models at once",
+    "overheads": "Overheads",
 }
 """Module → heading, in the order of RESULTS.md."""
 

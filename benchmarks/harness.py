@@ -11,7 +11,6 @@ it is spread over cores; a program says which. On a GPU it is wall-clock time up
 import argparse
 import json
 import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+
+from gahb import resources
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def alternate(ways: Mapping[str, Callable[[], object]], *, rounds: int = 5, warm
 
 def peak_memory() -> int:
     """The most memory that this process has held so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resources.peak_memory(torch.device("cpu"))
 
 
 def matrix_rate(dtype: torch.dtype, device: torch.device | str = "cpu", side: int = 2048) -> float:

@@ -9,7 +9,8 @@ from gahb.checkpoints import Checkpoints
 
 @dataclass(frozen=True)
 class Assignment:
-    """Plain values only: what to train, its run, and where data, checkpoints and record are."""
+    """Plain values only: what to train, its run, where data, checkpoints and record are, and what is granted: CPUs,
+    GPUs (a fraction if trials share one) and bytes of the node's memory."""
 
     flat: dict[str, Any]
     signature: str
@@ -18,6 +19,9 @@ class Assignment:
     storage: str
     record_uri: str
     checkpoint_seconds: float
+    cpus: float
+    gpus: float
+    memory: int
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)

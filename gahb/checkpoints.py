@@ -48,6 +48,11 @@ class Checkpoints:
     def weights_folder(self) -> Path:
         return self.folder / "weights"
 
+    @property
+    def step(self) -> int:
+        """The step of the newest checkpoint; 0 if there is none."""
+        return max((int(file.stem.removeprefix("step-")) for file in self._files()), default=0)
+
     def latest(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
         """(step, tensors on the CPU, facts) of the newest readable checkpoint, or None."""
         for file in reversed(self._files()):

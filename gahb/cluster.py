@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from gahb.assignment import Assignment
 from gahb.errors import UserError
+from gahb.packing import Gpu
 
 if TYPE_CHECKING:
     import torch
@@ -104,29 +105,45 @@ def _code() -> Iterator[Path]:
         yield Path(folder)
 
 
-def gpus_a_trial(cpus: float, gpus: float | None) -> float:
-    """GPUs that each trial gets: as asked for, or else one if the connected cluster has any.
-
-    Raises:
-        UserError: a trial needs more than any node has.
-    """
+def gpu() -> Gpu | None:
+    """The GPUs of the connected cluster, as the first of them answers; None if it has none."""
     import ray
 
-    if gpus is None:
-        gpus = 1 if ray.cluster_resources().get("GPU") else 0
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+    if not nodes:
+        return None
+
+    @ray.remote(num_gpus=0.01, num_cpus=0)
+    def ask() -> tuple[str, int]:
+        import torch
+
+        return torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
+
+    name, memory = ray.get(ask.remote())
+    return Gpu(name, memory, max(node.get("CPU", 0) / node["GPU"] for node in nodes))
+
+
+def check_resources(cpus: float, gpus: float, memory: int) -> None:
+    """Raise UserError if a trial needs more than any node has."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for resource, needed in (("CPU", cpus), ("GPU", gpus)):
-        most = max(node["Resources"].get(resource, 0) for node in ray.nodes() if node["Alive"])
+        most = max(node.get(resource, 0) for node in nodes)
         if needed > most:
             raise UserError(f"a trial needs {needed:g} {resource}s, and the largest node has {most:g}")
-    return gpus
+    most = max(node.get("memory", 0) for node in nodes)
+    if memory > most:
+        raise UserError(
+            f"a trial needs {memory / 1e9:.1f} GB of memory, and the largest node has {most / 1e9:.1f} GB for trials; "
+            "a smaller batch_size needs less"
+        )
 
 
 def run_trials(
     assignments: Sequence[Assignment],
     *,
     storage: Path,
-    cpus: float,
-    gpus: float,
     retries: int,
     on_result: Callable[[str, Mapping[str, Any]], None],
 ) -> dict[str, str]:
@@ -135,8 +152,6 @@ def run_trials(
     Args:
         assignments: the trials.
         storage: a folder that all nodes share.
-        cpus: CPUs a trial.
-        gpus: GPUs a trial, fractions allowed.
         retries: how often a trial starts again after its worker died or raised.
         on_result: called in this process with a run id and its newest evaluation.
 
@@ -149,7 +164,7 @@ def run_trials(
     name = f"launch-{uuid.uuid4().hex[:8]}"
     failures: dict[str, str] = {}
     tuner = tune.Tuner(
-        tune.with_resources(_trial, {"CPU": cpus, "GPU": gpus}),
+        tune.with_resources(_trial, _resources),
         param_space={"assignment": tune.grid_search([assignment.plain() for assignment in assignments])},
         tune_config=tune.TuneConfig(reuse_actors=True),
         run_config=tune.RunConfig(
@@ -179,7 +194,7 @@ def each(
     """
     import ray
 
-    task = ray.remote(num_cpus=cpus, num_gpus=gpus_a_trial(cpus, None), max_retries=3)(_call)
+    task = ray.remote(num_cpus=cpus, num_gpus=1 if ray.cluster_resources().get("GPU") else 0, max_retries=3)(_call)
     waiting = {task.remote(function, item): i for i, item in enumerate(items)}
     while waiting:
         (done,), _ = ray.wait(list(waiting), num_returns=1)
@@ -193,15 +208,28 @@ def _call(function: Callable[[Any, "torch.device"], Any], item: Any) -> Any:
     """What a task runs."""
     import ray
 
-    return function(item, _granted(ray.get_runtime_context().get_assigned_resources()))
+    granted = ray.get_runtime_context().get_assigned_resources()
+    return function(item, _device(granted.get("CPU", 1), granted.get("GPU", 0)))
 
 
-def _granted(resources: Mapping[str, float]) -> "torch.device":
-    """The device among the resources that Ray gives this worker; sets the number of threads to the CPUs."""
+def _device(cpus: float, gpus: float) -> "torch.device":
+    """The device of a worker that was granted so much; sets the number of threads."""
     import torch
 
-    torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
-    return torch.device("cuda" if resources.get("GPU") else "cpu")
+    torch.set_num_threads(max(1, int(cpus)))
+    if 0 < gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus)
+    return torch.device("cuda" if gpus else "cpu")
+
+
+def _resources(config: dict[str, Any]) -> Any:
+    """What Tune sets aside for a trial. Memory counts only until it is set aside; `_trial` enforces a GPU's."""
+    from ray import tune
+
+    assignment = Assignment.of(config["assignment"])
+    return tune.PlacementGroupFactory(
+        [{"CPU": assignment.cpus, "GPU": assignment.gpus, "memory": assignment.memory}],
+    )
 
 
 def _trial(config: dict[str, Any]) -> None:
@@ -211,10 +239,9 @@ def _trial(config: dict[str, Any]) -> None:
     from gahb.record import Superseded
     from gahb.work import carry_out
 
-    device = _granted(tune.get_context().get_trial_resources().required_resources)
     assignment = Assignment.of(config["assignment"])
     with contextlib.suppress(Superseded):
-        carry_out(assignment, device, lambda row: tune.report({"gahb": row}))
+        carry_out(assignment, _device(assignment.cpus, assignment.gpus), lambda row: tune.report({"gahb": row}))
 
 
 def _relay(on_result: Callable[[str, Mapping[str, Any]], None], failures: dict[str, str]) -> Any:

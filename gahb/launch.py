@@ -18,15 +18,18 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gahb import cost
-from gahb.assignment import Assignment
+from gahb import calibration, cost, packing
+from gahb.calibration import Device
 from gahb.data import subsets
 from gahb.data.dataset import Dataset, prepare
 from gahb.record import Record, Run
 from gahb.storage import write_atomically
 from gahb.trial import Trial, differing, readable_name
+
+if TYPE_CHECKING:
+    from gahb.assignment import Assignment
 
 HEARTBEAT = 10.0
 """Seconds between two touches of a launch's file."""
@@ -45,7 +48,8 @@ class Planned:
     """A trial of a sweep with what the record knows of it.
 
     `state` is new, interrupted (a launch will resume it), running (a living launch has it in hand), finished or failed
-    (a launch will try it again).
+    (a launch will try it again). `seconds` of device time are what the training should take in all, `known_from` "runs"
+    or "calibration"; None where nothing alike was measured.
     """
 
     trial: Trial
@@ -54,9 +58,11 @@ class Planned:
     data_hash: str
     state: str
     run: Run | None
+    seconds: float | None
+    known_from: str | None
 
     def row(self) -> dict[str, Any]:
-        """The row of `plan --json`; flops are those of the whole training."""
+        """The row of `plan --json`; flops are those of the whole training, hours of a core or GPU, memory in bytes."""
         trial = self.trial
         return {
             "name": self.name,
@@ -70,12 +76,16 @@ class Planned:
             "receptive_field": trial.architecture.receptive_field(),
             "images": trial.images,
             "flops": cost.training_flops(trial),
+            "hours": self.seconds and self.seconds / 3600,
+            "hours_from": self.known_from,
+            "memory": cost.memory(trial),
             "state": self.state,
         }
 
 
-def plan(trials: Sequence[Trial], storage: Path, record: Record) -> list[Planned]:
-    """Each trial with its name, signature and state. Reads data sets' files to hash them, prepares nothing.
+def plan(trials: Sequence[Trial], storage: Path, record: Record, device: Device | None = None) -> list[Planned]:
+    """Each trial with its name, signature, state and cost on a device. Reads data sets' files to hash them, prepares
+    nothing.
 
     Raises:
         UserError: a data set that is not there.
@@ -89,7 +99,8 @@ def plan(trials: Sequence[Trial], storage: Path, record: Record) -> list[Planned
         run = known.get(signature)
         name = run.name if run else readable_name(trial, varying)
         state = state_of(run, storage) if run else "new"
-        planned.append(Planned(trial, name, signature, hashes[trial.dataset], state, run))
+        seconds, known_from = (device and device.seconds(trial)) or (None, None)
+        planned.append(Planned(trial, name, signature, hashes[trial.dataset], state, run, seconds, known_from))
     return planned
 
 
@@ -123,7 +134,7 @@ def launch(
         record: where runs are kept.
         address: a Ray cluster; this machine alone if left out.
         cpus: CPUs a trial.
-        gpus: GPUs a trial, fractions allowed; None means one if the cluster has any.
+        gpus: GPUs a trial, fractions allowed; None leaves it to `packing`, if the cluster has any.
         retries: how often a trial starts again after its worker died.
         checkpoint_seconds: least time between a trial's checkpoints.
         say: takes a line of progress.
@@ -139,11 +150,17 @@ def launch(
     trained: set[str] = set()
     if to_train:
         from gahb import cluster
+        from gahb.assignment import Assignment
 
         with cluster.connected(address), _sign_of_life(storage) as launch_id:
-            gpus = cluster.gpus_a_trial(cpus, gpus)
+            gpu = cluster.gpu() if gpus is None else None
+            device = calibration.known(record, gpu.name if gpu else None)
+            shares = {p.trial: packing.share(p.trial, gpu, device, cpus) if gpu else gpus or 0 for p in to_train}
+            memory = {trial: packing.host_memory(trial, on_gpu=shares[trial] > 0) for trial in shares}
+            for trial in shares:
+                cluster.check_resources(cpus, shares[trial], memory[trial])
             with _claims(storage):
-                planned = plan(trials, storage, record)
+                planned = plan(trials, storage, record, device)
                 assignments = {
                     p.signature: Assignment(
                         flat=p.trial.flat(),
@@ -153,6 +170,9 @@ def launch(
                         storage=str(storage),
                         record_uri=record.uri,
                         checkpoint_seconds=checkpoint_seconds,
+                        cpus=cpus,
+                        gpus=shares[p.trial],
+                        memory=memory[p.trial],
                     )
                     for p in planned
                     if p.state not in IN_HAND
@@ -160,8 +180,6 @@ def launch(
             failures = cluster.run_trials(
                 list(assignments.values()),
                 storage=storage,
-                cpus=cpus,
-                gpus=gpus,
                 retries=retries,
                 on_result=_Progress(planned, assignments, say),
             )
@@ -185,7 +203,7 @@ def launch(
 class _Progress:
     """Says one line when a trial has seen all its images."""
 
-    def __init__(self, planned: Sequence[Planned], assignments: Mapping[str, Assignment], say: Callable[[str], None]):
+    def __init__(self, planned: Sequence[Planned], assignments: "Mapping[str, Assignment]", say: Callable[[str], None]):
         self.trials = {assignments[p.signature].run_id: p for p in planned if p.signature in assignments}
         self.say = say
         self.done: set[str] = set()
@@ -219,6 +237,8 @@ def _prepare_data(planned: Sequence[Planned], storage: Path, say: Callable[[str]
 def _claim(planned: Planned, sweep: str, storage: Path, record: Record, launch_id: str) -> str:
     """The run of a trial, made if there is none, now in the hands of this launch."""
     tags = {f"gahb.sweep.{sweep}": "true", "gahb.launch": launch_id}
+    if planned.seconds:
+        tags["gahb.planned_seconds"] = f"{planned.seconds:.4g}"
     if planned.run:
         record.tag(planned.run.run_id, tags)
         record.reopen(planned.run.run_id)

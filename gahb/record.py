@@ -10,6 +10,8 @@ tags say what the run is:
     gahb.launch           the launch that has the trial in hand
     gahb.attempt          the worker that may write, host/pid/nonce; one that finds another's mark stops
     gahb.reason           why it failed
+    gahb.planned_seconds  device time that was planned for it
+    gahb.device           what trained it;    gahb.share  how many cores, or how much of a GPU
 
 An analysis is a run in the experiment `<sweep>-analysis`, tagged with the runs it was computed from.
 """
@@ -25,15 +27,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gahb.errors import UserError
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it writes into the home directory
 
-from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
+if TYPE_CHECKING:  # it takes two seconds to import, and a plan without a record can do without it
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
@@ -101,8 +103,10 @@ class Record:
         return not self.uri.startswith("sqlite:///") or Path(self.uri.removeprefix("sqlite:///")).exists()
 
     @cached_property
-    def _client(self) -> MlflowClient:
+    def _client(self) -> "MlflowClient":
         """The client. A fresh SQLite file gets its tables here, one process at a time: two at once break it."""
+        from mlflow import MlflowClient
+
         try:
             with _sqlite_lock(self.uri):
                 client = MlflowClient(self.uri)
@@ -126,6 +130,10 @@ class Record:
     def models(self) -> list[Run]:
         """Every trial and every imported model."""
         return self.trials() + self._search("tags.`gahb.kind` = 'import'")
+
+    def trained(self) -> list[Run]:
+        """Every trial and every calibration: what is known of devices' speed."""
+        return self.trials() + self._search("tags.`gahb.kind` = 'calibration'")
 
     def by_signature(self) -> dict[str, Run]:
         """Signature → its trial. Of several runs, a finished one wins."""
@@ -216,6 +224,8 @@ class Record:
             artifacts: where an SQLite record keeps artifacts; a server decides for itself.
             dataset: name, digest and source of the data set, for MLflow's data set column.
         """
+        from mlflow.entities import Dataset, DatasetInput, Param
+
         experiment_id = self._experiment(experiment, artifacts)
         run = self._client.create_run(experiment_id, run_name=name, tags={k: str(v) for k, v in tags.items()})
         run_id: str = run.info.run_id
@@ -228,6 +238,8 @@ class Record:
 
     def tag(self, run_id: str, tags: Mapping[str, Any]) -> None:
         """Set tags of a run."""
+        from mlflow.entities import RunTag
+
         self._client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
 
     def reopen(self, run_id: str) -> None:
@@ -236,8 +248,7 @@ class Record:
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """Metrics of an analysis."""
-        now = time.time_ns() // 1_000_000
-        self._client.log_batch(run_id, metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()])
+        self._client.log_batch(run_id, metrics=_metrics([(key, step, value) for key, value in metrics.items()]))
 
     def add_artifacts(self, run_id: str, folder: Path) -> None:
         """Copy every file in a folder to the run's artifacts."""
@@ -289,6 +300,8 @@ class Record:
         found = self._client.get_experiment_by_name(name)
         if found:
             return str(found.experiment_id)
+        from mlflow.exceptions import MlflowException
+
         location = (artifacts / name).as_uri() if self.uri.startswith("sqlite:") else None
         try:
             return str(self._client.create_experiment(name, artifact_location=location))
@@ -302,7 +315,7 @@ class Record:
 class Writer:
     """The one worker that may write to a trial's run. What has been logged is not logged again."""
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
+    def __init__(self, client: "MlflowClient", run_id: str) -> None:
         self._client, self.run_id = client, run_id
         self._attempt = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._client.set_tag(run_id, "gahb.attempt", self._attempt)
@@ -316,18 +329,25 @@ class Writer:
         Raises:
             Superseded: another worker has taken over.
         """
-        now = time.time_ns() // 1_000_000
         all_values = [(key, int(row["images_seen"]), value) for row in rows for key, value in row.items()]
         fresh = [(key, step, value) for key, step, value in all_values if (key, step) not in self._logged]
         if fresh:
             self.check()
-            self._client.log_batch(self.run_id, metrics=[Metric(key, value, now, step) for key, step, value in fresh])
+            self._client.log_batch(self.run_id, metrics=_metrics(fresh))
             self._logged.update((key, step) for key, step, _ in fresh)
 
     def check(self) -> None:
         """Raise Superseded if another worker has taken over."""
         if self._client.get_run(self.run_id).data.tags.get("gahb.attempt") != self._attempt:
             raise Superseded(self.run_id)
+
+
+def _metrics(values: Iterable[tuple[str, int, float]]) -> "list[Metric]":
+    """Metrics of now, from (key, step, value)."""
+    from mlflow.entities import Metric
+
+    now = time.time_ns() // 1_000_000
+    return [Metric(key, float(value), now, step) for key, step, value in values]
 
 
 def _run(run: Any) -> Run:

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 
 import gahb
-from gahb import figures, training, weights
+from gahb import figures, resources, training, weights
 from gahb.assignment import Assignment
 from gahb.data import subsets
 from gahb.data.dataset import Prepared
@@ -32,6 +33,7 @@ def carry_out(assignment: Assignment, device: torch.device, report: Callable[[di
     storage = Path(assignment.storage)
     record = Record(assignment.record_uri)
     writer = record.write(assignment.run_id)
+    resources.reset_peak(device)
     prepared = Prepared.open(storage, assignment.data_hash)
     train_images = subsets.training_images(prepared, trial)
     test_images = subsets.held_out_images(prepared, trial)
@@ -43,6 +45,7 @@ def carry_out(assignment: Assignment, device: torch.device, report: Callable[[di
         writer.log(rows)
         report(rows[-1])
 
+    begun, seen = time.monotonic(), assignment.checkpoints.step * trial.batch_size
     try:
         trained = training.train(
             trial,
@@ -59,13 +62,19 @@ def carry_out(assignment: Assignment, device: torch.device, report: Callable[[di
     except Exception:
         record.add_text(assignment.run_id, traceback.format_exc(), "traceback.txt")
         raise
+    taken = time.monotonic() - begun
+    total = trial.steps * trial.batch_size
+    spent = {"images_per_second": (total - seen) / taken} if seen < total else {}
+    writer.log([{"images_seen": total, **spent, "peak_memory_gb": resources.peak_memory(device) / 1e9}])
+    share = assignment.gpus if device.type == "cuda" else assignment.cpus
+    record.tag(assignment.run_id, {"gahb.device": resources.name(device), "gahb.share": share})
     card = {
         "signature": assignment.signature,
         "trial": assignment.flat,
         "data_hash": assignment.data_hash,
         "content_sha256": prepared.manifest["content_sha256"],
         "subset_hash": subset_hash,
-        "images_seen": trial.steps * trial.batch_size,
+        "images_seen": total,
         "metrics": trained.history[-1].curve.summary(),
         "gahb_version": gahb.__version__,
         "torch_version": torch.__version__,

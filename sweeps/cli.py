@@ -42,24 +42,92 @@ def plan(
     name: SweepName,
     overrides: Overrides = None,
     small: Small = False,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="GPUs or cores to reckon with [this machine's].", show_default=False)
+    ] = None,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
 ) -> None:
     """Show each trial of a sweep, what it costs and what is already done. Runs nothing."""
+    import statistics
+
+    from gahb import calibration, resources
     from gahb.launch import plan as plan_trials
     from gahb.record import Record
     from gahb.storage import record_uri, storage_root
 
-    rows = [
-        p.row() for p in plan_trials(_trials(name, overrides, small), storage_root(storage), Record(record_uri(record)))
-    ]
+    book = Record(record_uri(record))
+    device = calibration.known(book)
+    rows = [p.row() for p in plan_trials(_trials(name, overrides, small), storage_root(storage), book, device)]
     if json:
         return print_json({"trials": rows})
-    shown = ("name", "architecture", "parameters", "receptive_field", "images", "flops", "state")
-    print_table([{key: f"{row[key]:.1e}" if key == "flops" else row[key] for key in shown} for row in rows])
-    left = sum(row["flops"] for row in rows if row["state"] != "finished")
+    print_table(
+        [
+            {
+                **{key: row[key] for key in ("name", "architecture", "parameters", "receptive_field", "images")},
+                "flops": f"{row['flops']:.1e}",
+                **({"hours": f"{row['hours']:.2g}" if row["hours"] else "–"} if device else {}),
+                "memory": f"{row['memory'] / 1e9:.2g} GB",
+                "state": row["state"],
+            }
+            for row in rows
+        ]
+    )
+    todo = [row for row in rows if row["state"] != "finished"]
+    left = sum(row["flops"] for row in todo)
     say(f"{len(rows)} trials, {sum(row['flops'] for row in rows):.1e} FLOPs, of which {left:.1e} are not done")
+    if device is None or not all(row["hours"] for row in rows):
+        words = "" if device is None else " in some of these precisions"
+        say(f"nothing is known of a device's speed{words}; measure it with: gahb-sweep calibrate")
+    else:
+        hours = sum(row["hours"] for row in rows)
+        rest = [row["hours"] for row in todo]
+        here, found = resources.here()
+        at_once = devices or (found if device.name == here else 1)
+        wall = max(sum(rest) / at_once, max(rest, default=0))
+        sources = "/".join(sorted({row["hours_from"] for row in rows}))
+        say(
+            f"{hours:.3g} hours of {device.name} (from {sources}), of which {sum(rest):.3g} are not done: "
+            f"{wall:.3g} hours on {at_once}"
+        )
+    if ratios := calibration.past_plans(book.trained()):
+        typical = f"{statistics.median(ratios):.2f} times what was planned"
+        say(f"past plans: {len(ratios)} trials took {typical} (median; {min(ratios):.2f} to {max(ratios):.2f})")
+
+
+@app.command()
+def calibrate(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE[,VALUE…] …]",
+            help="Settings in place of the ladder's, e.g. precision=bfloat16 compile=true, or resolution=80 width=32.",
+        ),
+    ] = None,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Measure how fast this machine's GPU, or a core of it, trains, for `plan` to reckon with. Takes a minute."""
+    import torch
+
+    from gahb import calibration, resources
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_root
+    from gahb.trial import parse_overrides
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trials = calibration.ladder(parse_overrides(settings or []), device)
+    torch.set_num_threads(1)
+    run_id, rates = calibration.calibrate(trials, device, Record(record_uri(record)), storage_root(storage), say)
+    rows = [
+        {"work": calibration.label(r.trial), "images_per_second": 1 / r.seconds, "gflops": r.flops / 1e9} for r in rates
+    ]
+    if json:
+        return print_json({"device": resources.name(device), "run_id": run_id, "rates": rows})
+    print_table(rows)
+    say(f"{resources.name(device)}, kept in run {run_id[:8]}")
 
 
 @app.command()
@@ -74,7 +142,10 @@ def launch(
     ] = None,
     cpus_per_trial: Annotated[float, typer.Option(min=0.01, help="CPUs a trial; it runs as many threads.")] = 1,
     gpus_per_trial: Annotated[
-        float | None, typer.Option(min=0, help="GPUs a trial, fractions allowed [1 if there is a GPU, else 0].")
+        float | None,
+        typer.Option(
+            min=0, help="GPUs a trial, e.g. 0.25 [as many trials a GPU as fit and keep it busy].", show_default=False
+        ),
     ] = None,
     retries: Annotated[int, typer.Option(min=0, help="Restarts of a trial whose worker died.")] = 5,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Least time between a trial's checkpoints.")] = 60,

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gahb import cost
+from gahb.trial import Trial
 from tests.conftest import TINY, Ended, Place
 
 Command = Callable[..., Ended]
@@ -26,6 +28,17 @@ def test_help_is_quick_because_it_imports_nothing_heavy(package: str) -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert "--help" in ended.stdout
+
+
+def test_a_plan_without_a_record_needs_neither_torch_nor_mlflow(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['x', 'plan', 'resolution_scaling']; from gahb_sweeps.cli import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'pandas', 'matplotlib'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_science_imports_neither_ray_nor_mlflow() -> None:
@@ -63,6 +76,24 @@ def test_overrides_reach_the_plan(command: Command) -> None:
     ]
 
 
+def test_calibrate_tells_the_plan_what_a_trial_takes(command: Command, place: Place) -> None:
+    plan = ("plan", "demo", "n_train=1", "width=4", *place.flags)
+    assert "gahb-sweep calibrate" in command("gahb-sweep", *plan).err
+    ladder = ("architecture=unet", "resolution=16", "width=4", "batch_size=32", "precision=float32")
+    ended = command("gahb-sweep", "calibrate", *ladder, "--json", *place.flags).json
+    (rate,) = ended["rates"]
+    rows = command("gahb-sweep", *plan, "--json").json["trials"]
+    trials = [Trial.of({"dataset": "c_alpha", "resolution": 16, "width": 4, "n_train": 1, "n_test": 128,
+                        "images": 19200, "batch_size": 32})]  # fmt: skip
+    expected = cost.images(trials[0]) / rate["images_per_second"] / 3600
+    assert [row["hours"] for row in rows] == pytest.approx([expected] * 2)
+    assert {row["hours_from"] for row in rows} == {"calibration"}
+    shown = command("gahb-sweep", *plan, "--devices", "1")
+    assert f"{2 * expected:.3g} hours of {ended['device']} (from calibration)" in shown.err
+    assert {"hours", "memory"} <= set(shown.out.splitlines()[0].split())
+    assert "speed in some" in command("gahb-sweep", *plan[:-4], "precision=bfloat16", *place.flags).err
+
+
 def test_data(command: Command, place: Place) -> None:
     arguments = ("data", "disks", "resolution=16", "n_train=40", "n_test=10", "shuffled=true")
     storage = ("--storage", str(place.storage))
@@ -85,7 +116,8 @@ def test_launch_status_and_show(ray_here: None, command: Command, place: Place) 
     assert "nothing to train" in second.err
     plan = command("gahb-sweep", "plan", "demo", *SMALL, "n_train=2", "--json", *place.flags).json["trials"]
     for row, planned, again in zip(first.json["trials"], plan, second.json["trials"], strict=True):
-        assert planned.items() - {("state", "finished")} <= row.items()
+        changing = ("state", "hours", "hours_from")  # what is known by now
+        assert {key: value for key, value in planned.items() if key not in changing}.items() <= row.items()
         assert planned["state"] == row["state"] == "finished"
         assert row["metrics"].keys() == {"train_psnr", "test_psnr", "psnr_gap"} and row["run_id"] == again["run_id"]
 
@@ -144,6 +176,8 @@ def empty_folder(folder: Path) -> str:
         (["launch"], "Missing argument"),
         (["lunch"], "lunch"),
         (["plan", "demo", "alpha=0"], "alpha"),
+        (["calibrate", "resolution=17"], "multiples of"),
+        (["calibrate", "precision=float16"], "must be one of"),
         (["plan", "demo", "--jsn"], "--json"),
         (["data", "disks", "n_train=1"], "resolution"),
         (["data", "disks", "n_train=1", "resolution=8", "blocks=1"], "does not apply"),

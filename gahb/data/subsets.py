@@ -8,15 +8,17 @@ so the three are disjoint by construction, and nested in N: the first 100 images
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gahb.data.dataset import Prepared
 from gahb.errors import UserError
 from gahb.trial import SUBSETS, Trial
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def needed(trial: Trial) -> int:
@@ -39,20 +41,22 @@ def rows(subset: str, n_train: int, n_test: int) -> NDArray[np.int64]:
     return n_test + SUBSETS.index(subset) + 2 * np.arange(n_train)
 
 
-def training_images(prepared: Prepared, trial: Trial) -> Tensor:
+def training_images(prepared: Prepared, trial: Trial) -> "Tensor":
     """The trial's training images, (n_train, 1, H, W) uint8."""
     return _tensor(prepared, rows(trial.subset, trial.n_train, trial.n_test))
 
 
-def held_out_images(prepared: Prepared, trial: Trial) -> Tensor:
+def held_out_images(prepared: Prepared, trial: Trial) -> "Tensor":
     """The held-out images, (n_test, 1, H, W) uint8."""
     return _tensor(prepared, np.arange(trial.n_test))
 
 
-def subset_hash(images: Tensor) -> str:
+def subset_hash(images: "Tensor") -> str:
     """Sixteen hexadecimal digits of the sha256 of the images' bytes, in order."""
     return hashlib.sha256(images.numpy().tobytes()).hexdigest()[:16]
 
 
-def _tensor(prepared: Prepared, rows: NDArray[np.int64]) -> Tensor:
+def _tensor(prepared: Prepared, rows: NDArray[np.int64]) -> "Tensor":
+    import torch  # slow, and a plan needs only the counts above
+
     return torch.from_numpy(prepared.images[rows]).unsqueeze(1)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from gahb.errors import UserError
 from gahb.fields import flatten, later
+from gahb.models.counts import Layer, attention, convolution, doubling, linear
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +41,10 @@ class Architecture(ABC):
     def receptive_field(self) -> float:
         """Side in pixels of the square that one output pixel depends on: the least over output positions,
         as in Table 1, in an image large enough to hold it; infinite if it is the whole image at every size."""
+
+    @abstractmethod
+    def counts(self, resolution: int) -> list[Layer]:
+        """The counts of every layer of `build`'s network on images of this resolution."""
 
     @abstractmethod
     def build(self) -> "nn.Module":
@@ -86,6 +91,21 @@ class UNet(Architecture):
         sizes = [high - low + 1 for low, high in (back(p, p, 0) for p in range(2**self.blocks))]
         return min(sizes)
 
+    def counts(self, resolution: int) -> list[Layer]:
+        channels = [self.width * 2**level for level in range(self.blocks + 1)]
+        pixels = [(resolution // 2**level) ** 2 for level in range(self.blocks + 1)]
+        layers = [convolution(1, self.width, pixels[0], norm=False), convolution(self.width, self.width, pixels[0])]
+        for i in range(1, self.blocks + 1):
+            layers += [
+                convolution(channels[i - 1], channels[i], pixels[i]),
+                convolution(channels[i], channels[i], pixels[i]),
+                doubling(channels[i], channels[i - 1], pixels[i]),
+                convolution(channels[i], channels[i - 1], pixels[i - 1]),
+            ]
+            if i > 1:
+                layers.append(convolution(channels[i - 1], channels[i - 1], pixels[i - 1]))
+        return [*layers, convolution(self.width, 1, pixels[0], norm=False)]
+
     def build(self) -> "nn.Module":
         from gahb.models import unet
 
@@ -117,6 +137,13 @@ class BFCNN(Architecture):
 
     def receptive_field(self) -> int:
         return 2 * (2 + (self.layers - 2) // self.spacing) + 1
+
+    def counts(self, resolution: int) -> list[Layer]:
+        pixels = resolution**2
+        sides = [1 if layer % self.spacing else 3 for layer in range(1, self.layers - 1)]
+        inner = [convolution(self.width, self.width, pixels, side=side) for side in sides]
+        ends = convolution(1, self.width, pixels, norm=False), convolution(self.width, 1, pixels, norm=False)
+        return [ends[0], *inner, ends[1]]
 
     def build(self) -> "nn.Module":
         from gahb.models import bf_cnn
@@ -153,6 +180,17 @@ class Transformer(Architecture):
 
     def receptive_field(self) -> float:
         return math.inf
+
+    def counts(self, resolution: int) -> list[Layer]:
+        tokens, window, width = (resolution // self.patch) ** 2, (2 * self.patch) ** 2, self.width
+        block = [
+            linear(width, 3 * width, tokens),
+            attention(width, self.heads, tokens),
+            linear(width, width, tokens),
+            linear(width, 4 * width, tokens),
+            linear(4 * width, width, tokens),
+        ]
+        return [linear(window, width, tokens), *(self.depth * block), linear(width, window, tokens)]
 
     def build(self) -> "nn.Module":
         from gahb.models import transformer

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import gahb
+from gahb import calibration
 from gahb.cost import forward_flops
 from gahb.errors import UserError
 from gahb.evaluation import INPUT_PSNR, average_over_sigma
@@ -131,9 +133,13 @@ def test_sizes_are_checked_before_anything_starts(place: Place, tmp_path: Path) 
 
 
 def test_a_trial_larger_than_every_node_is_refused(ray_here: None, place: Place) -> None:
-    for options, message in (({"cpus": 1000}, "needs 1000 CPUs"), ({"gpus": 1}, "needs 1 GPUs")):
+    for options, changes, message in (
+        ({"cpus": 1000}, {}, "needs 1000 CPUs"),
+        ({"gpus": 1}, {}, "needs 1 GPUs"),
+        ({}, {"batch_size": 10**8}, "GB of memory, and the largest node has"),
+    ):
         with pytest.raises(UserError, match=message):
-            place.launch([Trial.of({**TINY, "n_train": 1})], **options)
+            place.launch([Trial.of({**TINY, "n_train": 1, **changes})], **options)
     assert place.record.trials() == []
 
 
@@ -154,6 +160,27 @@ def test_a_broken_worker_is_retried_and_its_reason_kept(ray_here: None, place: P
     (folder / planned.signature).unlink()
     (row,) = place.launch([trial])
     assert row["state"] == "finished" and row["reason"] is None
+
+
+def test_a_trial_trained_beside_another_is_the_same_trained_alone(undisturbed: tuple[Place, str], place: Place) -> None:
+    rows = place.launch(grid({**LONG, "subset": ("A", "B")}))
+    first, second = place.record.finished_trials("tiny")
+    assert attempt(first)[0] != attempt(second)[0], "they were not trained in two processes"
+    assert_same_result(undisturbed, (place, rows[0]["run_id"]))
+
+
+def test_a_finished_trial_tells_what_it_took_and_the_next_plan_knows(finished: Place) -> None:
+    runs = finished.record.finished_trials("tiny")
+    for run in runs:
+        assert run.tags["gahb.share"] == "1" and run.tags["gahb.device"].startswith("a core of ")
+        assert run.metrics["images_per_second"] > 0 and 0.1 < run.metrics["peak_memory_gb"] < 10
+        steps = [step for step, _ in finished.record.history(run.run_id, "images_per_second")]
+        assert steps == [TINY["images"]]
+    (device,) = calibration.devices(finished.record.trained())
+    (planned,) = plan([Trial.of({**TINY, "n_train": 5})], finished.storage, finished.record, device)
+    took = [calibration.device_seconds(run) or 0 for run in runs]
+    assert planned.state == "new" and planned.known_from == "runs"
+    assert planned.seconds == pytest.approx(statistics.median(took))
 
 
 def attempt(run: Run) -> tuple[int, str]:
@@ -236,7 +263,7 @@ def test_plan_rows_have_what_others_script_against(place: Place) -> None:
     assert [row["state"] for row in rows] == ["new", "new"]
     assert rows[0].keys() == {
         "name", "signature", "dataset", "resolution", "n_train", "subset", "architecture", "parameters",
-        "receptive_field", "images", "flops", "state",
+        "receptive_field", "images", "flops", "hours", "hours_from", "memory", "state",
     }  # fmt: skip
     assert rows[0]["flops"] == 3 * forward_flops(UNet(blocks=1, width=8), 16) * 32 * 300
     assert not place.storage.exists()

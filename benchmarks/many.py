@@ -1,0 +1,93 @@
+"""Eight narrow models: a textbook loop, one model after another on one thread, against one `launch`.
+
+The launch includes the start of its workers, not that of Ray. All is wall-clock time. Of the baseline two models are
+trained, and four times that is counted. On a GPU all train on it, and the launch packs them.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.harness import Row, main
+from gahb import cluster, training
+from gahb.checkpoints import Checkpoints
+from gahb.launch import launch
+from gahb.record import Record
+from gahb.trial import Trial, grid
+
+GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if GPU else "cpu")
+BATCH = 64 if GPU else 32
+STEPS = 3000 if GPU else 1000
+MODELS = grid(
+    {
+        "dataset": "c_alpha",
+        "resolution": 16,
+        "width": 16,
+        "n_train": 256,
+        "n_test": 1,
+        "batch_size": BATCH,
+        "images": STEPS * BATCH,
+        "seed": tuple(range(8)),
+    }
+)
+
+
+def textbook(trial: Trial, images: torch.Tensor) -> float:
+    """The loop of the paper's recipe in eager float32; returns the mean loss."""
+    net, optimizer = training.start(trial, DEVICE)
+    loader = DataLoader(TensorDataset(images.float() / 255), trial.batch_size, shuffle=True, drop_last=True)
+    total, step = 0.0, 0
+    while step < trial.steps:
+        for (clean,) in loader:
+            clean = clean.to(DEVICE)
+            noise = torch.rand(len(clean), 1, 1, 1, device=DEVICE).square() * torch.randn_like(clean)
+            loss = (net(clean + noise) - noise).square().sum() / len(clean)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+            step += 1
+    return total / step
+
+
+def in_turn(trial: Trial, images: torch.Tensor) -> training.Trained:
+    """Our training in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        return training.train(trial, images, images[:1], device=DEVICE, checkpoints=Checkpoints(Path(folder)))
+
+
+def lasts(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def rows() -> Sequence[Row]:
+    torch.set_num_threads(1)
+    images = torch.randint(0, 256, (256, 1, 16, 16), dtype=torch.uint8)
+    with tempfile.TemporaryDirectory() as folder, cluster.connected(None):
+        place = Path(folder)
+        record = Record(f"sqlite:///{place / 'record.db'}")
+        loop = 4 * lasts(lambda: [textbook(trial, images) for trial in MODELS[:2]])
+        ours = lasts(lambda: launch(MODELS, "many", storage=place / "storage", record=record))
+        alone = 4 * lasts(lambda: [in_turn(trial, images) for trial in MODELS[:2]])
+        shares = {run.tags["gahb.share"] for run in record.finished_trials("many")}
+    seen = len(MODELS) * STEPS * BATCH
+    unit = f"{'/'.join(sorted(shares))} of a GPU each" if GPU else f"one of {os.cpu_count()} cores each"
+    detail = f"{seen / ours:.0f} images/s in all, {unit}, {ours:.0f} s with the start of the workers"
+    work = f"eight models of width 16 at 16×16, {STEPS} steps of {BATCH}"
+    target = 4.0 if GPU else 2.0
+    return [
+        Row(work, "textbook loop, one after another", loop / ours, f"≥ {target:g}×", loop / ours >= target, detail),
+        Row(work, "our training, one after another", alone / ours, "", None, f"{seen / alone:.0f} images/s in turn"),
+    ]
+
+
+if __name__ == "__main__":
+    main(rows, __doc__ or "")
