@@ -8,7 +8,10 @@ from pathlib import Path
 
 from benchmarks import harness
 
-PROGRAMS: dict[str, str] = {}
+PROGRAMS: dict[str, str] = {
+    "training": "Training",
+    "checkpointing": "Checkpointing",
+}
 """Module → heading, in the order of RESULTS.md."""
 
 RESULTS = Path(__file__).with_name("RESULTS.md")

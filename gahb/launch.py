@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gahb import cost
+from gahb import cost, training
 from gahb.assignment import Assignment
 from gahb.data import subsets
 from gahb.data.dataset import Dataset, prepare
@@ -129,11 +129,14 @@ def launch(
         say: takes a line of progress.
 
     Raises:
-        UserError: data that do not do, a cluster out of reach, a trial too large for every node. Nothing has started.
+        UserError: data that do not do, a cluster out of reach, a trial too large for every node, no compiler on this
+            machine for trials that compile. Nothing has started.
         KeyboardInterrupt: the user interrupted.
     """
     planned = plan(trials, storage, record)
     to_train = [p for p in planned if p.state not in IN_HAND]
+    if not address and any(p.trial.compile for p in to_train):
+        training.check_compiler()
     _prepare_data(to_train, storage, say)
     say(_counts(planned))
     trained: set[str] = set()

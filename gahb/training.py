@@ -25,6 +25,9 @@ from gahb.errors import UserError
 from gahb.models.layers import Denoiser, initialise
 from gahb.trial import Trial
 
+MOST_ON_CHECKPOINTS = 0.03
+"""Share of a training's time that may go into writing its checkpoints."""
+
 Loss = Callable[[nn.Module, Tensor, Tensor, str], Tensor]
 
 
@@ -80,7 +83,8 @@ def train(
         test_images: (n_test, 1, H, W) uint8.
         device: where to train; the images move there whole.
         checkpoints: where the state is kept.
-        checkpoint_seconds: least time between two checkpoints; it does not affect the result.
+        checkpoint_seconds: least time between two checkpoints, which is stretched where writing them would take more
+            than MOST_ON_CHECKPOINTS of it; 0 means after every step. It does not affect the result.
         on_evaluation: called with all evaluations so far after each evaluation, and once at a resumption.
 
     Raises:
@@ -99,7 +103,7 @@ def train(
 
     loss_of = compiled_loss(trial, device) if trial.compile else squared_error
     evaluations = set(evaluation_steps(trial.steps))
-    saved_at = time.monotonic()
+    due_at = time.monotonic() + checkpoint_seconds
     while step < trial.steps:
         set_learning_rate(optimizer, rate := learning_rate(trial, step))
         draws = noise.generator("batch", trial.seed, trial.subset, step, device=device)
@@ -115,11 +119,13 @@ def train(
             checkpoints.keep_weights(history[-1].images_seen, net.state_dict())
         if due and not all(map(math.isfinite, history[-1].metrics().values())):
             raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
-        if step == trial.steps or time.monotonic() - saved_at >= checkpoint_seconds:
+        if step == trial.steps or time.monotonic() >= due_at:
             if not loss.isfinite():
                 raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
+            began = time.monotonic()
             checkpoints.save(step, state(net, optimizer), {"history": [asdict(evaluated) for evaluated in history]})
-            saved_at = time.monotonic()
+            ended = time.monotonic()
+            due_at = ended + checkpoint_pause(checkpoint_seconds, ended - began)
         if due:
             on_evaluation(history)
 
@@ -196,6 +202,12 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def evaluation_steps(steps: int) -> list[int]:
     """Steps after which PSNR is measured: powers of two from 16 on, and the last."""
     return [2**k for k in range(4, steps.bit_length()) if 2**k < steps] + [steps]
+
+
+def checkpoint_pause(least: float, writing: float) -> float:
+    """Seconds between a checkpoint that took `writing` seconds and the next: `least`, or as many as keep the share of
+    writing at MOST_ON_CHECKPOINTS."""
+    return max(least, writing * (1 / MOST_ON_CHECKPOINTS - 1)) if least else 0.0
 
 
 def state(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -31,7 +31,9 @@ class BiasFreeBatchNorm(nn.Module):
         if not self.training:
             return x * (self.gain / self.running_sd)
         if torch.compiler.is_compiling():
-            sd = torch.sqrt(x.to(self.gain.dtype).var(dim=(0, 2, 3), keepdim=True, unbiased=False) + EPSILON)
+            wide = x.to(self.gain.dtype)
+            centred = wide - wide.detach().mean(dim=(0, 2, 3), keepdim=True)
+            sd = torch.sqrt(centred.square().mean(dim=(0, 2, 3), keepdim=True) + EPSILON)
             y = x * (self.gain / sd)
         else:
             y, sd = _DivideBySd.apply(x, self.gain)
