@@ -73,8 +73,7 @@ class PlainNorm(nn.Module):
 def plain(net: nn.Module) -> nn.Module:
     """The network with its normalisations written plainly."""
     for name, child in net.named_children():
-        norm = isinstance(child, BiasFreeBatchNorm)
-        setattr(net, name, PlainNorm(child.gain.shape[1]) if norm else plain(child))  # type: ignore[union-attr, arg-type]
+        setattr(net, name, PlainNorm(child.gain.shape[1]) if isinstance(child, BiasFreeBatchNorm) else plain(child))
     return net
 
 

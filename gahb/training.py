@@ -182,7 +182,9 @@ def check_compiler() -> None:
     """Raise UserError if torch.compile would find no C++ compiler on this machine."""
     compiler = os.environ.get("CXX", "g++")
     if not shutil.which(compiler):
-        raise UserError(f"compile=true needs a C++ compiler, and there is no {compiler}: install it, or name one in CXX")
+        raise UserError(
+            f"compile=true needs a C++ compiler, and there is no {compiler}: install it, or name one in CXX"
+        )
 
 
 def learning_rate(trial: Trial, step: int) -> float:

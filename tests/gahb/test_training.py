@@ -146,8 +146,9 @@ def test_checkpoints_take_a_small_share_of_the_time() -> None:
 def test_without_a_compiler_nothing_starts(
     images: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(UserError, match="compile=true needs a C\\+\\+ compiler, and there is no no-such-compiler"):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"compile=true needs a C\+\+ compiler, and there is no g\+\+"):
         run(trial(compile=True), images, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -178,9 +179,6 @@ def test_compiled_training_resumes_to_the_same_bits_and_stays_close(
 
 @pytest.mark.slow
 def test_trials_of_one_kind_compile_once(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
-    training._compiled_loss.cache_clear()
-    for seed in (0, 1):
-        for subset in ("A", "B"):
-            run(trial(compile=True, seed=seed, subset=subset), images, tmp_path / f"{seed}{subset}")
-            with torch.compiler.set_stance("fail_on_recompile"):  # those that follow find the first one's graph
-                run(trial(compile=True, seed=2, subset=subset, n_train=2), images, tmp_path / f"more{seed}{subset}")
+    run(trial(compile=True), images, tmp_path / "first")
+    with torch.compiler.set_stance("fail_on_recompile"):
+        run(trial(compile=True, seed=1, subset="B", learning_rate=2e-3), images, tmp_path / "second")
