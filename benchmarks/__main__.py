@@ -10,6 +10,8 @@ from pathlib import Path
 from benchmarks import harness
 
 PROGRAMS: dict[str, str] = {
+    "training": "Training",
+    "checkpointing": "Checkpointing",
     "sampling": "Sampling",
     "jacobian": "Jacobians",
     "duplicates": "Near-duplicates",

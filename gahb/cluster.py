@@ -39,8 +39,10 @@ ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
     "MALLOC_TOP_PAD_": str(256 << 20),
+    "MALLOC_ARENA_MAX": "1",
 }
-"""Lets glibc keep freed memory in workers; by default it returns every large activation to the system at each step."""
+"""Lets glibc keep freed memory in workers; by default it returns every large activation to the system at each step.
+One arena, because Tune trains in a thread, and a thread's own arena gives back whatever exceeds 64 MiB."""
 
 PACKAGES = ("gahb", "gahb_sweeps", "gahb_analysis")
 FORWARDED = ("MLFLOW_", "AWS_")

@@ -140,11 +140,16 @@ def launch(
         say: takes a line of progress.
 
     Raises:
-        UserError: data that do not do, a cluster out of reach, a trial too large for every node. Nothing has started.
+        UserError: data that do not do, a cluster out of reach, a trial too large for every node, no compiler on this
+            machine for trials that compile. Nothing has started.
         KeyboardInterrupt: the user interrupted.
     """
     planned = plan(trials, storage, record)
     to_train = [p for p in planned if p.state not in IN_HAND]
+    if not address and any(p.trial.compile for p in to_train):
+        from gahb.training import check_compiler
+
+        check_compiler()
     _prepare_data(to_train, storage, say)
     say(_counts(planned))
     trained: set[str] = set()

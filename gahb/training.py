@@ -8,9 +8,12 @@ never interrupted, on the same machine.
 """
 
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 import torch
@@ -18,8 +21,14 @@ from torch import Tensor, nn
 
 from gahb import evaluation, noise
 from gahb.checkpoints import Checkpoints
+from gahb.errors import UserError
 from gahb.models.layers import Denoiser, initialise
 from gahb.trial import Trial
+
+MOST_ON_CHECKPOINTS = 0.03
+"""Share of a training's time that may go into writing its checkpoints."""
+
+Loss = Callable[[nn.Module, Tensor, Tensor, str], Tensor]
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,8 @@ def train(
         test_images: (n_test, 1, H, W) uint8.
         device: where to train; the images move there whole.
         checkpoints: where the state is kept.
-        checkpoint_seconds: least time between two checkpoints; it does not affect the result.
+        checkpoint_seconds: least time between two checkpoints, which is stretched where writing them would take more
+            than MOST_ON_CHECKPOINTS of it; 0 means after every step. It does not affect the result.
         on_evaluation: called with all evaluations so far after each evaluation, and once at a resumption.
 
     Raises:
@@ -91,14 +101,14 @@ def train(
     if history:
         on_evaluation(history)
 
-    forward = torch.compile(net) if trial.compile else net
+    loss_of = compiled_loss(trial, device) if trial.compile else squared_error
     evaluations = set(evaluation_steps(trial.steps))
-    saved_at = time.monotonic()
+    due_at = time.monotonic() + checkpoint_seconds
     while step < trial.steps:
         set_learning_rate(optimizer, rate := learning_rate(trial, step))
         draws = noise.generator("batch", trial.seed, trial.subset, step, device=device)
         noisy, target = noise.noisy_batch(train_images, trial.batch_size, draws)
-        loss = training_step(forward, optimizer, noisy, target, trial.precision)
+        loss = training_step(loss_of, net, optimizer, noisy, target, trial.precision)
         step += 1
         due = step in evaluations
         if due:
@@ -109,11 +119,13 @@ def train(
             checkpoints.keep_weights(history[-1].images_seen, net.state_dict())
         if due and not all(map(math.isfinite, history[-1].metrics().values())):
             raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
-        if step == trial.steps or time.monotonic() - saved_at >= checkpoint_seconds:
+        if step == trial.steps or time.monotonic() >= due_at:
             if not loss.isfinite():
                 raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
+            began = time.monotonic()
             checkpoints.save(step, state(net, optimizer), {"history": [asdict(evaluated) for evaluated in history]})
-            saved_at = time.monotonic()
+            ended = time.monotonic()
+            due_at = ended + checkpoint_pause(checkpoint_seconds, ended - began)
         if due:
             on_evaluation(history)
 
@@ -125,21 +137,54 @@ def start(trial: Trial, device: torch.device) -> tuple[nn.Module, torch.optim.Ad
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(noise.generator("weights", trial.seed, trial.subset).get_state())
         net = trial.architecture.build().apply(initialise)
-    net.to(device).train()
-    return net, torch.optim.Adam(net.parameters(), lr=trial.learning_rate)
+    net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    return net, torch.optim.Adam(net.parameters(), lr=trial.learning_rate, fused=True)
 
 
 def training_step(
-    net: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer, noisy: Tensor, target: Tensor, precision: str
+    loss_of: Loss, net: nn.Module, optimizer: torch.optim.Optimizer, noisy: Tensor, target: Tensor, precision: str
 ) -> Tensor:
     """One step of Adam; returns the loss, (), still on the device."""
-    with torch.autocast(noisy.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        estimate = net(noisy)
-    loss = (estimate.float() - target).square().sum() / len(noisy)
+    loss = loss_of(net, noisy, target, precision)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
     return loss.detach()
+
+
+def squared_error(net: nn.Module, noisy: Tensor, target: Tensor, precision: str) -> Tensor:
+    """‖net(noisy) - target‖² / batch size, (), with the network's products in `precision`."""
+    with torch.autocast(noisy.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        estimate = net(noisy)
+    return (estimate.float() - target).square().sum() / len(noisy)
+
+
+def compiled_loss(trial: Trial, device: torch.device) -> Loss:
+    """`squared_error` compiled, on a GPU into one graph of launches.
+
+    Raises:
+        UserError: no C++ compiler.
+    """
+    check_compiler()
+    return _compiled_loss(trial.architecture, trial.dataset.resolution, trial.batch_size, trial.precision, device)
+
+
+@lru_cache(maxsize=1)
+def _compiled_loss(*kind: object) -> Loss:
+    """Trials of one kind that a worker trains one after the other share the compiled graph. That of another kind is
+    thrown away first, because torch keeps few of one function and then stops compiling; on the disk it is kept."""
+    torch.compiler.reset()
+    mode = "reduce-overhead" if torch.device("cuda") in kind else "default"
+    return torch.compile(squared_error, dynamic=False, mode=mode)
+
+
+def check_compiler() -> None:
+    """Raise UserError if torch.compile would find no C++ compiler on this machine."""
+    compiler = os.environ.get("CXX", "g++")
+    if not shutil.which(compiler):
+        raise UserError(
+            f"compile=true needs a C++ compiler, and there is no {compiler}: install it, or name one in CXX"
+        )
 
 
 def learning_rate(trial: Trial, step: int) -> float:
@@ -161,6 +206,12 @@ def evaluation_steps(steps: int) -> list[int]:
     return [2**k for k in range(4, steps.bit_length()) if 2**k < steps] + [steps]
 
 
+def checkpoint_pause(least: float, writing: float) -> float:
+    """Seconds between a checkpoint that took `writing` seconds and the next: `least`, or as many as keep the share of
+    writing at MOST_ON_CHECKPOINTS."""
+    return max(least, writing * (1 / MOST_ON_CHECKPOINTS - 1)) if least else 0.0
+
+
 def state(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Weights, running standard deviations and Adam's two moments, by name. Adam's step count is the step."""
     tensors = dict(net.state_dict())
@@ -175,12 +226,14 @@ def restore(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str,
     net.load_state_dict({name: tensor for name, tensor in tensors.items() if ":" not in name})
     for name, parameter in net.named_parameters():
         moments: dict[str, Any] = {
-            moment: tensors[f"{moment}:{name}"].to(parameter.device) for moment in ("exp_avg", "exp_avg_sq")
+            moment: torch.empty_like(parameter).copy_(tensors[f"{moment}:{name}"])
+            for moment in ("exp_avg", "exp_avg_sq")
         }
-        optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
+        optimizer.state[parameter] = {"step": torch.tensor(float(step), device=parameter.device), **moments}
 
 
 def make_deterministic() -> None:
     """Let cuDNN choose only algorithms that give the same bits every time, and keep float32 products in float32."""
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False

@@ -7,6 +7,8 @@ Bias-free batch normalisation divides by the standard deviation of its channel a
 So a network of convolutions without bias, ReLUs and these is homogeneous of degree 1 in evaluation mode.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -26,13 +28,44 @@ class BiasFreeBatchNorm(nn.Module):
         self.register_buffer("running_sd", torch.ones(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            sd = torch.sqrt(x.var(dim=(0, 2, 3), keepdim=True, unbiased=False) + EPSILON)
-            with torch.no_grad():
-                self.running_sd.lerp_(sd.to(self.running_sd.dtype), MOMENTUM)
+        if not self.training:
+            return x * (self.gain / self.running_sd)
+        if torch.compiler.is_compiling():
+            wide = x.to(self.gain.dtype)
+            centred = wide - wide.detach().mean(dim=(0, 2, 3), keepdim=True)
+            sd = torch.sqrt(centred.square().mean(dim=(0, 2, 3), keepdim=True) + EPSILON)
+            y = x * (self.gain / sd)
         else:
-            sd = self.running_sd
-        return x * (self.gain / sd)
+            y, sd = _DivideBySd.apply(x, self.gain)
+        with torch.no_grad():
+            self.running_sd.lerp_(sd, MOMENTUM)
+        return y
+
+
+class _DivideBySd(torch.autograd.Function):
+    """(x, g) ↦ y = g x/s and s = sqrt(Var x + ε), both in the precision of g, with d = ∂L/∂y and n values a channel
+
+        ∂L/∂g = Σ d x / s,    ∂L/∂x = g/s · d - g Σ(d x)/(n s³) · (x - m).
+
+    torch's own kernel finds mean m and s in one pass; `x.var` and its gradient take many, over tensors that fit in no
+    cache, unless torch.compile joins them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+        _, mean, inverse = torch.native_batch_norm(x, gain.flatten(), None, None, None, True, 0.0, EPSILON)
+        mean, sd = mean.view_as(gain), inverse.reciprocal().view_as(gain)
+        ctx.save_for_backward(x, gain, mean, sd)
+        ctx.mark_non_differentiable(sd)
+        return x * (gain / sd), sd
+
+    @staticmethod
+    def backward(ctx: Any, d: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        x, gain, mean, sd = ctx.saved_tensors
+        scale = gain / sd
+        product = (d * x).sum(dim=(0, 2, 3), keepdim=True)
+        pull = scale * product / (x.numel() // x.shape[1] * sd.square())
+        return torch.addcmul(torch.addcmul(pull * mean, d, scale), x, -pull).to(x.dtype), product / sd
 
 
 def conv(inputs: int, outputs: int, side: int = 3) -> nn.Conv2d:

@@ -13,9 +13,7 @@ from gahb.trial import Trial
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 GPU = torch.device("cuda")
-TRIAL = Trial.of(
-    {"dataset": "c_alpha", "resolution": 20, "n_train": 8, "n_test": 8, "batch_size": 64, "images": 64 * 40}
-)
+TRIAL = {"dataset": "c_alpha", "resolution": 20, "n_train": 8, "n_test": 8, "batch_size": 64, "images": 64 * 40}
 
 
 class Killed(Exception):
@@ -29,13 +27,15 @@ class Interrupting(Checkpoints):
             raise Killed
 
 
-def test_resuming_gives_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, {"precision": "bfloat16", "compile": True}])
+def test_resuming_gives_the_same_bits(changes: dict, tmp_path: Path) -> None:
+    trial = Trial.of({**TRIAL, **changes})
     images = torch.randint(0, 256, (8, 1, 20, 20), dtype=torch.uint8)
-    whole = training.train(TRIAL, images, images, device=GPU, checkpoints=Checkpoints(tmp_path / "whole"))
+    whole = training.train(trial, images, images, device=GPU, checkpoints=Checkpoints(tmp_path / "whole"))
     cut = Interrupting(tmp_path / "cut")
     with pytest.raises(Killed):
-        training.train(TRIAL, images, images, device=GPU, checkpoints=cut, checkpoint_seconds=0)
-    resumed = training.train(TRIAL, images, images, device=GPU, checkpoints=Checkpoints(tmp_path / "cut"))
+        training.train(trial, images, images, device=GPU, checkpoints=cut, checkpoint_seconds=0)
+    resumed = training.train(trial, images, images, device=GPU, checkpoints=Checkpoints(tmp_path / "cut"))
     stored = resumed.denoiser.state_dict()
     assert all(torch.equal(value, stored[key]) for key, value in whole.denoiser.state_dict().items())
     assert resumed.history == whole.history

@@ -111,6 +111,23 @@ def test_batch_norm_scales_and_does_not_shift() -> None:
     torch.testing.assert_close(norm(x), 2 * x / norm.running_sd)
 
 
+def test_gradient_of_batch_norm() -> None:
+    # its gradient is written by hand: against finite differences, with a mean that is not 0
+    torch.manual_seed(0)
+    norm = BiasFreeBatchNorm(3).double()
+    x = (1 + torch.randn(4, 3, 5, 5, dtype=torch.float64)).requires_grad_()
+    gain = torch.randn(1, 3, 1, 1, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, g: torch.func.functional_call(norm, {"gain": g}, (x,)), (x, gain))
+
+
+def test_batch_norm_of_bfloat16_computes_in_float32() -> None:
+    norm = BiasFreeBatchNorm(3)
+    x = (1 + torch.randn(64, 3, 8, 8)).bfloat16()
+    out = norm(x)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, x / (x.float().var(dim=(0, 2, 3), keepdim=True, unbiased=False) + 1e-5).sqrt())
+
+
 def test_initial_weights() -> None:
     torch.manual_seed(0)
     net = UNet(1, 64).build().apply(initialise)
