@@ -5,7 +5,7 @@ weights. An evaluation denoises n_test training and n_test held-out images at ev
 
 The most memory is held at the end of a forward pass, when all that backward needs is there, or in an evaluation:
 
-    16 bytes a parameter (weight, gradient, Adam's two moments) + the images, one byte a pixel
+    28 bytes a parameter (weight, gradient, Adam's two moments, a checkpoint's copy) + the images, one byte a pixel
     + max(batch size · (bytes kept for backward + transient), evaluation batch · transient)
 
 where three of the largest tensors are transient, and a quarter more for what the allocator cannot use. What the process
@@ -68,4 +68,4 @@ def memory(trial: Trial) -> int:
     step = trial.batch_size * (4 * sum(layer.kept for layer in layers) + transient)
     evaluation = min(trial.n_test, EVALUATION_BATCH) * transient
     resident = (trial.n_train + trial.n_test) * resolution**2
-    return int(WASTE * (16 * parameters(trial.architecture) + resident + max(step, evaluation)))
+    return int(WASTE * (28 * parameters(trial.architecture) + resident + max(step, evaluation)))
