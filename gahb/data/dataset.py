@@ -1,6 +1,6 @@
 """A data set: a source's images at one resolution, prepared once, cached with a manifest, named by a hash.
 
-The cache is `<storage>/data/<hash>/`, with `images.npy` (count, resolution, resolution) uint8 in the order that
+The cache is `<storage>/data/<hash>/`, with `images-<count>.npy` (count, resolution, resolution) uint8 in the order that
 subsets are taken from, `manifest.json`, and for images from disk `keys.txt`, which names the image of each row.
 """
 
@@ -119,6 +119,8 @@ class Prepared:
         if not (folder / "manifest.json").exists():
             raise UserError(f"data set {data_hash} is not in the storage {storage}; launch its sweep there first")
         manifest = json.loads((folder / "manifest.json").read_text())
+        if not (folder / manifest["file"]).exists():
+            raise UserError(f"{folder / manifest['file']} is gone; remove {folder} and launch the sweep again")
         return cls(np.load(folder / manifest["file"], mmap_mode="r"), manifest)
 
 
