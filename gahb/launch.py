@@ -160,10 +160,10 @@ def launch(
         with cluster.connected(address), _sign_of_life(storage) as launch_id:
             gpu = cluster.gpu() if gpus is None else None
             device = calibration.known(record, gpu.name if gpu else None)
-            shares = {p.trial: packing.share(p.trial, gpu, device, cpus) if gpu else gpus or 0 for p in to_train}
+            shares = {p.trial: packing.share(p.trial, gpu, device, cpus) if gpu else gpus or 0 for p in planned}
             memory = {trial: packing.host_memory(trial, on_gpu=shares[trial] > 0) for trial in shares}
-            for trial in shares:
-                cluster.check_resources(cpus, shares[trial], memory[trial])
+            for p in to_train:
+                cluster.check_resources(cpus, shares[p.trial], memory[p.trial])
             with _claims(storage):
                 planned = plan(trials, storage, record, device)
                 assignments = {
