@@ -23,7 +23,7 @@ FIGURES = "Figures 1, 2, 15 (miniature)"
 SMALL: dict[str, Any] = {}
 """It is small."""
 
-SHORT = {"images": 60_000, "batch_size": 32, "learning_rate": 2e-3, "schedule": "cosine", "n_test": 256}
+SHORT = {"images": 30_000, "batch_size": 32, "learning_rate": 2e-3, "schedule": "cosine", "n_test": 256}
 """The training of the small variants, minutes on a laptop."""
 
 

@@ -24,7 +24,7 @@ from .demo import SHORT
 
 FIGURES = "Figure 15, Table 1"
 
-SMALL = {"resolution": (20, 40), "width": 16, "n_train": (1, 10, 100), **SHORT, "images": 30_000}
+SMALL = {"resolution": (20, 40), "width": 16, "n_train": (1, 10, 100), **SHORT, "images": 20_000}
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

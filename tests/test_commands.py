@@ -54,7 +54,7 @@ def test_list(command: Command) -> None:
     rows = command("gahb-sweep", "list", "--json").json["sweeps"]
     trials = {row["name"]: row["trials"] for row in rows}
     assert trials.items() >= {"demo": 12, "transition": 12, "resolution_scaling": 48, "c_alpha_slopes": 10}.items()
-    assert all(row.keys() == {"name", "figures", "description", "trials"} for row in rows)
+    assert all(row.keys() == {"name", "figures", "cost", "description", "trials"} for row in rows)
     assert "15" in command("gahb-sweep", "list").out
 
 

@@ -95,6 +95,6 @@ def test_diverged_samples_are_counted_and_left_out(finished: Place) -> None:
 def test_pairs_command(command: Callable[..., Ended], finished: Place) -> None:
     data = command("gahb-analyze", "pairs", "tiny", "--samples", "8", "--json", *finished.flags).json
     assert [(row["pair"], row["n_train"]) for row in data["pairs"]] == [("16x16-N1", 1), ("16x16-N64", 64)]
-    (run,) = finished.record._search("tags.`gahb.kind` = 'pairs'")
+    (run,) = [r for r in finished.record.analyses("tiny") if r.run_id == data["run_id"]]
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
     assert names == {"pairs.csv", "samples.csv", "pairs.png", "pairs.svg"}

@@ -48,7 +48,7 @@ def test_figure_has_the_curves_and_bounds_of_both_sets(finished: Place) -> None:
 def test_theory_command(command: Callable[..., Ended], finished: Place) -> None:
     data = command("gahb-analyze", "theory", "16x16-N64-A", "--json", *finished.flags).json
     assert [row["denoiser"] for row in data["denoisers"]] == [NETWORK, *DENOISERS]
-    (run,) = finished.record._search("tags.`gahb.kind` = 'theory'")
-    assert run.run_id == data["run_id"] and run.metrics["test_kl"] == pytest.approx(data["denoisers"][0]["test_kl"])
+    (run,) = [r for r in finished.record.analyses("tiny") if r.run_id == data["run_id"]]
+    assert run.metrics["test_kl"] == pytest.approx(data["denoisers"][0]["test_kl"])
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
     assert names == {"theory.csv", "summary.csv", "theory.png", "theory.svg"}
