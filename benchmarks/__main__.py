@@ -11,15 +11,15 @@ from benchmarks import harness
 
 PROGRAMS: dict[str, str] = {
     "training": "Training",
+    "many": "Many small models at once",
     "checkpointing": "Checkpointing",
+    "overheads": "Overheads",
     "sampling": "Sampling",
     "jacobian": "Jacobians",
     "duplicates": "Near-duplicates",
     "nearest": "Closest images",
     "synthesis": "Synthesis of C^α images",
     "growth": "Growth",
-    "many": "Many small models at once",
-    "overheads": "Overheads",
 }
 """Module → heading, in the order of RESULTS.md."""
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.harness import Row, main
+from benchmarks.training import textbook_steps
 from gahb import cluster, training
 from gahb.checkpoints import Checkpoints
 from gahb.launch import launch
@@ -38,22 +38,11 @@ MODELS = grid(
 )
 
 
-def textbook(trial: Trial, images: torch.Tensor) -> float:
-    """The loop of the paper's recipe in eager float32; returns the mean loss."""
-    net, optimizer = training.start(trial, DEVICE)
-    loader = DataLoader(TensorDataset(images.float() / 255), trial.batch_size, shuffle=True, drop_last=True)
-    total, step = 0.0, 0
-    while step < trial.steps:
-        for (clean,) in loader:
-            clean = clean.to(DEVICE)
-            noise = torch.rand(len(clean), 1, 1, 1, device=DEVICE).square() * torch.randn_like(clean)
-            loss = (net(clean + noise) - noise).square().sum() / len(clean)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.item()
-            step += 1
-    return total / step
+def textbook(trial: Trial, images: torch.Tensor) -> None:
+    """The loop of the paper's recipe in eager float32."""
+    step = textbook_steps(trial, images)
+    for _ in range(trial.steps):
+        step()
 
 
 def in_turn(trial: Trial, images: torch.Tensor) -> training.Trained:
