@@ -147,12 +147,13 @@ def crossing(n_train: Sequence[int], gaps: Sequence[float], threshold: float) ->
 def _interval(n_train: Sequence[int], gaps: NDArray[np.float64], threshold: float) -> tuple[float, float]:
     """The bootstrap interval of N* from gaps (replicates, N); a replicate may lack some N."""
     draws = np.random.default_rng(0).integers(len(gaps), size=(RESAMPLES, len(gaps)))
+    different, times = np.unique(np.sort(draws, axis=1), axis=0, return_counts=True)
     stars = []
-    for chosen in gaps[draws]:
+    for chosen in gaps[different]:
         known = ~np.isnan(chosen).all(axis=0)
         means = np.nanmean(chosen[:, known], axis=0).tolist()
         stars.append(crossing([n for n, there in zip(n_train, known, strict=True) if there], means, threshold))
-    low, high = np.quantile(stars, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="nearest")
+    low, high = np.quantile(np.repeat(stars, times), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="nearest")
     return float(low), float(high)
 
 

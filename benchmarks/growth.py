@@ -61,16 +61,16 @@ def nearest(count: int) -> None:
 
 def scaling(trials: int) -> None:
     import pandas as pd
-
-    from analysis.scaling import crossings, scaling_table
+    from gahb_analysis.scaling import crossings, scaling_table
 
     n = np.arange(trials)
     table = pd.DataFrame(
-        {"curve": n // 12, "resolution": 20, "n_train": 10 ** (n // 2 % 6), "subset": n % 2, "seed": 0}
+        {"curve": n // 12, "resolution": 20, "parameters": 1, "n_train": 10 ** (n // 2 % 6), "subset": n % 2, "seed": 0}
     )
     gap = 20 / table["n_train"]
     table = table.assign(train_psnr=20 + gap, test_psnr=20.0, psnr_gap=gap)
-    crossings(scaling_table(table), 1.0)
+    scaling_table(table)
+    crossings(table, 1.0)
 
 
 WORK: dict[str, tuple[Callable[[int], None], list[int], str]] = {
@@ -78,7 +78,7 @@ WORK: dict[str, tuple[Callable[[int], None], list[int], str]] = {
     "sampling": (sampling, [64, 128, 256, 512], "samples of that net"),
     "duplicates": (duplicates, [10_000, 20_000, 40_000, 80_000], "images at 20×20"),
     "nearest": (nearest, [5000, 10_000, 20_000, 40_000], "images at 40×40, 256 samples"),
-    "scaling": (scaling, [120, 1200, 12_000, 120_000], "trials, twelve a curve"),
+    "scaling": (scaling, [120, 480, 1920, 7680], "trials, twelve a curve"),
 }
 
 
