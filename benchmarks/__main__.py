@@ -11,6 +11,7 @@ from benchmarks import harness
 
 PROGRAMS: dict[str, str] = {
     "training": "Training",
+    "precision": "The fast setting and the science",
     "many": "Many small models at once",
     "checkpointing": "Checkpointing",
     "overheads": "Overheads",

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from benchmarks.harness import Row, main
 from gahb import training
 from gahb.checkpoints import Checkpoints
 from gahb.data import subsets
@@ -67,24 +68,28 @@ def result(flat: dict[str, object], storage: Path) -> Result:
     )
 
 
-def table(results: pd.DataFrame) -> str:
-    """The measures of each setting as mean ± standard deviation over seeds."""
-    groups = results.groupby("setting", sort=False)[["psnr_gap", "test_psnr", "cosine", "excess"]]
-    mean, sd = groups.mean(), groups.std()
-    cells = {column: [f"{m:.3f} ± {s:.3f}" for m, s in zip(mean[column], sd[column], strict=True)] for column in mean}
-    return pd.DataFrame(cells, index=mean.index).to_string()
-
-
-def main() -> None:
+def rows() -> list[Row]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        found = [
-            {"setting": name, **vars(result({**SMALL, **setting, "seed": seed}, Path(folder)))}
+        found = {
+            name: pd.DataFrame([vars(result({**SMALL, **setting, "seed": seed}, Path(folder))) for seed in SEEDS])
             for name, setting in SETTINGS.items()
-            for seed in SEEDS
-        ]
-    print(table(pd.DataFrame(found)))
+        }
+    plain = found.pop("float32")
+    return [_row(measure, name, plain[measure], values[measure]) for name, values in found.items() for measure in plain]
+
+
+def _row(measure: str, setting: str, plain: pd.Series, values: pd.Series) -> Row:
+    away = abs(values.mean() - plain.mean()) / plain.std()
+    return Row(
+        f"{measure}, {setting}: distance from float32 in standard deviations over seeds",
+        f"{plain.mean():.3f} ± {plain.std():.3f} in float32",
+        away,
+        "≤ 1",
+        bool(away <= 1),
+        f"{values.mean():.3f} ± {values.std():.3f}",
+    )
 
 
 if __name__ == "__main__":
-    main()
+    main(rows, __doc__ or "")
