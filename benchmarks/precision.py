@@ -76,7 +76,9 @@ def rows() -> list[Row]:
             for name, setting in SETTINGS.items()
         }
     plain = found.pop("float32")
-    return [_row(measure, name, plain[measure], values[measure]) for name, values in found.items() for measure in plain]
+    return [
+        _row(str(measure), name, plain[measure], values[measure]) for name, values in found.items() for measure in plain
+    ]
 
 
 def _row(measure: str, setting: str, plain: pd.Series, values: pd.Series) -> Row:
