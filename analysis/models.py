@@ -12,6 +12,7 @@ from gahb.data.dataset import Prepared
 from gahb.errors import UserError
 from gahb.models.layers import Denoiser
 from gahb.record import Run
+from gahb.training import make_deterministic
 from gahb.trial import Trial
 
 from .results import Desk
@@ -53,6 +54,7 @@ def load(desk: Desk, run: Run) -> Model:
     Raises:
         UserError: a trial's images are not in the storage, or are no longer those it was trained on.
     """
+    make_deterministic()
     denoiser, card = weights.read(desk.record.artifacts(run.run_id), desk.device)
     if run.imported:
         side = card["resolution"]
