@@ -10,7 +10,7 @@ Cost: 3 trials of 2.5·10⁸ images, 1.5·10¹⁹ FLOPs in all. Small variant, m
     gahb-sweep launch contour_regularity --small
 
 Expected: with growing α₁ the harmonics along the contour become less localised, the coefficients of an image decay
-faster, and the denoising error falls. The small variant ends at a test PSNR of 18.5, 18.8 and 18.9 dB.
+faster, and the denoising error falls. The small variant ends at a test PSNR of 19.4, 19.7 and 19.8 dB.
 """
 
 from collections.abc import Mapping

@@ -13,7 +13,7 @@ Cost: 2 trials of 2.5·10⁸ images, 1.0·10¹⁹ FLOPs in all. Small variant, m
 
 Expected: on shuffled images test PSNR is much lower and its slope much smaller; the eigenvalues of the Jacobian decay
 more slowly. Put back in place, its eigenvectors show harmonics adapted to the images, noisier than the unshuffled ones.
-The small variant ends at a test PSNR of 18.3 dB unshuffled and 12.9 dB shuffled.
+The small variant ends at a test PSNR of 19.2 dB unshuffled and 13.6 dB shuffled.
 """
 
 from collections.abc import Mapping
