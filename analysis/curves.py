@@ -30,6 +30,7 @@ from gahb import figures
 from gahb.errors import UserError
 from gahb.record import Run
 from gahb.trial import Trial, differing
+from gahb.trial import keys as known_keys
 
 from .results import Answer, Desk, rows_of
 
@@ -100,7 +101,7 @@ def curve_names(trials: Sequence[Trial]) -> list[str]:
     flats = [{**trial.flat(), "dataset": trial.dataset.name} for trial in trials]
     varying = [key for key in ("resolution", "n_train") if len({flat[key] for flat in flats}) > 1]
     keys = [*varying, *(key for key in differing(trials) if key != "seed")] or ["n_train"]
-    return [", ".join(_written(key, flat[key]) for key in keys if key in flat) for flat in flats]
+    return [", ".join(filter(None, (_written(key, flat.get(key)) for key in keys))) for flat in flats]
 
 
 def slopes_table(table: pd.DataFrame, runs: Sequence[Run], fit: Range) -> pd.DataFrame:
@@ -199,6 +200,11 @@ def _label(row: pd.Series) -> str:
 
 
 def _written(key: str, value: Any) -> str:
+    """A setting in words; nothing for one that the trial does not have. A switch that is off may be missing."""
+    if known_keys()[key] is bool:
+        return key if value else f"not {key}"
+    if value is None:
+        return ""
     if key == "resolution":
         return f"{value}×{value}"
     if isinstance(value, str):

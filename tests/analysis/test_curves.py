@@ -54,6 +54,7 @@ def test_curves_are_named_by_what_tells_them_apart() -> None:
     assert set(curve_names(grid({**both, "n_train": 4, "alpha": (1.0, 2.5)}))) == {"α = 1", "α = 2.5"}
     sets = grid({**both, "n_train": 4, "dataset": ("c_alpha", "/data/faces.zip")})
     assert set(curve_names(sets)) == {"c_alpha", "faces"}
+    assert set(curve_names(grid({**both, "n_train": 4, "shuffled": (False, True)}))) == {"shuffled", "not shuffled"}
     named = curve_names(grid({**both, "n_train": (1, 4), "resolution": (8, 16)}))
     assert set(named) == {f"{r}×{r}, N = {n}" for r in (8, 16) for n in (1, 4)}
 
