@@ -8,9 +8,10 @@ from gahb_analysis.pair import draw_histograms
 from matplotlib.figure import Figure
 
 import gahb
-from gahb import published
+from gahb import noise, published
 from gahb.errors import UserError
-from tests.conftest import Ended, Place
+from gahb.trial import Trial
+from tests.conftest import TINY, Ended, Place
 from tests.gahb.test_published import Payload, bf_cnn, unet
 
 
@@ -75,3 +76,21 @@ def test_a_histogram_leaves_out_what_is_not_known() -> None:
     axes = Figure().subplots()
     draw_histograms(axes, table)
     assert axes.get_legend_handles_labels()[1] == ["samples of two denoisers"]
+
+
+def test_an_imported_model_has_a_basis_at_anothers_image_and_a_way(
+    command: Callable[..., Ended], ray_here: None, place: Place, checkpoint: Path
+) -> None:
+    place.launch([Trial.of({**TINY, "n_train": 1, "resolution": 8, "images": 32})])
+    command("gahb-analyze", "import", str(checkpoint), "--resolution", "8", *place.flags)
+    refused = command("gahb-analyze", "basis", "faces", *place.flags)
+    assert refused.code == 2 and "--images-of RUN" in refused.err and refused.err.count("\n") == 1
+    found = command("gahb-analyze", "basis", "faces", "--images-of", "8x8-N1-A", "--json", *place.flags).json
+    clean = place.model("8x8-N1-A").held_out(place.desk)[:1].float() / 255
+    y = clean + 0.15 * torch.randn(1, 1, 8, 8, generator=noise.generator("basis", 0))
+    denoiser = gahb.load("faces", record=place.record.uri)
+    jacobian = torch.autograd.functional.jacobian(lambda v: denoiser(v).flatten(), y).reshape(64, 64)
+    values = torch.linalg.eigvalsh((jacobian + jacobian.T) / 2).flip(0)
+    torch.testing.assert_close(torch.tensor([row["eigenvalue"] for row in found["basis"]]), values, atol=1e-5, rtol=0)
+    way = ("gahb-analyze", "trajectories", "faces", "faces", "--force", "--json", *place.flags)
+    assert command(*way).json["cosine_end"] == pytest.approx(1)
