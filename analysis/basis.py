@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from gahb import evaluation, figures, jacobian, noise
@@ -187,16 +188,19 @@ def tangent_angles(dataset: Dataset, row: int, spectrum: Spectrum) -> pd.DataFra
 
 
 def figure(basis: Basis) -> Figure:
-    """Figure 3: the image clean, noisy and denoised, the decay of λ_k and coefficients, and the top eigenvectors."""
-    picture = Figure(figsize=(11, 5.2), layout="constrained")
-    left, right = picture.subfigures(1, 2, width_ratios=(4, 6), squeeze=False).flat
+    """Figure 3: the image clean, noisy and denoised, the decay of λ_k and coefficients, the effective dimension against
+    σ, and the top eigenvectors."""
+    picture = Figure(figsize=(13, 5.2), layout="constrained")
+    left, right = picture.subfigures(1, 2, width_ratios=(7, 6), squeeze=False).flat
     top, bottom = left.subfigures(2, 1, height_ratios=(1, 1.6), squeeze=False).flat
     images = {"clean": basis.clean, f"noisy, σ = {basis.sigma:g}": basis.noisy, "denoised": basis.denoised}
     for axes, (label, image) in zip(top.subplots(1, 3), images.items(), strict=True):
         axes.imshow(image.squeeze().numpy(), cmap="gray", vmin=0, vmax=1)
         axes.set_title(label, fontsize=9)
         axes.axis("off")
-    draw_decay(bottom.subplots(), basis.table)
+    decay, dimension = bottom.subplots(1, 2)
+    draw_decay(decay, basis.table)
+    draw_dimensions(dimension, basis.dimensions)
     for k, axes in enumerate(right.subplots(4, SHOWN // 4).flat):
         axes.axis("off")
         if k < len(basis.table):
@@ -215,6 +219,23 @@ def draw_decay(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_xlabel("k")
     axes.set_zorder(other.get_zorder() + 1)
     axes.patch.set_visible(False)
+    axes.grid(alpha=0.3)
+
+
+def draw_dimensions(axes: Axes, table: pd.DataFrame) -> None:
+    """Effective dimension, squared error and SURE in units of σ² against σ; for the optimum they agree in the mean."""
+    styles = {"effective_dimension": "o-", "error": "s--", "sure": "^:"}
+    labels = {"effective_dimension": "tr J", "error": "‖x - f(y)‖²/σ²", "sure": "SURE/σ²"}
+    for i, (column, style) in enumerate(styles.items()):
+        axes.plot(table["sigma"], table[column], style, color=figures.COLOURS[i], markersize=4, label=labels[column])
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(SIGMAS, [f"{sigma:g}" for sigma in SIGMAS])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("σ")
+    axes.set_ylabel("effective dimension")
+    axes.legend(frameon=False, fontsize=8)
     axes.grid(alpha=0.3)
 
 
