@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from gahb import figures
@@ -190,6 +191,9 @@ def _draw_gaps(axes: Axes, table: pd.DataFrame, stars: pd.DataFrame) -> None:
     axes.axhline(threshold, color="0.5", linewidth=1, linestyle="--", label=f"{threshold:g} dB")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    sizes = sorted(table["n_train"].unique())
+    axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(bottom=FLOOR * 0.8)
     axes.set_xlabel("training images N")
     axes.set_ylabel("PSNR gap, train - test (dB)")
@@ -210,6 +214,10 @@ def _draw_stars(axes: Axes, stars: pd.DataFrame, key: str) -> None:
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(EngFormatter(sep=""))
+        axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("pixels a side" if key == "resolution" else "parameters")
     axes.set_ylabel(f"N* (gap below {stars['threshold_db'].iloc[0]:g} dB)")
     if key == "resolution":
