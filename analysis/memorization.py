@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gahb import figures, weights
-from gahb.commands import say
 from gahb.data import subsets
 from gahb.data.dataset import Prepared
 from gahb.errors import UserError
@@ -49,12 +48,8 @@ def run(desk: Desk, *, sweep: str, samples: int, seed: int) -> Answer:
         seed: of the sampling noise.
     """
     runs = with_two_images(desk.record.finished_trials(sweep))
-    courses: dict[int, pd.DataFrame] = {}
-    with desk.spread(_course, [(run, samples, seed) for run in runs]) as results:
-        for i, table in results:
-            courses[i] = table
-            say(f"[{len(courses)}/{len(runs)}] {runs[i].name}")
-    course = pd.concat([courses[i] for i in range(len(runs))], ignore_index=True)
+    courses = desk.spread(_course, [(run, samples, seed) for run in runs], [run.name for run in runs])
+    course = pd.concat(courses, ignore_index=True)
     ends = times(course)
     rows = rows_of(ends)
     return Answer(

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gahb import figures
-from gahb.commands import say
 from gahb.errors import UserError
 from gahb.record import Run
 
@@ -32,13 +31,10 @@ def run(desk: Desk, *, sweep: str, samples: int, seed: int) -> Answer:
         seed: of the sampling noise.
     """
     found = find_pairs(desk.record.finished_trials(sweep))
-    done: dict[int, Pair] = {}
-    with desk.spread(_compare, [(a, b, samples, seed) for a, b in found]) as results:
-        for i, pair in results:
-            done[i] = pair
-            say(f"[{len(done)}/{len(found)}] {pair.a.name} and {pair.b.name}")
-            say_diverged(pair)
-    pairs = [done[i] for i in range(len(found))]
+    names = [f"{a.name} and {b.name}" for a, b in found]
+    pairs = desk.spread(_compare, [(a, b, samples, seed) for a, b in found], names)
+    for pair in pairs:
+        say_diverged(pair)
     table = pd.DataFrame([row(pair) for pair in pairs])
     per_sample = pd.concat([pair.table.assign(pair=name) for pair, name in zip(pairs, table["pair"], strict=True)])
     rows = rows_of(table)

@@ -6,8 +6,7 @@ links to what it was computed from. The command and the report go through these 
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from matplotlib.figure import Figure
 
 from gahb import cluster, figures
+from gahb.commands import say
 from gahb.record import Record, Run
 from gahb.storage import record_uri, storage_root
 
@@ -51,18 +51,21 @@ class Desk:
     def record(self) -> Record:
         return Record(self.uri)
 
-    @contextmanager
     def spread(
-        self, function: Callable[["Desk", Item], Result], items: Sequence[Item]
-    ) -> Iterator[Iterator[tuple[int, Result]]]:
-        """`function(desk, item)` of every item as Ray tasks, each with a core and, where there are any, a GPU:
-        positions and results as they come.
+        self, function: Callable[["Desk", Item], Result], items: Sequence[Item], names: Sequence[str]
+    ) -> list[Result]:
+        """`function(desk, item)` of every item, as Ray tasks, each with a core and, where there are any, a GPU. Each is
+        told by its name when it is done.
 
         Raises:
             UserError: what the function raises of that kind; a cluster out of reach.
         """
+        done: dict[int, Result] = {}
         with cluster.connected(self.address):
-            yield cluster.each(_on_worker, [(function, replace(self), item) for item in items])
+            for i, result in cluster.each(_on_worker, [(function, replace(self), item) for item in items]):
+                done[i] = result
+                say(f"[{len(done)}/{len(items)}] {names[i]}")
+        return [done[i] for i in range(len(items))]
 
 
 def _on_worker(work: tuple[Callable[[Desk, Item], Result], Desk, Item], device: torch.device) -> Result:

@@ -81,13 +81,6 @@ def matrix_rate(dtype: torch.dtype, device: torch.device | str = "cpu", side: in
     return 2 * side**3 / best
 
 
-def copy_rate(size: int = 1 << 28) -> float:
-    """Bytes/s, read and written, of copying a large array on the threads that torch has."""
-    source = torch.zeros(size, dtype=torch.uint8)
-    target = torch.empty_like(source)
-    return 2 * size / alternate({"copy": lambda: target.copy_(source)}, rounds=5)["copy"].wall
-
-
 def machine() -> str:
     """The machine in words."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
