@@ -1,0 +1,110 @@
+"""All hosts, what runs on them, and the launches of the sweep."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from chaos import sweep
+from chaos.cluster import Cluster, environment
+from chaos.hosts import Host, build_network, make_key
+from chaos.services import S3, Database, Server, fixed_size_folder
+
+SHARED_MEGABYTES = 256
+DRIVER = "gahb_sweeps.cli"
+"""What the command line of a launch has and no other."""
+
+
+class World:
+    """A cluster and its services, up and running.
+
+    Args:
+        folder: for everything that is written.
+        hosts: of the cluster.
+        whole: with PostgreSQL, S3 and `ray up` over ssh; else the record is a server's SQLite file, the storage a
+            shared folder, and Ray is started on each host.
+        sizes: N of the sweep's trials.
+        outage: seconds that a service or network is gone.
+    """
+
+    def __init__(self, folder: Path, hosts: int, whole: bool, sizes: Sequence[int], outage: float) -> None:
+        self.folder, self.sizes, self.outage = folder, sizes, outage
+        self.drivers: list[subprocess.Popen[bytes]] = []
+        self.launchable = threading.Lock()
+        self.launches = 0
+        self.storage = ""
+        build_network()
+        make_key(folder)
+        self.shared = fixed_size_folder(folder / "shared", SHARED_MEGABYTES)
+        shared = environment()
+        names = [f"host{i + 1}" for i in range(hosts)]
+        self.hosts = {
+            name: Host(name, 1 + i, folder, shared)
+            for i, name in enumerate([*names, "record", *(["laptop", "database", "s3"] if whole else [])])
+        }
+        for host in self.hosts.values():
+            host.boot()
+        self.s3 = S3(self.hosts["s3"]) if whole else None
+        self.database = Database(self.hosts["database"]) if whole else None
+        self.access = self.s3.environment if self.s3 else {}
+        backend = self.database.uri if self.database else f"sqlite:///{folder}/record.db"
+        artifacts = "s3://chaos/artifacts" if whole else str(folder / "artifacts")
+        self.server = Server(self.hosts["record"], backend, artifacts, self.access)
+        self.cluster = Cluster([self.hosts[name] for name in names], self.hosts.get("laptop"), folder / "key")
+        self.cluster.up()
+
+    @property
+    def workers(self) -> list[Host]:
+        return self.cluster.workers
+
+    def begin(self, name: str, on_folder: bool) -> None:
+        """A new storage and no drivers."""
+        self.launches = 0
+        self.drivers.clear()
+        self.storage = str(self.shared / name)
+
+    def launch(self) -> None:
+        """Start the sweep's launch on the head; its data go to `launch-<number>.json` in the head's folder."""
+        with self.launchable:
+            self.launches += 1
+            head = self.cluster.head
+            command = sweep.command(self.sizes, "--address", self.cluster.address, "--storage", self.storage)
+            line = f"exec {' '.join(map(_quoted, command))} > {head.folder}/launch-{self.launches}.json"
+            self.drivers.append(
+                head.start(
+                    "sh",
+                    "-c",
+                    line,
+                    log="launch.log",
+                    PYTHONPATH=os.environ.get("PYTHONPATH", ""),
+                    MLFLOW_TRACKING_URI=self.server.uri,
+                    **self.access,
+                )
+            )
+
+    def kill_drivers(self) -> None:
+        self.cluster.head.signal(signal.SIGKILL, DRIVER)
+        for driver in self.drivers:
+            driver.wait()
+
+    def states(self, launch: int) -> list[str]:
+        """The states of the trials as a launch gave them at its end; none if it did not get that far."""
+        file = self.cluster.head.folder / f"launch-{launch}.json"
+        with contextlib.suppress(ValueError):
+            return [row["state"] for row in json.loads(file.read_text())["trials"]]
+        return []
+
+    def clean(self) -> None:
+        """Throw away what a round left in the storage."""
+        shutil.rmtree(self.storage, ignore_errors=True)
+
+
+def _quoted(word: str) -> str:
+    import shlex
+
+    return shlex.quote(word)
