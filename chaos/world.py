@@ -14,6 +14,7 @@ from chaos import sweep
 from chaos.cluster import Cluster, environment
 from chaos.hosts import Host, build_network, make_key
 from chaos.services import S3, Database, Server, fixed_size_folder
+from gahb.record import Record
 
 SHARED_MEGABYTES = 256
 DRIVER = "gahb_sweeps.cli"
@@ -87,10 +88,24 @@ class World:
                 )
             )
 
+    def on_one_machine(self) -> dict[str, sweep.Outcome]:
+        """The sweep by a Ray of one host's own and an SQLite record: the trials as they must be. Signature → trial."""
+        host = self.hosts["record"]
+        record = f"sqlite:///{self.folder}/undisturbed.db"
+        command = sweep.command(self.sizes, "--record", record, "--storage", f"{self.folder}/undisturbed")
+        if host.start(*command, log="undisturbed.log", PYTHONPATH=os.environ.get("PYTHONPATH", "")).wait():
+            raise RuntimeError((host.folder / "undisturbed.log").read_text())
+        return sweep.result(Record(record)).finished
+
     def kill_drivers(self) -> None:
         self.cluster.head.signal(signal.SIGKILL, DRIVER)
         for driver in self.drivers:
             driver.wait()
+
+    def kill(self, pid: int) -> None:
+        """SIGKILL of a process, if it is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
     def states(self, launch: int) -> list[str]:
         """The states of the trials as a launch gave them at its end; none if it did not get that far."""
