@@ -2,12 +2,13 @@
 # make test   the default tests          make lint   format, lint, types
 # make bench  speed against textbook baselines, into benchmarks/RESULTS.md
 # make test-slow, make test-gpu   the tests behind markers
+# make chaos  a sweep on several hosts that fail, into chaos/RESULTS.md; as root
 
 PYTHON      ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN         := .venv/bin
 
-.PHONY: demo test test-slow test-gpu bench lint clean
+.PHONY: demo test test-slow test-gpu bench chaos lint clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml $(CONSTRAINTS)
@@ -30,6 +31,9 @@ test-slow: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks
+
+chaos: .venv/installed
+	$(BIN)/python -m chaos
 
 test-gpu: .venv/installed
 	$(BIN)/python -m pytest -m gpu

@@ -1,11 +1,12 @@
-"""Run a sweep on several hosts through failures: `python -m chaos --rounds 20 --seed 1`, as root.
+"""Run a sweep on several hosts through failures: `python -m chaos`, as root.
 
-It compares the sweep with one on a single machine, lets failures happen at random times, writes what became of the
+It holds the sweep against one on a single machine, lets failures happen at random times, writes what became of the
 trials to RESULTS.md, and ends with status 1 if a trial, a metric or a weight was not as undisturbed.
 """
 
 import argparse
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -13,37 +14,39 @@ import tempfile
 import time
 from pathlib import Path
 
-from chaos import hosts, rounds, services, sweep
-from chaos.hosts import NETWORK
-from chaos.rounds import Round, say
-from chaos.world import World
-from gahb.record import Record
+from chaos import failures, hosts, services
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+DEFAULTS = {"rounds": 20, "cut": 60.0, "writers": 64}
+"""What is done if nothing is asked for."""
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=20, help="rounds with failures")
-    parser.add_argument("--seed", type=int, default=1, help="of which failures and when")
-    parser.add_argument("--each", type=int, default=2, help="failures a round")
-    parser.add_argument("--outage", type=float, default=15, help="seconds that a service or network is gone")
+    parser.add_argument("--rounds", type=int, help="rounds with failures [20, if neither --cut nor --writers is given]")
+    parser.add_argument("--cut", type=float, help="cut one host's network for so many seconds [60]")
+    parser.add_argument("--writers", type=int, help="so many processes write to the record at once [64]")
+    parser.add_argument("--seed", type=int, default=1, help="of the failures and their times [1]")
+    parser.add_argument("--each", type=int, default=2, help="failures a round [2]")
+    parser.add_argument("--only", choices=[f.name for f in failures.FAILURES], help="this kind of failure alone")
+    parser.add_argument("--outage", type=float, default=15, help="seconds that a service or a network is gone [15]")
     parser.add_argument("--short", action="store_true", help="two hosts, four trials, no ssh, PostgreSQL or S3")
-    parser.add_argument("--keep", action="store_true", help="keep logs and all in the temporary folder")
+    parser.add_argument("--keep", action="store_true", help="keep the logs in the temporary folder")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if all(getattr(options, key) is None for key in DEFAULTS):
+        vars(options).update(DEFAULTS)
+    return options
 
 
 def main() -> int:
     options = arguments()
     if options.inside:
         return inside(options)
-    programs = {**hosts.PROGRAMS, **({} if options.short else services.PROGRAMS)}
-    if reason := hosts.missing(programs):
-        print(f"chaos: skipped, {reason}")
+    if reason := hosts.missing({**hosts.PROGRAMS, **({} if options.short else services.PROGRAMS)}):
+        print(f"chaos: skipped: {reason}")
         return 0
     folder = Path(tempfile.mkdtemp(prefix="gahb-chaos-"))
-    folder.chmod(0o755)
+    folder.chmod(0o755)  # PostgreSQL does not run as root
     command = hosts.enclosure([sys.executable, "-m", "chaos", *sys.argv[1:], "--inside", str(folder)])
     try:
         return subprocess.run(command).returncode
@@ -51,32 +54,53 @@ def main() -> int:
         return 130
     finally:
         if options.keep:
-            say(f"kept: {folder}")
+            print(f"chaos: logs are in {folder}", file=sys.stderr)
         else:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def inside(options: argparse.Namespace) -> int:
     """The program proper, in namespaces of its own."""
-    sizes = sweep.SIZES[:2] if options.short else sweep.SIZES
-    begun = time.monotonic()
-    world = World(options.inside, 2 if options.short else 3, not options.short, sizes, options.outage)
-    say(f"{len(world.cluster.hosts)} hosts up after {time.monotonic() - begun:.0f} s")
-    os.environ.update(world.access)
-    expected = world.on_one_machine()
-    say(f"{len(expected)} trials on one machine")
-    played = [rounds.play(world, 0, options.seed, [], expected, 60)]
-    usual = played[0].seconds
-    say(rounds.table(played, usual))
-    import random
+    from chaos import report, rounds, sweep, writers
+    from chaos.rounds import say
+    from chaos.world import World
 
-    drawn = rounds.draw(random.Random(options.seed), options.rounds, options.each, not options.short)
-    for number, failures in enumerate(drawn, 1):
-        say(f"round {number}: {', '.join(failure.name for failure in failures)}")
-        played.append(rounds.play(world, number, 1000 * options.seed + number, failures, expected, usual))
-        say(rounds.table(played[-1:], usual))
-    print(rounds.table(played, usual))
-    return int(not all(r.good for r in played))
+    begun = time.monotonic()
+    whole = not options.short
+    sizes = sweep.SIZES if whole else sweep.SIZES[:2]
+    world = World(options.inside, 3 if whole else 2, whole, sizes, options.outage)
+    os.environ.update(world.access)
+    say(f"{len(world.cluster.hosts)} hosts, up after {time.monotonic() - begun:.0f} s")
+    found: list[rounds.Round | writers.Load] = []
+
+    def keep(part: str, text: str) -> None:
+        print(text)
+        if whole:
+            report.keep(part, text)
+
+    if options.rounds is not None or options.cut:
+        expected = world.on_one_machine()
+        undisturbed = rounds.play(world, 0, options.seed, [], expected, usual=100)
+        say(report.of_rounds([undisturbed]))
+    if options.rounds is not None:
+        played = [undisturbed]
+        drawn = failures.draw(random.Random(options.seed), options.rounds, options.each, whole, options.only)
+        for number, kinds in enumerate(drawn, 1):
+            seed = 1000 * options.seed + number
+            played.append(rounds.play(world, number, seed, kinds, expected, undisturbed.seconds))
+        keep("rounds", report.of_rounds(played))
+        found += played
+    if options.cut:
+        world.outage = options.cut
+        kinds = [failure for failure in failures.FAILURES if failure.name == "network cut"]
+        cut = rounds.play(world, 1, options.seed, kinds, expected, undisturbed.seconds)
+        keep("cut", f"For {options.cut:g} s.\n\n{report.of_rounds([undisturbed, cut])}")
+        found += [undisturbed, cut]
+    if options.writers:
+        load = writers.measure(world.server.uri, options.writers, options.inside)
+        keep("writers", report.of_load(load))
+        found.append(load)
+    return int(not all(part.good for part in found))
 
 
 sys.exit(main())

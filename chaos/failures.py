@@ -1,4 +1,4 @@
-"""What goes wrong in a round. A failure happens, lasts, and is put right again by what would put it right in real life."""
+"""What goes wrong in a round. A failure happens, lasts, and is put right by what would put it right in real life."""
 
 import random
 import signal
@@ -154,7 +154,18 @@ FAILURES = (
 )
 
 
-def shuffled(rng: random.Random, whole: bool) -> list[Failure]:
-    """Every kind that is possible, in random order."""
-    possible = [failure for failure in FAILURES if whole or not failure.whole]
-    return rng.sample(possible, len(possible))
+def draw(rng: random.Random, count: int, each: int, whole: bool, only: str | None = None) -> list[list[Failure]]:
+    """Failures for a number of rounds, so many in each; every kind comes before any comes again.
+
+    Args:
+        rng: what draws.
+        count: of rounds.
+        each: failures in a round.
+        whole: whether there are PostgreSQL and S3.
+        only: the name of the one kind to draw.
+    """
+    possible = [f for f in FAILURES if (whole or not f.whole) and only in (None, f.name)]
+    deck: list[Failure] = []
+    while len(deck) < count * each:
+        deck += rng.sample(possible, len(possible))
+    return [deck[i * each : (i + 1) * each] for i in range(count)]

@@ -1,7 +1,7 @@
 """Hosts on one machine: sets of namespaces with an address, processes, mounts and a name each, joined by a bridge.
 
-The program itself runs in namespaces of its own (`enclosure`): it reaches neither the machine's network nor processes of
-others, and when it ends, in whatever way, the kernel ends all that it started.
+The program itself runs in namespaces of its own (`enclosure`): it reaches neither the machine's network nor processes
+of others, and when it ends, in whatever way, the kernel ends all that it started.
 """
 
 import contextlib
@@ -119,9 +119,7 @@ class Host:
         (tmp / "tmp").chmod(0o1777)
         roots = {self.folder.parent, Path.cwd(), *map(Path, (sys.prefix, sys.base_prefix)), *map(Path, sys.path)}
         visible = [str(path) for path in sorted(roots) if path.is_dir() and path.is_relative_to("/tmp")]
-        init = INIT.format(
-            name=self.name, visible=" ".join(visible), tmp=tmp, folder=self.folder, sshd=find("sshd")
-        )
+        init = INIT.format(name=self.name, visible=" ".join(visible), tmp=tmp, folder=self.folder, sshd=find("sshd"))
         with (self.folder / "sshd.log").open("a") as log:
             self._unshare = subprocess.Popen([*UNSHARE, "sh", "-c", init], stdin=subprocess.PIPE, stderr=log, text=True)
         children = Path(f"/proc/{self._unshare.pid}/task/{self._unshare.pid}/children")
@@ -158,14 +156,15 @@ class Host:
 
     def narrow(self, rate: str) -> None:
         """Let no more than a rate, such as 200kbit, through its line in either direction."""
-        limit = f"root tbf rate {rate} burst 16kb latency 1s"
-        subprocess.run(["tc", *f"qdisc replace dev {self.link} {limit}".split()], check=True)
-        self.run("tc", *f"qdisc replace dev eth0 {limit}".split())
+        self._shape("replace", f"tbf rate {rate} burst 16kb latency 1s")
 
     def widen(self) -> None:
         """Lift the limit."""
-        subprocess.run(["tc", *f"qdisc delete dev {self.link} root".split()], check=True)
-        self.run("tc", *"qdisc delete dev eth0 root".split())
+        self._shape("delete")
+
+    def _shape(self, verb: str, discipline: str = "") -> None:
+        subprocess.run(["tc", *f"qdisc {verb} dev {self.link} root {discipline}".split()], check=True)
+        self.run("tc", *f"qdisc {verb} dev eth0 root {discipline}".split())
 
     def refuse(self, port: int) -> None:
         """Answer every packet to a port with a reset, as if nothing listened there."""

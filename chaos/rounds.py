@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from chaos import failures, sweep
+from chaos import sweep
 from chaos.failures import Failure
 from chaos.sweep import Comparison, Outcome
 from chaos.world import World
@@ -60,6 +60,7 @@ def play(
     rng = random.Random(seed)
     times = sorted(rng.uniform(0, usual) for _ in drawn)
     injected: list[str] = []
+    say(f"round {number}, seed {seed}: {', '.join(failure.name for failure in drawn) or 'undisturbed'}")
     begun = time.monotonic()
     world.begin(f"round-{number}", on_folder=any(failure.on_folder for failure in drawn))
     world.launch()
@@ -99,33 +100,6 @@ def play(
     sweep.forget(record)
     world.clean()
     return Round(number, seed, injected, world.launches, needed, comparison, seconds)
-
-
-def draw(rng: random.Random, count: int, each: int, whole: bool) -> list[list[Failure]]:
-    """Failures for a number of rounds, so many in each; every kind comes before any comes again."""
-    deck: list[Failure] = []
-    rounds = []
-    for _ in range(count):
-        if len(deck) < each:
-            deck += failures.shuffled(rng, whole)
-        rounds.append([deck.pop(0) for _ in range(each)])
-    return rounds
-
-
-def table(rounds: Sequence[Round], usual: float) -> str:
-    """The rounds as a table in markdown."""
-    lines = [
-        "| round | seed | failures and when (s) | launches (needed) | trials lost | metrics doubled | metrics with gaps "
-        "| unequal weights | seconds | against undisturbed |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for r in rounds:
-        c = r.comparison
-        lines.append(
-            f"| {r.number} | {r.seed} | {', '.join(r.injected) or 'none'} | {r.launches} ({r.needed}) | {c.lost} "
-            f"| {c.doubled} | {c.gaps} | {c.unequal} | {r.seconds:.0f} | {r.seconds / usual:.2f} |"
-        )
-    return "\n".join(lines)
 
 
 def say(line: str) -> None:

@@ -76,8 +76,8 @@ def result(record: Record) -> Result:
 class Comparison:
     """What is wrong with a sweep beside an undisturbed one; all 0 if nothing is.
 
-    `lost` trials that did not finish; `doubled` metrics logged twice and trials that have two runs; `gaps` metrics whose
-    history differs in other ways; `unequal` weights.
+    `lost` trials that did not finish; `doubled` metrics logged twice and trials that have two runs; `gaps` metrics
+    whose history differs in other ways; `unequal` weights.
     """
 
     lost: int

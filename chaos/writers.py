@@ -1,0 +1,78 @@
+"""Many small trials that write to the record at once: how fast it takes them, and whether all of it is there."""
+
+import multiprocessing
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from chaos.sweep import KEYS
+from gahb.record import Record
+
+EXPERIMENT = "writers"
+EVALUATIONS = 40
+
+
+@dataclass(frozen=True)
+class Load:
+    """What so many processes wrote, so many metrics at each evaluation, and how much of it is missing or twice."""
+
+    writers: int
+    evaluations: int
+    keys: int
+    seconds: float
+    lost: int
+    doubled: int
+
+    @property
+    def good(self) -> bool:
+        return not self.lost and not self.doubled
+
+    @property
+    def metrics_per_second(self) -> float:
+        return self.writers * self.evaluations * self.keys / self.seconds
+
+
+def measure(uri: str, count: int, folder: Path) -> Load:
+    """Let so many processes write a trial's course each, as fast as the record takes it.
+
+    Args:
+        uri: of the record.
+        count: of processes.
+        folder: where an SQLite record would keep artifacts.
+    """
+    record = Record(uri)
+    runs = [
+        record.create(EXPERIMENT, f"writer-{i}", folder, params={}, tags={"gahb.kind": "writer"}) for i in range(count)
+    ]
+    context = multiprocessing.get_context("fork")  # what is imported is imported once
+    barrier = context.Barrier(count + 1)
+    processes = [context.Process(target=_write, args=(uri, run, barrier)) for run in runs]
+    for process in processes:
+        process.start()
+    barrier.wait()
+    begun = time.monotonic()
+    for process in processes:
+        process.join()
+    seconds = time.monotonic() - begun
+    lost = doubled = 0
+    for run in runs:
+        for key in KEYS:
+            history = record.history(run, key)
+            lost += len(set(_course(key)) - set(history))
+            doubled += len(history) - len(set(history))
+    return Load(count, EVALUATIONS, len(KEYS), seconds, lost, doubled)
+
+
+def _course(key: str) -> list[tuple[int, float]]:
+    """What a writer logs under a key: (images seen, value) pairs."""
+    return [(step, float(step if key == "images_seen" else step * len(key))) for step in range(1, EVALUATIONS + 1)]
+
+
+def _write(uri: str, run: str, barrier: "multiprocessing.synchronize.Barrier") -> None:
+    """What a process does: an evaluation after the other, each with the whole course so far, as a trial does."""
+    courses = {key: dict(_course(key)) for key in KEYS}
+    rows = [{key: courses[key][step] for key in KEYS} for step in range(1, EVALUATIONS + 1)]
+    barrier.wait()
+    writer = Record(uri).write(run)
+    for i in range(len(rows)):
+        writer.log(rows[: i + 1])
