@@ -39,7 +39,8 @@ def of_load(load: Load) -> str:
     written = load.writers * load.evaluations * load.keys
     return (
         f"{load.writers} processes at once, each {load.evaluations} evaluations of {load.keys} metrics: "
-        f"{written} metrics in {load.seconds:.1f} s, {load.metrics_per_second:.0f} a second; {load.lost} lost, {load.doubled} doubled\n"
+        f"{written} metrics in {load.seconds:.1f} s, {load.metrics_per_second:.0f} a second; "
+        f"{load.lost} lost, {load.doubled} doubled\n"
     )
 
 
