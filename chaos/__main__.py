@@ -29,6 +29,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--each", type=int, default=2, help="failures a round [2]")
     parser.add_argument("--only", choices=[f.name for f in failures.FAILURES], help="this kind of failure alone")
     parser.add_argument("--outage", type=float, default=15, help="seconds that a service or a network is gone [15]")
+    parser.add_argument("--against", help="a record that has the sweep undisturbed [it is run on one machine]")
     parser.add_argument("--short", action="store_true", help="two hosts, four trials, no ssh, PostgreSQL or S3")
     parser.add_argument("--keep", action="store_true", help="keep the logs in the temporary folder")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
@@ -64,11 +65,12 @@ def inside(options: argparse.Namespace) -> int:
     from chaos import report, rounds, sweep, writers
     from chaos.rounds import say
     from chaos.world import World
+    from gahb.record import Record
 
     begun = time.monotonic()
     whole = not options.short
-    sizes = sweep.SIZES if whole else sweep.SIZES[:2]
-    world = World(options.inside, 3 if whole else 2, whole, sizes, options.outage)
+    launched = sweep.WHOLE if whole else sweep.SHORT
+    world = World(options.inside, 3 if whole else 2, whole, launched, options.outage)
     os.environ.update(world.access)
     say(f"{len(world.cluster.hosts)} hosts, up after {time.monotonic() - begun:.0f} s")
     found: list[rounds.Round | writers.Load] = []
@@ -79,7 +81,7 @@ def inside(options: argparse.Namespace) -> int:
             report.keep(part, text)
 
     if options.rounds is not None or options.cut:
-        expected = world.on_one_machine()
+        expected = sweep.result(Record(options.against or world.on_one_machine())).finished
         undisturbed = rounds.play(world, 0, options.seed, [], expected, usual=100)
         say(report.of_rounds([undisturbed]))
     if options.rounds is not None:

@@ -3,26 +3,14 @@
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from safetensors.torch import load_file
 
 from gahb.record import Record
 
 NAME = "demo"
-STEPS = 600
-SETTINGS = {
-    "resolution": 16,
-    "width": 8,
-    "n_test": 32,
-    "batch_size": 32,
-    "images": 32 * STEPS,
-    "subset": "A,B",
-}
-SIZES = (1, 2, 4, 8, 16, 32)
-"""N; each with A and B."""
 
 KEYS = ("images_seen", "loss", "learning_rate", "train_psnr", "test_psnr", "psnr_gap")
 """What training logs, a function of the trial alone."""
@@ -30,11 +18,28 @@ ONCE = ("images_per_second", "peak_memory_gb")
 """What a finished trial logs about its machine."""
 
 
-def command(sizes: Sequence[int], *options: str) -> list[str]:
-    """The launch of the sweep."""
-    settings = [f"{key}={value}" for key, value in SETTINGS.items()]
-    launch = [sys.executable, "-c", "from gahb_sweeps.cli import main; main()", "launch", NAME, *settings]
-    return [*launch, f"n_train={','.join(map(str, sizes))}", "--checkpoint-seconds", "0.5", "--json", *options]
+@dataclass(frozen=True)
+class Sweep:
+    """Tiny trials: A and B of each N in `sizes`, so many steps each."""
+
+    sizes: tuple[int, ...]
+    steps: int
+
+    @property
+    def settings(self) -> list[str]:
+        """As typed after the sweep's name."""
+        sizes = ",".join(map(str, self.sizes))
+        images = 32 * self.steps
+        return [f"n_train={sizes}", "resolution=16", "width=8", "n_test=32", "batch_size=32", f"images={images}"]
+
+    def command(self, *options: str) -> list[str]:
+        """The launch."""
+        launch = [sys.executable, "-c", "from gahb_sweeps.cli import main; main()", "launch", NAME, *self.settings]
+        return [*launch, "--checkpoint-seconds", "0.5", "--json", *options]
+
+
+WHOLE = Sweep((1, 2, 4, 8, 16, 32), 600)
+SHORT = Sweep((1, 16), 300)
 
 
 @dataclass(frozen=True)
@@ -113,8 +118,3 @@ def forget(record: Record) -> None:
     client = MlflowClient(record.uri)
     for run in record.trials(NAME):
         client.delete_run(run.run_id)
-
-
-def reference(folder: Path) -> tuple[str, str]:
-    """Record and storage of the run on a single machine."""
-    return f"sqlite:///{folder}/undisturbed.db", str(folder / "undisturbed")

@@ -3,18 +3,17 @@
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
-from chaos import sweep
 from chaos.cluster import Cluster, environment
 from chaos.hosts import Host, build_network, make_key
 from chaos.services import S3, Database, Server, fixed_size_folder
-from gahb.record import Record
+from chaos.sweep import Sweep
 
 SHARED_MEGABYTES = 256
 DRIVER = "gahb_sweeps.cli"
@@ -29,12 +28,12 @@ class World:
         hosts: of the cluster.
         whole: with PostgreSQL, S3 and `ray up` over ssh; else the record is a server's SQLite file, the storage a
             shared folder, and Ray is started on each host.
-        sizes: N of the sweep's trials.
+        launched: the sweep.
         outage: seconds that a service or network is gone.
     """
 
-    def __init__(self, folder: Path, hosts: int, whole: bool, sizes: Sequence[int], outage: float) -> None:
-        self.folder, self.sizes, self.outage = folder, sizes, outage
+    def __init__(self, folder: Path, hosts: int, whole: bool, launched: Sweep, outage: float) -> None:
+        self.folder, self.sweep, self.outage = folder, launched, outage
         self.drivers: list[subprocess.Popen[bytes]] = []
         self.launchable = threading.Lock()
         self.launches = 0
@@ -67,6 +66,8 @@ class World:
         """A new storage and no drivers."""
         self.launches = 0
         self.drivers.clear()
+        for file in self.cluster.head.folder.glob("launch-*.json"):
+            file.unlink()
         self.storage = str(self.shared / name)
 
     def launch(self) -> None:
@@ -74,8 +75,8 @@ class World:
         with self.launchable:
             self.launches += 1
             head = self.cluster.head
-            command = sweep.command(self.sizes, "--address", self.cluster.address, "--storage", self.storage)
-            line = f"exec {' '.join(map(_quoted, command))} > {head.folder}/launch-{self.launches}.json"
+            command = self.sweep.command("--address", self.cluster.address, "--storage", self.storage)
+            line = f"exec {shlex.join(command)} > {head.folder}/launch-{self.launches}.json"
             self.drivers.append(
                 head.start(
                     "sh",
@@ -88,14 +89,14 @@ class World:
                 )
             )
 
-    def on_one_machine(self) -> dict[str, sweep.Outcome]:
-        """The sweep by a Ray of one host's own and an SQLite record: the trials as they must be. Signature → trial."""
+    def on_one_machine(self) -> str:
+        """Run the sweep by a Ray of one host's own into an SQLite record; returns its URI."""
         host = self.hosts["record"]
         record = f"sqlite:///{self.folder}/undisturbed.db"
-        command = sweep.command(self.sizes, "--record", record, "--storage", f"{self.folder}/undisturbed")
+        command = self.sweep.command("--record", record, "--storage", f"{self.folder}/undisturbed")
         if host.start(*command, log="undisturbed.log", PYTHONPATH=os.environ.get("PYTHONPATH", "")).wait():
             raise RuntimeError((host.folder / "undisturbed.log").read_text())
-        return sweep.result(Record(record)).finished
+        return record
 
     def kill_drivers(self) -> None:
         self.cluster.head.signal(signal.SIGKILL, DRIVER)
@@ -107,19 +108,15 @@ class World:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
-    def states(self, launch: int) -> list[str]:
-        """The states of the trials as a launch gave them at its end; none if it did not get that far."""
-        file = self.cluster.head.folder / f"launch-{launch}.json"
-        with contextlib.suppress(ValueError):
-            return [row["state"] for row in json.loads(file.read_text())["trials"]]
-        return []
+    @property
+    def finished(self) -> bool:
+        """Whether a launch has ended with every trial finished."""
+        for file in self.cluster.head.folder.glob("launch-*.json"):
+            with contextlib.suppress(ValueError):
+                if all(row["state"] == "finished" for row in json.loads(file.read_text())["trials"]):
+                    return True
+        return False
 
     def clean(self) -> None:
         """Throw away what a round left in the storage."""
         shutil.rmtree(self.storage, ignore_errors=True)
-
-
-def _quoted(word: str) -> str:
-    import shlex
-
-    return shlex.quote(word)

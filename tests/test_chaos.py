@@ -3,18 +3,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from gahb_sweeps import demo
 
 from chaos.hosts import PROGRAMS, missing
+from chaos.sweep import NAME, SHORT
+from gahb.trial import parse_overrides
+from tests.conftest import Place
 
 
-def test_three_rounds_of_failures_change_nothing() -> None:
+def test_three_rounds_of_failures_change_nothing(ray_here: None, place: Place) -> None:
     """Two hosts with addresses of their own, an MLflow server, and two failures in each of three rounds."""
     if reason := missing(PROGRAMS):
         pytest.skip(reason)
-    command = [sys.executable, "-m", "chaos", "--short", "--rounds", "3", "--each", "2", "--outage", "3"]
-    ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=400)
+    place.launch(demo.trials(parse_overrides(SHORT.settings)), NAME)
+    command = [sys.executable, "-m", "chaos", "--short", "--rounds", "3", "--outage", "3", "--against"]
+    root = Path(__file__).parents[1]
+    ended = subprocess.run([*command, place.record.uri], cwd=root, capture_output=True, text=True, timeout=500)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     rows = [line.split(" | ") for line in ended.stdout.splitlines()[2:] if line.startswith("| ")]
-    assert len(rows) == 4
-    assert all(row[4:8] == ["0"] * 4 for row in rows), ended.stdout
+    assert [row[4:8] for row in rows] == [["0"] * 4] * 4, ended.stdout
     assert all(row[2] != "none" for row in rows[1:])
