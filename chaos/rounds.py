@@ -58,7 +58,7 @@ def play(
         usual: seconds that the sweep takes undisturbed.
     """
     rng = random.Random(seed)
-    times = sorted(rng.uniform(0, usual) for _ in drawn)
+    times = sorted(rng.uniform(0.1, 0.7) * usual for _ in drawn)
     injected: list[str] = []
     say(f"round {number}, seed {seed}: {', '.join(failure.name for failure in drawn) or 'undisturbed'}")
     begun = time.monotonic()
