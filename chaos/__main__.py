@@ -8,6 +8,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="gahb-chaos-"))
     folder.chmod(0o755)  # PostgreSQL does not run as root
     command = hosts.enclosure([sys.executable, "-m", "chaos", *sys.argv[1:], "--inside", str(folder)])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return subprocess.run(command).returncode
     except KeyboardInterrupt:
@@ -57,6 +59,7 @@ def main() -> int:
         if options.keep:
             print(f"chaos: logs are in {folder}", file=sys.stderr)
         else:
+            time.sleep(0.5)  # the last of what was killed may still write
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -70,8 +70,8 @@ def find(program: str) -> str | None:
 
 
 def enclosure(command: Sequence[str]) -> list[str]:
-    """A command that runs another in namespaces of its own."""
-    return [*UNSHARE, *command]
+    """A command that runs another in namespaces of its own, and ends with whoever started it."""
+    return ["setpriv", "--pdeathsig=KILL", *UNSHARE, *command]
 
 
 def build_network() -> None:
