@@ -171,11 +171,11 @@ def import_(
 ) -> None:
     """Turn a published checkpoint into a finished run. Nothing in the file is executed."""
     from gahb.record import Record
-    from gahb.storage import record_uri, storage_root
+    from gahb.storage import record_uri, storage_here
 
     from .importing import import_checkpoint
 
-    book, root = Record(record_uri(record)), storage_root(storage)
+    book, root = Record(record_uri(record)), storage_here(storage)
     name = name or file.stem
     run = import_checkpoint(book, root, file, name=name, resolution=resolution, first_relu=first_relu)
     if json:

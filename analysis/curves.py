@@ -14,7 +14,6 @@ On a ray, m = 1, that is 5.5 dB above the intercept 10 log₁₀ d of the mean s
 A curve is all trials that differ in nothing but subset and seed.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +81,7 @@ def curves_table(runs: Sequence[Run], artifacts: Sequence[Path]) -> pd.DataFrame
         runs: finished trials.
         artifacts: the folder of each with `psnr_curve.csv`; of curves taken during training, the last one counts.
     """
-    trials = [Trial.of(json.loads(run.tags["gahb.trial"])) for run in runs]
+    trials = [Trial.of(run.trial) for run in runs]
     names = curve_names(trials)
     order = {run.run_id: _order(trial.flat()) for run, trial in zip(runs, trials, strict=True)}
     tables = []
@@ -107,7 +106,7 @@ def curve_names(trials: Sequence[Trial]) -> list[str]:
 def slopes_table(table: pd.DataFrame, runs: Sequence[Run], fit: Range) -> pd.DataFrame:
     """A row a curve: slope and intercept on training and test images, fitted over a range, and the optimum's (NaN where
     it is not known)."""
-    flats = {run.run_id: json.loads(run.tags["gahb.trial"]) for run in runs}
+    flats = {run.run_id: run.trial for run in runs}
     rows = []
     for curve, group in table.groupby("curve", sort=False):
         means = group.groupby("input_psnr")[["train_psnr", "test_psnr"]].mean()

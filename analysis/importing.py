@@ -18,12 +18,13 @@ from gahb import cost, published, weights
 from gahb.errors import UserError
 from gahb.models.architectures import Architecture, UNet
 from gahb.record import Record, Run
+from gahb.storage import Storage
 
 EXPERIMENT = "imported"
 
 
 def import_checkpoint(
-    record: Record, storage: Path, file: Path, *, name: str, resolution: int | None, first_relu: bool
+    record: Record, storage: Storage, file: Path, *, name: str, resolution: int | None, first_relu: bool
 ) -> Run:
     """The run of a published checkpoint, made if there is none.
 
@@ -49,7 +50,7 @@ def import_checkpoint(
     run_id = record.create(
         EXPERIMENT,
         name,
-        storage / "artifacts",
+        f"{storage.url}/artifacts",
         params={
             **architecture.flat(),
             "resolution": side,

@@ -63,7 +63,7 @@ def load(desk: Desk, run: Run) -> Model:
     images = subsets.training_images(Prepared.open(desk.storage, card["data_hash"]), trial)
     if subsets.subset_hash(images) != card["subset_hash"]:
         raise UserError(
-            f"the images of {run.name} in {desk.storage} are not those it was trained on (their hash differs)"
+            f"the images of {run.name} in {desk.storage.uri} are not those it was trained on (their hash differs)"
         )
     return TrialModel(run, card, denoiser, images, trial)
 

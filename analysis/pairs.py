@@ -66,7 +66,7 @@ def find_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
     """
     halves: dict[str, dict[str, Run]] = {}
     for run in runs:
-        flat = json.loads(run.tags["gahb.trial"])
+        flat = run.trial
         subset = flat.pop("subset")
         halves.setdefault(json.dumps(flat, sort_keys=True), {})[subset] = run
     pairs = [(half["A"], half["B"]) for half in halves.values() if len(half) == 2]

@@ -7,7 +7,6 @@ analysis of each kind (and, where an analysis is of single trials, the newest of
 
 import base64
 import html
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -195,7 +194,7 @@ def _largest(runs: Sequence[Run], ignored: Sequence[str]) -> list[Run]:
 
 
 def _flat(run: Run) -> dict[str, Any]:
-    flat: dict[str, Any] = json.loads(run.tags["gahb.trial"])
+    flat: dict[str, Any] = run.trial
     return flat
 
 

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from gahb import cluster, figures
 from gahb.commands import say
 from gahb.record import Record, Run
-from gahb.storage import record_uri, storage_root
+from gahb.storage import Storage, record_uri, storage_here
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,13 +31,13 @@ class Desk:
 
     Args:
         uri: of the record.
-        storage: folder with prepared images.
+        storage: where prepared images are.
         device: where this process computes.
         address: a Ray cluster for `spread`; this machine alone if left out.
     """
 
     uri: str
-    storage: Path
+    storage: Storage
     device: torch.device
     address: str | None = None
 
@@ -45,7 +45,7 @@ class Desk:
     def open(cls, record: str | None, storage: str | None, address: str | None = None) -> "Desk":
         """The desk that the options of a command describe, on a GPU if there is one."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(record_uri(record), storage_root(storage), device, address)
+        return cls(record_uri(record), storage_here(storage), device, address)
 
     @cached_property
     def record(self) -> Record:
@@ -121,7 +121,7 @@ def keep(desk: Desk, answer: Answer, sweep: str | None = None) -> tuple[str, Pat
         **{f"gahb.of.{i}": run.run_id for i, run in enumerate(answer.runs)},
         "mlflow.note.content": f"{answer.kind} of\n\n{links}",
     }
-    artifacts = desk.storage / "artifacts"
+    artifacts = f"{desk.storage.url}/artifacts"
     run_id = record.create(f"{sweep}-analysis", answer.name, artifacts, params=answer.settings, tags=tags)
     with tempfile.TemporaryDirectory() as folder:
         for stem, table in answer.tables.items():

@@ -6,7 +6,6 @@ interval is the 95 % percentile bootstrap over replicates, a replicate being the
 with A and B of one seed alone it merely spans the two.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -68,7 +67,7 @@ def _where(star: dict[str, Any]) -> str:
 
 def trials_table(runs: Sequence[Run]) -> pd.DataFrame:
     """A row a trial: run_id, curve, resolution, parameters, n_train, subset, seed, train_psnr, test_psnr, psnr_gap."""
-    trials = [Trial.of(json.loads(run.tags["gahb.trial"])) for run in runs]
+    trials = [Trial.of(run.trial) for run in runs]
     keys = [key for key in differing(trials) if key != "seed"]
     rows = []
     for run, trial in zip(runs, trials, strict=True):

@@ -8,7 +8,6 @@ Two data sets that were made of the same pictures do not know of each other: hel
 images of the other.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,7 +87,7 @@ def choose(runs: Sequence[Run]) -> list[list[Run]]:
 
 def labels(runs: Sequence[Run]) -> list[str]:
     """The data set of each run, with the options in which those of one name differ, and its hash if that is not all."""
-    datasets = [Trial.of(json.loads(run.tags["gahb.trial"])).dataset for run in runs]
+    datasets = [Trial.of(run.trial).dataset for run in runs]
     words = []
     for dataset in datasets:
         options = [d.flat() for d in datasets if d.name == dataset.name]

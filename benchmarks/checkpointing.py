@@ -13,6 +13,7 @@ import torch
 from benchmarks.harness import Row, alternate, main
 from gahb import cost, training
 from gahb.checkpoints import Checkpoints
+from gahb.storage import Folder
 from gahb.trial import Trial
 
 INTERVAL = 60.0
@@ -27,7 +28,7 @@ def row(resolution: int) -> Row:
     optimizer.step()
     tensors = training.state(net, optimizer)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        checkpoints = Checkpoints(Path(folder))
+        checkpoints = Checkpoints(Folder(Path(folder)))
         seconds = alternate({"save": lambda: checkpoints.save(1, tensors, {})})["save"].wall
     pause = training.checkpoint_pause(INTERVAL, seconds)
     share = seconds / (pause + seconds)

@@ -21,6 +21,7 @@ from benchmarks.stacks import smooth_images
 
 def training(images_seen: int) -> None:
     from gahb.checkpoints import Checkpoints
+    from gahb.storage import Folder
     from gahb.training import train
     from gahb.trial import Trial
 
@@ -32,7 +33,9 @@ def training(images_seen: int) -> None:
     )  # fmt: skip
     images = torch.from_numpy(smooth_images(80, 16)).unsqueeze(1)
     with tempfile.TemporaryDirectory() as folder:
-        train(trial, images[:64], images[64:], device=torch.device("cpu"), checkpoints=Checkpoints(Path(folder)))
+        train(
+            trial, images[:64], images[64:], device=torch.device("cpu"), checkpoints=Checkpoints(Folder(Path(folder)))
+        )
 
 
 def sampling(count: int) -> None:

@@ -18,6 +18,7 @@ from gahb import cluster, training
 from gahb.checkpoints import Checkpoints
 from gahb.launch import launch
 from gahb.record import Record
+from gahb.storage import Folder
 from gahb.trial import Trial, grid
 
 GPU = torch.cuda.is_available()
@@ -48,7 +49,7 @@ def textbook(trial: Trial, images: torch.Tensor) -> None:
 def in_turn(trial: Trial, images: torch.Tensor) -> training.Trained:
     """Our training in this process."""
     with tempfile.TemporaryDirectory() as folder:
-        return training.train(trial, images, images[:1], device=DEVICE, checkpoints=Checkpoints(Path(folder)))
+        return training.train(trial, images, images[:1], device=DEVICE, checkpoints=Checkpoints(Folder(Path(folder))))
 
 
 def lasts(work: Callable[[], object]) -> float:
@@ -64,7 +65,7 @@ def rows() -> Sequence[Row]:
         place = Path(folder)
         record = Record(f"sqlite:///{place / 'record.db'}")
         loop = len(MODELS) * lasts(lambda: textbook(MODELS[0], images))
-        ours = lasts(lambda: launch(MODELS, "many", storage=place / "storage", record=record))
+        ours = lasts(lambda: launch(MODELS, "many", storage=Folder(place / "storage"), record=record))
         alone = 4 * lasts(lambda: [in_turn(trial, images) for trial in MODELS[:2]])
         shares = {run.tags["gahb.share"] for run in record.finished_trials("many")}
     seen = len(MODELS) * STEPS * BATCH

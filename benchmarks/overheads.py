@@ -18,6 +18,7 @@ from benchmarks.harness import Row, main
 from gahb import calibration, cluster
 from gahb.launch import launch
 from gahb.record import Record
+from gahb.storage import Folder
 from gahb.trial import grid
 
 SHORT = {
@@ -81,7 +82,7 @@ def between_trials() -> list[Row]:
     cores = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder, cluster.connected(None):
         record = Record(f"sqlite:///{folder}/record.db")
-        launch(grid(SHORT), "short", storage=Path(folder) / "storage", record=record, say=say)
+        launch(grid(SHORT), "short", storage=Folder(Path(folder) / "storage"), record=record, say=say)
         work = {run.name: calibration.device_seconds(run) or 0 for run in record.finished_trials("short")}
     rest = ends[cores:]
     taken, ideal = rest[-1][1] - ends[cores - 1][1], sum(work[name] for name, _ in rest) / cores

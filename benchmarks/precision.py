@@ -19,6 +19,7 @@ from gahb.data import subsets
 from gahb.data.dataset import prepare
 from gahb.sampling import sample
 from gahb.similarity import cosine, mismatched_cosine
+from gahb.storage import Folder
 from gahb.trial import SUBSETS, Trial
 
 SEEDS = (0, 1, 2)
@@ -44,7 +45,7 @@ class Result:
     excess: float
 
 
-def result(flat: dict[str, object], storage: Path) -> Result:
+def result(flat: dict[str, object], storage: Folder) -> Result:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     curves: list[dict[str, float]] = []
     drawn = []
@@ -52,8 +53,8 @@ def result(flat: dict[str, object], storage: Path) -> Result:
         trial = Trial.of({**flat, "subset": subset})
         prepared = prepare(trial.dataset, storage, subsets.needed(trial))
         train, test = subsets.training_images(prepared, trial), subsets.held_out_images(prepared, trial)
-        folder = storage / "trials" / trial.signature(trial.dataset.hash(storage))
-        trained = training.train(trial, train, test, device=device, checkpoints=Checkpoints(folder))
+        folder = f"trials/{trial.signature(trial.dataset.hash(storage))}"
+        trained = training.train(trial, train, test, device=device, checkpoints=Checkpoints(storage, folder))
         curves.append(trained.history[-1].curve.summary())
         mean = float(test.float().mean() / 255)
         drawn.append(sample(trained.denoiser, SAMPLES, trial.dataset.resolution, mean=mean, device=device))
@@ -72,7 +73,9 @@ def rows() -> list[Row]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         found = {
-            name: pd.DataFrame([vars(result({**SMALL, **setting, "seed": seed}, Path(folder))) for seed in SEEDS])
+            name: pd.DataFrame(
+                [vars(result({**SMALL, **setting, "seed": seed}, Folder(Path(folder)))) for seed in SEEDS]
+            )
             for name, setting in SETTINGS.items()
         }
     plain = found.pop("float32")

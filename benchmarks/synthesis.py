@@ -14,6 +14,7 @@ from benchmarks.harness import Row, alternate, main
 from gahb.data.c_alpha import CAlpha
 from gahb.data.dataset import Dataset, prepare
 from gahb.data.manifold import CHUNK
+from gahb.storage import Folder
 
 SIDE, ALPHA, COUNT = 80, 2.0, 2048
 
@@ -47,7 +48,7 @@ def chunks() -> None:
 
 def data_set() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        prepare(Dataset(CAlpha(ALPHA), SIDE), Path(folder), COUNT, say=lambda line: None)
+        prepare(Dataset(CAlpha(ALPHA), SIDE), Folder(Path(folder)), COUNT, say=lambda line: None)
 
 
 def rows() -> list[Row]:

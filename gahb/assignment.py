@@ -1,16 +1,14 @@
 """A trial on its way to a worker."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Self
-
-from gahb.checkpoints import Checkpoints
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Plain values only: what to train, its run, where data, checkpoints and record are, and what is granted: CPUs,
-    GPUs (a fraction if trials share one) and bytes of the node's memory."""
+    """Plain values only: what to train, its run, where data, checkpoints and record are, how often it may start again
+    without having got further, and what is granted: CPUs, GPUs (a fraction if trials share one) and bytes of the node's
+    memory."""
 
     flat: dict[str, Any]
     signature: str
@@ -19,6 +17,7 @@ class Assignment:
     storage: str
     record_uri: str
     checkpoint_seconds: float
+    retries: int
     cpus: float
     gpus: float
     memory: int
@@ -31,5 +30,6 @@ class Assignment:
         return cls(**plain)
 
     @property
-    def checkpoints(self) -> Checkpoints:
-        return Checkpoints(Path(self.storage) / "trials" / self.signature)
+    def folder(self) -> str:
+        """The trial's place in the storage."""
+        return f"trials/{self.signature}"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from gahb.record import Record, Run
+    from gahb.storage import Storage
 
 EXPERIMENT = KIND = "calibration"
 
@@ -99,6 +100,7 @@ def measure(trial: Trial, device: "torch.device", seconds: float = 1.0) -> Rate:
     import torch
 
     from gahb.checkpoints import Checkpoints
+    from gahb.storage import Folder
     from gahb.training import train
 
     side = trial.dataset.resolution
@@ -110,7 +112,7 @@ def measure(trial: Trial, device: "torch.device", seconds: float = 1.0) -> Rate:
         with tempfile.TemporaryDirectory() as folder:
             short = replace(trial, images=steps * trial.batch_size)
             begun = clock()
-            train(short, images, images[: trial.n_test], device=device, checkpoints=Checkpoints(Path(folder)))
+            train(short, images, images[: trial.n_test], device=device, checkpoints=Checkpoints(Folder(Path(folder))))
             return clock() - begun
 
     lasts(1)
@@ -120,12 +122,12 @@ def measure(trial: Trial, device: "torch.device", seconds: float = 1.0) -> Rate:
 
 
 def calibrate(
-    trials: Sequence[Trial], device: "torch.device", record: "Record", storage: Path, say: Callable[[str], None]
+    trials: Sequence[Trial], device: "torch.device", record: "Record", storage: "Storage", say: Callable[[str], None]
 ) -> tuple[str, list[Rate]]:
     """Measure each trial, and keep the rates in a run of the record: its id, and the rates."""
     name = resources.name(device)
     tags = {"gahb.kind": KIND, "gahb.device": name}
-    run_id = record.create(EXPERIMENT, name, storage / "artifacts", params={}, tags=tags)
+    run_id = record.create(EXPERIMENT, name, f"{storage.url}/artifacts", params={}, tags=tags)
     rates: list[Rate] = []
     for trial in trials:
         rates.append(measure(trial, device))
@@ -175,7 +177,7 @@ def known(record: "Record", name: str | None = None) -> Device | None:
 
 def trial_of(run: "Run") -> Trial:
     """The trial of a run."""
-    return Trial.of(json.loads(run.tags["gahb.trial"]))
+    return Trial.of(run.trial)
 
 
 def device_seconds(run: "Run") -> float | None:

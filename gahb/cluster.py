@@ -14,7 +14,6 @@ import shutil
 import socket
 import sys
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,6 +42,10 @@ ALLOCATOR = {
 }
 """Lets glibc keep freed memory in workers; by default it returns every large activation to the system at each step.
 One arena, because Tune trains in a thread, and a thread's own arena gives back whatever exceeds 64 MiB."""
+
+DEATHS = 1000
+"""Workers that a trial may lose in all. Those that die without having got further are counted by `work`; this one ends
+what dies before it can count."""
 
 PACKAGES = ("gahb", "gahb_sweeps", "gahb_analysis")
 FORWARDED = ("MLFLOW_", "AWS_")
@@ -143,45 +146,35 @@ def check_resources(cpus: float, gpus: float, memory: int) -> None:
 
 
 def run_trials(
-    assignments: Sequence[Assignment],
-    *,
-    storage: Path,
-    retries: int,
-    on_result: Callable[[str, Mapping[str, Any]], None],
+    assignments: Sequence[Assignment], *, on_result: Callable[[str, Mapping[str, Any]], None]
 ) -> dict[str, str]:
     """Run trials on the connected cluster until each has ended, or the user interrupts.
 
     Args:
         assignments: the trials.
-        storage: a folder that all nodes share.
-        retries: how often a trial starts again after its worker died or raised.
         on_result: called in this process with a run id and its newest evaluation.
 
     Returns:
-        run id → reason, for the trials that still failed after the retries.
+        run id → reason, for trials that could not even begin, and so could not tell the record.
     """
     from ray import tune
 
-    folder = storage / "ray"
-    name = f"launch-{uuid.uuid4().hex[:8]}"
     failures: dict[str, str] = {}
-    tuner = tune.Tuner(
-        tune.with_resources(_trial, _resources),
-        param_space={"assignment": tune.grid_search([assignment.plain() for assignment in assignments])},
-        tune_config=tune.TuneConfig(reuse_actors=True),
-        run_config=tune.RunConfig(
-            name=name,
-            storage_path=str(folder),
-            failure_config=tune.FailureConfig(max_failures=retries),
-            callbacks=[_relay(on_result, failures)],
-            verbose=0,
-        ),
-    )
-    try:
+    with tempfile.TemporaryDirectory() as folder:  # Tune's notes, which only this process reads
+        tuner = tune.Tuner(
+            tune.with_resources(_trial, _resources),
+            param_space={"assignment": tune.grid_search([assignment.plain() for assignment in assignments])},
+            tune_config=tune.TuneConfig(reuse_actors=True),
+            run_config=tune.RunConfig(
+                name="launch",
+                storage_path=folder,
+                failure_config=tune.FailureConfig(max_failures=DEATHS),
+                callbacks=[_relay(on_result, failures)],
+                verbose=0,
+            ),
+        )
         with contextlib.redirect_stdout(_Nowhere()):
             tuner.fit()
-    finally:
-        shutil.rmtree(folder / name, ignore_errors=True)
     return failures
 
 
@@ -238,12 +231,15 @@ def _trial(config: dict[str, Any]) -> None:
     """What a worker runs."""
     from ray import tune
 
-    from gahb.record import Superseded
-    from gahb.work import carry_out
+    from gahb.work import Broken, carry_out
 
     assignment = Assignment.of(config["assignment"])
-    with contextlib.suppress(Superseded):
+    try:
         carry_out(assignment, _device(assignment.cpus, assignment.gpus), lambda row: tune.report({"gahb": row}))
+    except Broken:
+        raise
+    except Exception as error:
+        tune.report({"gahb_refused": f"{type(error).__name__}: {error}"})
 
 
 def _relay(on_result: Callable[[str, Mapping[str, Any]], None], failures: dict[str, str]) -> Any:
@@ -258,6 +254,8 @@ def _relay(on_result: Callable[[str, Mapping[str, Any]], None], failures: dict[s
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
             if "gahb" in result:
                 on_result(trial.config["assignment"]["run_id"], result["gahb"])
+            if "gahb_refused" in result:
+                failures[trial.config["assignment"]["run_id"]] = result["gahb_refused"]
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
             reason = str(trial.get_error()).strip().splitlines()[-1]

@@ -3,12 +3,12 @@
 There is no other way to resume: a dead worker, a lost node, a killed launch and a second `launch` all come back
 through here, because the signature finds both the run and the checkpoint.
 
-A launch shows that it is alive by touching `<storage>/launches/<id>`; its trials are tagged with that id. A trial that
-is in the hands of a living launch is left to it.
+A launch shows that it is alive by writing `launches/<id>` in the storage again and again; its trials are tagged with
+that id. A trial that is in the hands of a living launch is left to it: to take one in hand a launch creates the next
+file in `claims/<signature>/`, and of two that try only one succeeds.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -17,7 +17,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gahb import calibration, cost, packing
@@ -25,17 +24,17 @@ from gahb.calibration import Device
 from gahb.data import subsets
 from gahb.data.dataset import Dataset, prepare
 from gahb.record import Record, Run
-from gahb.storage import write_atomically
+from gahb.storage import Storage
 from gahb.trial import Trial, differing, readable_name
 
 if TYPE_CHECKING:
     from gahb.assignment import Assignment
 
 HEARTBEAT = 10.0
-"""Seconds between two touches of a launch's file."""
+"""Seconds between two signs of life of a launch."""
 
 PATIENCE = 60.0
-"""Seconds without a touch after which a launch on another machine counts as dead."""
+"""Seconds without one after which a launch on another machine counts as dead."""
 
 IN_HAND = ("finished", "running")
 """States of the trials that a launch leaves alone."""
@@ -83,7 +82,7 @@ class Planned:
         }
 
 
-def plan(trials: Sequence[Trial], storage: Path, record: Record, device: Device | None = None) -> list[Planned]:
+def plan(trials: Sequence[Trial], storage: Storage, record: Record, device: Device | None = None) -> list[Planned]:
     """Each trial with its name, signature, state and cost on a device. Reads data sets' files to hash them, prepares
     nothing.
 
@@ -104,7 +103,7 @@ def plan(trials: Sequence[Trial], storage: Path, record: Record, device: Device 
     return planned
 
 
-def state_of(run: Run, storage: Path) -> str:
+def state_of(run: Run, storage: Storage) -> str:
     """The state of a trial's run, telling running from interrupted by its launch's sign of life."""
     if not run.unfinished:
         return run.state
@@ -115,7 +114,7 @@ def launch(
     trials: Sequence[Trial],
     sweep: str,
     *,
-    storage: Path,
+    storage: Storage,
     record: Record,
     address: str | None = None,
     cpus: float = 1,
@@ -130,12 +129,12 @@ def launch(
     Args:
         trials: what to train.
         sweep: the experiment's name in the record.
-        storage: folder that all nodes share.
+        storage: where all nodes find data and checkpoints.
         record: where runs are kept.
         address: a Ray cluster; this machine alone if left out.
         cpus: CPUs a trial.
         gpus: GPUs a trial, fractions allowed; None leaves it to `packing`, if the cluster has any.
-        retries: how often a trial starts again after its worker died.
+        retries: how often a trial starts again, after its worker died, without having got further.
         checkpoint_seconds: least time between a trial's checkpoints.
         say: takes a line of progress.
 
@@ -164,37 +163,33 @@ def launch(
             memory = {trial: packing.host_memory(trial, on_gpu=shares[trial] > 0) for trial in shares}
             for p in to_train:
                 cluster.check_resources(cpus, shares[p.trial], memory[p.trial])
-            with _claims(storage):
-                planned = plan(trials, storage, record, device)
-                assignments = {
-                    p.signature: Assignment(
-                        flat=p.trial.flat(),
-                        signature=p.signature,
-                        data_hash=p.data_hash,
-                        run_id=_claim(p, sweep, storage, record, launch_id),
-                        storage=str(storage),
-                        record_uri=record.uri,
-                        checkpoint_seconds=checkpoint_seconds,
-                        cpus=cpus,
-                        gpus=shares[p.trial],
-                        memory=memory[p.trial],
-                    )
-                    for p in planned
-                    if p.state not in IN_HAND
-                }
-            failures = cluster.run_trials(
-                list(assignments.values()),
-                storage=storage,
-                retries=retries,
-                on_result=_Progress(planned, assignments, say),
-            )
+            mine = {p.signature for p in to_train if _take(storage, p.signature, launch_id)}
+            planned = plan(trials, storage, record, device)
+            assignments = {
+                p.signature: Assignment(
+                    flat=p.trial.flat(),
+                    signature=p.signature,
+                    data_hash=p.data_hash,
+                    run_id=_claim(p, sweep, storage, record, launch_id),
+                    storage=storage.uri,
+                    record_uri=record.uri,
+                    checkpoint_seconds=checkpoint_seconds,
+                    retries=retries,
+                    cpus=cpus,
+                    gpus=shares[p.trial],
+                    memory=memory[p.trial],
+                )
+                for p in planned
+                if p.signature in mine and p.state not in IN_HAND
+            }
+            record = Record(record.uri, patient=True)
+            failures = cluster.run_trials(list(assignments.values()), on_result=_Progress(planned, assignments, say))
             for run_id, reason in failures.items():
                 record.fail(run_id, reason)
-            unfinished = [
-                run for run in record.trials(sweep) if run.tags["gahb.launch"] == launch_id and run.unfinished
-            ]
-            for run in unfinished:
-                record.interrupt(run.run_id)
+            runs = record.by_signature()
+            unfinished = [runs[signature].run_id for signature in assignments if runs[signature].unfinished]
+            for run_id in unfinished:
+                record.interrupt(run_id)
             if unfinished:  # Tune ends quietly when the user interrupts it
                 raise KeyboardInterrupt
             trained = set(assignments)
@@ -202,7 +197,7 @@ def launch(
         if p.run and sweep not in p.run.sweeps:
             record.tag(p.run.run_id, {f"gahb.sweep.{sweep}": "true"})
     runs = record.by_signature()
-    return [_result_row(p, runs[p.signature], p.signature in trained, storage) for p in planned]
+    return [_result_row(p, runs.get(p.signature), p.signature in trained, storage) for p in planned]
 
 
 class _Progress:
@@ -227,7 +222,7 @@ def _counts(planned: Sequence[Planned]) -> str:
     return f"{len(planned)} trials: {', '.join(parts)}; {f'training {rest}' if rest else 'nothing to train'}"
 
 
-def _prepare_data(planned: Sequence[Planned], storage: Path, say: Callable[[str], None]) -> None:
+def _prepare_data(planned: Sequence[Planned], storage: Storage, say: Callable[[str], None]) -> None:
     largest: dict[Dataset, Trial] = {}
     for trial in sorted((p.trial for p in planned), key=subsets.needed):
         largest[trial.dataset] = trial
@@ -239,9 +234,9 @@ def _prepare_data(planned: Sequence[Planned], storage: Path, say: Callable[[str]
         subsets.check_size(trial, len(prepared.images), dataset.name)
 
 
-def _claim(planned: Planned, sweep: str, storage: Path, record: Record, launch_id: str) -> str:
+def _claim(planned: Planned, sweep: str, storage: Storage, record: Record, launch_id: str) -> str:
     """The run of a trial, made if there is none, now in the hands of this launch."""
-    tags = {f"gahb.sweep.{sweep}": "true", "gahb.launch": launch_id}
+    tags = {f"gahb.sweep.{sweep}": "true", "gahb.launch": launch_id, "gahb.starts": "", "gahb.stop": ""}
     if planned.seconds:
         tags["gahb.planned_seconds"] = f"{planned.seconds:.4g}"
     if planned.run:
@@ -253,7 +248,7 @@ def _claim(planned: Planned, sweep: str, storage: Path, record: Record, launch_i
     return record.create(
         sweep,
         planned.name,
-        storage / "artifacts",
+        f"{storage.url}/artifacts",
         params={**flat, "parameters": cost.parameters(trial.architecture)},
         tags={
             "gahb.kind": "trial",
@@ -267,53 +262,70 @@ def _claim(planned: Planned, sweep: str, storage: Path, record: Record, launch_i
     )
 
 
-def _result_row(planned: Planned, run: Run, trained: bool, storage: Path) -> dict[str, Any]:
+def _result_row(planned: Planned, run: Run | None, trained: bool, storage: Storage) -> dict[str, Any]:
+    """The row of a trial at the end of a launch; another launch may have taken it in hand and not made its run yet."""
     return {
         **planned.row(),
-        "state": state_of(run, storage),
-        "run_id": run.run_id,
+        "state": state_of(run, storage) if run else "running",
+        "run_id": run.run_id if run else None,
         "trained": trained,
-        "metrics": {key: run.metrics[key] for key in METRICS if key in run.metrics},
-        "reason": run.tags.get("gahb.reason") if run.state == "failed" else None,
+        "metrics": metrics(run) if run else {},
+        "reason": reason(run) if run else None,
     }
 
 
-@contextlib.contextmanager
-def _claims(storage: Path) -> Iterator[None]:
-    """One launch at a time looks at the record and claims trials."""
-    storage.mkdir(parents=True, exist_ok=True)
-    with (storage / "claims.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def metrics(run: Run) -> dict[str, float]:
+    """The last PSNRs of a trial's run."""
+    return {key: run.metrics[key] for key in METRICS if key in run.metrics}
+
+
+def reason(run: Run) -> str | None:
+    """Why a trial is not finished."""
+    return None if run.state == "finished" else run.tags.get("gahb.reason") or None
+
+
+def _take(storage: Storage, signature: str, launch_id: str) -> bool:
+    """Take a trial in hand, unless another living launch has it."""
+    claims = f"claims/{signature}"
+    before = storage.names(claims)
+    if before and _alive(storage, storage.read(f"{claims}/{before[-1]}").decode()):
+        return False
+    return storage.create(f"{claims}/{len(before):06d}", launch_id.encode())
 
 
 @contextlib.contextmanager
-def _sign_of_life(storage: Path) -> Iterator[str]:
-    """A launch's id, whose file is touched until the block ends."""
+def _sign_of_life(storage: Storage) -> Iterator[str]:
+    """A launch's id, whose file is written again and again until the block ends."""
     launch_id = uuid.uuid4().hex[:12]
-    file = storage / "launches" / launch_id
-    write_atomically(file, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode())
+    name, content = f"launches/{launch_id}", json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()
+    storage.write(name, content)
     ended = threading.Event()
 
-    def touch() -> None:
+    def live() -> None:
         while not ended.wait(HEARTBEAT):
-            file.touch()
+            with contextlib.suppress(OSError):
+                storage.write(name, content)
 
-    thread = threading.Thread(target=touch, daemon=True)
+    thread = threading.Thread(target=live, daemon=True)
     thread.start()
     try:
         yield launch_id
     finally:
         ended.set()
         thread.join()
-        file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            storage.remove(name)
 
 
-def _alive(storage: Path, launch_id: str) -> bool:
-    file = storage / "launches" / launch_id
-    if not launch_id or not file.exists() or time.time() - file.stat().st_mtime > PATIENCE:
+def _alive(storage: Storage, launch_id: str) -> bool:
+    name = f"launches/{launch_id}"
+    last = storage.modified(name) if launch_id else None
+    if last is None or time.time() - last > PATIENCE:
         return False
-    owner = json.loads(file.read_text())
+    try:
+        owner = json.loads(storage.read(name))
+    except FileNotFoundError:  # it has just ended
+        return False
     if owner["host"] != socket.gethostname():
         return True
     try:

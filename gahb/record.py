@@ -9,7 +9,9 @@ tags say what the run is:
     gahb.data_hash        the data set;    gahb.subset_hash  the training images;    gahb.subset  A or B
     gahb.launch           the launch that has the trial in hand
     gahb.attempt          the worker that may write, host/pid/nonce; one that finds another's mark stops
-    gahb.reason           why it failed
+    gahb.starts           step:count, how often workers have started from the checkpoint at that step
+    gahb.stop             "true" when the trial shall stop
+    gahb.reason           why it failed or stopped, or what went wrong last
     gahb.planned_seconds  device time that was planned for it
     gahb.device           what trained it;    gahb.share  how many cores, or how much of a GPU
 
@@ -17,12 +19,11 @@ An analysis is a run in the experiment `<sweep>-analysis`, tagged with the runs 
 """
 
 import fcntl
+import json
 import logging
 import os
-import socket
 import time
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,12 +31,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gahb.errors import UserError
+from gahb.patience import passing, patiently
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it writes into the home directory
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a user waits seconds, and `Patient` as long as it takes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 if TYPE_CHECKING:  # it takes two seconds to import, and a plan without a record can do without it
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
@@ -49,10 +52,6 @@ STATES = {
 """MLflow's run status → the trial's state."""
 
 PAGE = 1000
-
-
-class Superseded(Exception):
-    """Another worker has taken over the trial."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,12 @@ class Run:
     @property
     def signature(self) -> str:
         return self.tags.get("gahb.signature", "")
+
+    @property
+    def trial(self) -> dict[str, Any]:
+        """The flat trial."""
+        flat: dict[str, Any] = json.loads(self.tags["gahb.trial"])
+        return flat
 
     @property
     def imported(self) -> bool:
@@ -90,12 +95,16 @@ class Run:
 class Record:
     """The record at an MLflow tracking URI.
 
+    Args:
+        uri: the tracking URI.
+        patient: wait, as long as it takes, for a server that does not answer.
+
     Raises:
         UserError: on first use, if the record cannot be reached.
     """
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
+    def __init__(self, uri: str, *, patient: bool = False) -> None:
+        self.uri, self.patient = uri, patient
 
     @property
     def exists(self) -> bool:
@@ -103,15 +112,20 @@ class Record:
         return not self.uri.startswith("sqlite:///") or Path(self.uri.removeprefix("sqlite:///")).exists()
 
     @cached_property
-    def _client(self) -> "MlflowClient":
-        """The client. A fresh SQLite file gets its tables here, one process at a time: two at once break it."""
+    def client(self) -> "MlflowClient":
+        """MLflow's client. A fresh SQLite file gets its tables here, one process at a time: two at once break it."""
         from mlflow import MlflowClient
 
-        try:
+        def connect() -> "MlflowClient":
             with _sqlite_lock(self.uri):
                 client = MlflowClient(self.uri)
                 client.search_experiments(max_results=1)
                 return client
+
+        try:
+            if self.patient:
+                return _Patient(patiently(connect, may_pass))  # type: ignore[return-value]
+            return connect()
         except UserError:
             raise
         except Exception as error:  # MLflow's own, or whatever its database or network library raises
@@ -136,8 +150,8 @@ class Record:
         return self.trials() + self._search("tags.`gahb.kind` = 'calibration'")
 
     def by_signature(self) -> dict[str, Run]:
-        """Signature → its trial. Of several runs, a finished one wins."""
-        return {run.signature: run for run in sorted(self.trials(), key=lambda run: run.state == "finished")}
+        """Signature → its trial. Of several runs, a finished one wins, or else the oldest."""
+        return {run.signature: run for run in sorted(reversed(self.trials()), key=lambda run: run.state == "finished")}
 
     def sweeps(self) -> list[str]:
         """The names of all sweeps in the record."""
@@ -185,6 +199,17 @@ class Record:
             raise UserError(f"{run.name} was imported: nothing is known of the images it was trained on")
         return run
 
+    def sweep_or_trial(self, text: str) -> list[Run]:
+        """The trials of a sweep, or the one trial that a user means.
+
+        Raises:
+            UserError: neither, or several.
+        """
+        runs = self.trials(text) or [self.find(text)]
+        if runs[0].imported:
+            raise UserError(f"{runs[0].name} was imported: there is nothing to train")
+        return runs
+
     def finished_trials(self, sweep: str) -> list[Run]:
         """The finished trials of a sweep.
 
@@ -202,17 +227,17 @@ class Record:
 
     def artifacts(self, run_id: str, file: str = "") -> Path:
         """A local folder with the run's artifacts, or one file of them; downloaded if they are remote."""
-        return Path(self._client.download_artifacts(run_id, file))
+        return Path(self.client.download_artifacts(run_id, file))
 
     def history(self, run_id: str, key: str) -> list[tuple[int, float]]:
         """A metric's (images seen, value) pairs in the order of logging."""
-        return [(metric.step, metric.value) for metric in self._client.get_metric_history(run_id, key)]
+        return [(metric.step, metric.value) for metric in self.client.get_metric_history(run_id, key)]
 
     def create(
         self,
         experiment: str,
         name: str,
-        artifacts: Path,
+        artifacts: str,
         *,
         params: Mapping[str, Any],
         tags: Mapping[str, Any],
@@ -221,73 +246,86 @@ class Record:
         """A new run, scheduled; returns its id.
 
         Args:
-            artifacts: where an SQLite record keeps artifacts; a server decides for itself.
+            artifacts: URL of the folder where an SQLite record keeps artifacts; a server decides for itself.
             dataset: name, digest and source of the data set, for MLflow's data set column.
         """
         from mlflow.entities import Dataset, DatasetInput, Param
 
         experiment_id = self._experiment(experiment, artifacts)
-        run = self._client.create_run(experiment_id, run_name=name, tags={k: str(v) for k, v in tags.items()})
+        run = self.client.create_run(experiment_id, run_name=name, tags={k: str(v) for k, v in tags.items()})
         run_id: str = run.info.run_id
-        self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
         if dataset:
             entity = Dataset(name=dataset[0], digest=dataset[1], source_type="local", source=dataset[2])
-            self._client.log_inputs(run_id, datasets=[DatasetInput(entity)])
-        self._client.update_run(run_id, status="SCHEDULED")
+            self.client.log_inputs(run_id, datasets=[DatasetInput(entity)])
+        self.client.update_run(run_id, status="SCHEDULED")
         return run_id
 
     def tag(self, run_id: str, tags: Mapping[str, Any]) -> None:
         """Set tags of a run."""
         from mlflow.entities import RunTag
 
-        self._client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        self.client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+    def tags(self, run_id: str) -> dict[str, str]:
+        """A run's tags."""
+        return dict(self.client.get_run(run_id).data.tags)
+
+    def logged(self, run_id: str) -> set[tuple[str, int]]:
+        """The (metric, images seen) pairs that the record has of a run."""
+        keys = self.client.get_run(run_id).data.metrics
+        return {(key, step) for key in keys for step, _ in self.history(run_id, key)}
+
+    def start(self, run_id: str) -> None:
+        """Mark a run as running."""
+        self.client.update_run(run_id, status="RUNNING")
 
     def reopen(self, run_id: str) -> None:
         """Mark an interrupted or failed run as scheduled again."""
-        self._client.update_run(run_id, status="SCHEDULED")
+        self.client.update_run(run_id, status="SCHEDULED")
 
-    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Metrics of an analysis."""
-        self._client.log_batch(run_id, metrics=_metrics([(key, step, value) for key, value in metrics.items()]))
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 1_000_000
+        self.client.log_batch(run_id, metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()])
 
     def add_artifacts(self, run_id: str, folder: Path) -> None:
         """Copy every file in a folder to the run's artifacts."""
-        self._client.log_artifacts(run_id, str(folder))
+        self.client.log_artifacts(run_id, str(folder))
 
     def add_text(self, run_id: str, text: str, file: str) -> None:
         """Keep a text as an artifact."""
-        self._client.log_text(run_id, text, file)
+        self.client.log_text(run_id, text, file)
 
     def finish(self, run_id: str) -> None:
         """Mark a run as finished. Its artifacts must be there already."""
-        self._client.set_terminated(run_id, "FINISHED")
+        self.client.set_terminated(run_id, "FINISHED")
 
     def fail(self, run_id: str, reason: str) -> None:
         """Mark a run as failed, and say why."""
         self.tag(run_id, {"gahb.reason": reason[:500]})
-        self._client.set_terminated(run_id, "FAILED")
+        self.client.set_terminated(run_id, "FAILED")
 
-    def interrupt(self, run_id: str) -> None:
-        """Mark a run as interrupted."""
-        self._client.set_terminated(run_id, "KILLED")
-
-    def write(self, run_id: str) -> "Writer":
-        """Take over the writing of a trial's run, which is running from here on."""
-        return Writer(self._client, run_id)
+    def interrupt(self, run_id: str, reason: str = "") -> None:
+        """Mark a run as interrupted, and say why."""
+        self.tag(run_id, {"gahb.reason": reason})
+        self.client.set_terminated(run_id, "KILLED")
 
     def url(self, experiment: str) -> str:
         """The part of the MLflow UI's address that shows an experiment's runs."""
-        found = self._client.get_experiment_by_name(experiment)
+        found = self.client.get_experiment_by_name(experiment)
         return f"#/experiments/{found.experiment_id}/runs?workflowType=machine_learning" if found else "#/experiments"
 
     def _search(self, condition: str) -> list[Run]:
         if not self.exists:
             return []
-        experiments = [e.experiment_id for e in self._client.search_experiments()]
+        experiments = [e.experiment_id for e in self.client.search_experiments()]
         runs: list[Run] = []
         token = None
         while experiments:
-            page = self._client.search_runs(
+            page = self.client.search_runs(
                 experiments, condition, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
             )
             runs += map(_run, page)
@@ -296,58 +334,48 @@ class Record:
                 break
         return runs
 
-    def _experiment(self, name: str, artifacts: Path) -> str:
-        found = self._client.get_experiment_by_name(name)
+    def _experiment(self, name: str, artifacts: str) -> str:
+        found = self.client.get_experiment_by_name(name)
         if found:
             return str(found.experiment_id)
         from mlflow.exceptions import MlflowException
 
-        location = (artifacts / name).as_uri() if self.uri.startswith("sqlite:") else None
+        location = f"{artifacts}/{name}" if self.uri.startswith("sqlite:") else None
         try:
-            return str(self._client.create_experiment(name, artifact_location=location))
+            return str(self.client.create_experiment(name, artifact_location=location))
         except MlflowException:  # another process made it in between
-            found = self._client.get_experiment_by_name(name)
+            found = self.client.get_experiment_by_name(name)
             if found is None:
                 raise
             return str(found.experiment_id)
 
 
-class Writer:
-    """The one worker that may write to a trial's run. What has been logged is not logged again."""
+class _Patient:
+    """A client whose every call waits for a server that does not answer. The calls that a worker and the end of a
+    launch make may be made twice."""
 
-    def __init__(self, client: "MlflowClient", run_id: str) -> None:
-        self._client, self.run_id = client, run_id
-        self._attempt = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
-        self._client.set_tag(run_id, "gahb.attempt", self._attempt)
-        self._client.update_run(run_id, status="RUNNING")
-        keys = self._client.get_run(run_id).data.metrics
-        self._logged = {(key, m.step) for key in keys for m in self._client.get_metric_history(run_id, key)}
+    def __init__(self, client: "MlflowClient") -> None:
+        self._client = client
 
-    def log(self, rows: Iterable[Mapping[str, float]]) -> None:
-        """Log the metrics of evaluations that the record does not have yet, each at its `images_seen`.
-
-        Raises:
-            Superseded: another worker has taken over.
-        """
-        all_values = [(key, int(row["images_seen"]), value) for row in rows for key, value in row.items()]
-        fresh = [(key, step, value) for key, step, value in all_values if (key, step) not in self._logged]
-        if fresh:
-            self.check()
-            self._client.log_batch(self.run_id, metrics=_metrics(fresh))
-            self._logged.update((key, step) for key, step, _ in fresh)
-
-    def check(self) -> None:
-        """Raise Superseded if another worker has taken over."""
-        if self._client.get_run(self.run_id).data.tags.get("gahb.attempt") != self._attempt:
-            raise Superseded(self.run_id)
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        return lambda *args, **options: patiently(lambda: method(*args, **options), may_pass)
 
 
-def _metrics(values: Iterable[tuple[str, int, float]]) -> "list[Metric]":
-    """Metrics of now, from (key, step, value)."""
-    from mlflow.entities import Metric
+def may_pass(error: Exception) -> bool:
+    """Whether what MLflow raised is for want of a server, a database or a disk, and not for what was asked."""
+    from mlflow.exceptions import MlflowException
+    from requests import HTTPError
 
-    now = time.time_ns() // 1_000_000
-    return [Metric(key, float(value), now, step) for key, step, value in values]
+    if isinstance(error, MlflowException):
+        return _at_fault(error.get_http_status_code())
+    if isinstance(error, HTTPError) and error.response is not None:
+        return _at_fault(error.response.status_code)
+    return passing(error)
+
+
+def _at_fault(status: int) -> bool:
+    return status >= 500 or status == 429
 
 
 def _run(run: Any) -> Run:

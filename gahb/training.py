@@ -10,9 +10,10 @@ never interrupted, on the same machine.
 import math
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Self
 
@@ -34,12 +35,13 @@ Loss = Callable[[nn.Module, Tensor, Tensor, str], Tensor]
 @dataclass(frozen=True)
 class Evaluation:
     """What is measured on the way: the PSNR curve after `images_seen` images, with the last step's loss and learning
-    rate."""
+    rate; `time` is when it was first done, in seconds since 1970."""
 
     images_seen: int
     loss: float
     learning_rate: float
     curve: evaluation.Curve
+    time: float = field(compare=False)
 
     def metrics(self) -> dict[str, float]:
         """The evaluation as numbers: `images_seen`, `loss`, `learning_rate`, `train_psnr`, `test_psnr`, `psnr_gap`."""
@@ -50,11 +52,23 @@ class Evaluation:
     def of(cls, plain: dict[str, Any]) -> Self:
         """The inverse of dataclasses.asdict, for what a checkpoint holds."""
         curve = {name: tuple(values) for name, values in plain["curve"].items()}
-        return cls(**{**plain, "curve": evaluation.Curve(**curve)})
+        return cls(**{"time": time.time(), **plain, "curve": evaluation.Curve(**curve)})
 
 
 class Diverged(Exception):
     """The loss is no longer finite. The message says when."""
+
+
+class Halted(Exception):
+    """Training was asked to end early, and has left a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """What may be asked of a training on its way, from another thread: write a checkpoint now; write one and end."""
+
+    save: threading.Event = field(default_factory=threading.Event)
+    halt: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,7 @@ def train(
     checkpoints: Checkpoints,
     checkpoint_seconds: float = 60,
     on_evaluation: Callable[[list[Evaluation]], None] = lambda history: None,
+    control: Control | None = None,
 ) -> Trained:
     """Train a trial to its end, from its newest checkpoint if there is one.
 
@@ -86,10 +101,13 @@ def train(
         checkpoint_seconds: least time between two checkpoints, which is stretched where writing them would take more
             than MOST_ON_CHECKPOINTS of it; 0 means after every step. It does not affect the result.
         on_evaluation: called with all evaluations so far after each evaluation, and once at a resumption.
+        control: what another thread uses to ask for a checkpoint or an early end.
 
     Raises:
         Diverged: a loss that is not finite.
+        Halted: `control` asked for it.
     """
+    control = control or Control()
     make_deterministic()
     train_images, test_images = train_images.to(device), test_images.to(device)
     net, optimizer = start(trial, device)
@@ -115,11 +133,13 @@ def train(
             net.eval()
             curve = evaluation.curve(Denoiser(net), train_images, test_images)
             net.train()
-            history.append(Evaluation(step * trial.batch_size, loss.item(), rate, curve))
-            checkpoints.keep_weights(history[-1].images_seen, net.state_dict())
+            seen = step * trial.batch_size
+            history.append(Evaluation(seen, loss.item(), rate, curve, checkpoints.keep_weights(seen, net.state_dict())))
         if due and not all(map(math.isfinite, history[-1].metrics().values())):
             raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
-        if step == trial.steps or time.monotonic() >= due_at:
+        halting = control.halt.is_set()
+        if step == trial.steps or time.monotonic() >= due_at or halting or control.save.is_set():
+            control.save.clear()
             if not loss.isfinite():
                 raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
             began = time.monotonic()
@@ -128,6 +148,8 @@ def train(
             due_at = ended + checkpoint_pause(checkpoint_seconds, ended - began)
         if due:
             on_evaluation(history)
+        if halting and step < trial.steps:
+            raise Halted(f"halted after {step} of {trial.steps} steps")
 
     return Trained(Denoiser(net).eval(), history)
 

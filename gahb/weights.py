@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from gahb.models.architectures import ARCHITECTURES, Architecture
 from gahb.models.layers import Denoiser
@@ -27,6 +28,13 @@ def save(folder: Path, denoiser: Denoiser, card: dict[str, Any]) -> None:
     """Write the denoiser's weights and its card into a folder."""
     save_file({k: v.detach().cpu().contiguous() for k, v in denoiser.net.state_dict().items()}, folder / WEIGHTS)
     (folder / CARD).write_text(json.dumps({"format": FORMAT, **card}, indent=2, ensure_ascii=False))
+
+
+def save_course(folder: Path, course: dict[int, dict[str, Tensor]]) -> None:
+    """Write the weights at every evaluation, images seen → weights, into a folder beside the last ones."""
+    (folder / COURSE).mkdir()
+    for images_seen, tensors in course.items():
+        save_file(tensors, folder / COURSE / f"images-{images_seen:012d}.safetensors")
 
 
 def read(folder: Path, device: torch.device | str = "cpu") -> tuple[Denoiser, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """A worker's part: carry one trial out, from prepared images to a finished run. It knows nothing of Ray."""
 
-import shutil
+import json
+import logging
 import tempfile
 import time
 import traceback
@@ -10,16 +11,36 @@ from pathlib import Path
 import torch
 
 import gahb
-from gahb import figures, resources, training, weights
+from gahb import figures, preemption, resources, training, weights, worklog
 from gahb.assignment import Assignment
+from gahb.checkpoints import Checkpoints
 from gahb.data import subsets
 from gahb.data.dataset import Prepared
+from gahb.errors import UserError
+from gahb.patience import patiently
 from gahb.record import Record
+from gahb.storage import storage_at
 from gahb.trial import Trial
+from gahb.writer import Stopped, Superseded, Writer
+
+log = logging.getLogger(__name__)
+
+LONGEST_BACKOFF = 60.0
+"""Seconds that a worker waits, at most, before it tries again what the last one died of."""
+
+
+class GivenUp(Exception):
+    """The trial has failed too often without getting further. The message says of what."""
+
+
+class Broken(Exception):
+    """Something went wrong that another worker may get over. The message says what."""
 
 
 def carry_out(assignment: Assignment, device: torch.device, report: Callable[[dict[str, float]], None]) -> None:
     """Train the trial from where its checkpoint stands, log to its run, and leave weights, card, curve and examples.
+
+    A trial that cannot succeed, or that the user stops, ends here with its reason in the record.
 
     Args:
         assignment: the trial.
@@ -27,47 +48,115 @@ def carry_out(assignment: Assignment, device: torch.device, report: Callable[[di
         report: called with each new evaluation's metrics.
 
     Raises:
-        Superseded: another worker has taken the trial over.
+        Broken: the next worker may get over it.
+        Exception: the record or the storage cannot be used at all.
     """
+    storage = storage_at(assignment.storage)
+    record = Record(assignment.record_uri, patient=True)
+    run_id = assignment.run_id
+    checkpoints = Checkpoints(storage, assignment.folder)
+    control = training.Control()
+    with (
+        worklog.kept(storage, assignment.folder),
+        Writer(record, run_id, control.halt) as writer,
+        preemption.watched(control.save),
+    ):
+        try:
+            _admit(assignment, record, checkpoints, writer, control)
+            _carry_out(assignment, device, report, record, checkpoints, writer, control)
+            log.info("finished")
+        except Superseded:
+            log.info("another worker has taken over")
+        except Stopped:
+            log.info("stopped")
+            record.interrupt(run_id, "stopped by the user")
+        except (training.Diverged, GivenUp, UserError) as error:
+            log.error("%s", error)
+            writer.flush()
+            record.fail(run_id, str(error))
+        except Exception as error:
+            log.exception("the worker ends")
+            reason = f"{type(error).__name__}: {error}"[:500]
+            record.tag(run_id, {"gahb.reason": reason})
+            record.add_text(run_id, traceback.format_exc(), "traceback.txt")
+            raise Broken(reason) from error
+
+
+def _admit(
+    assignment: Assignment, record: Record, checkpoints: Checkpoints, writer: Writer, control: training.Control
+) -> None:
+    """Count the workers that have started from this checkpoint, and wait longer before each next one.
+
+    Raises:
+        GivenUp: there were too many.
+    """
+    tags = record.tags(assignment.run_id)
+    step = patiently(lambda: checkpoints.step)
+    before, _, count = tags.get("gahb.starts", "").partition(":")
+    tries = int(count) + 1 if before == str(step) else 1
+    log.info("try %d from step %d", tries, step)
+    if tries > assignment.retries + 1:
+        raise GivenUp(tags.get("gahb.reason") or f"{tries - 1} workers died at step {step} or soon after")
+    record.tag(assignment.run_id, {"gahb.starts": f"{step}:{tries}"})
+    if tries > 1:
+        control.halt.wait(min(2.0 ** (tries - 2), LONGEST_BACKOFF))
+        writer.check()
+
+
+def _carry_out(
+    assignment: Assignment,
+    device: torch.device,
+    report: Callable[[dict[str, float]], None],
+    record: Record,
+    checkpoints: Checkpoints,
+    writer: Writer,
+    control: training.Control,
+) -> None:
     trial = Trial.of(assignment.flat)
-    storage = Path(assignment.storage)
-    record = Record(assignment.record_uri)
-    writer = record.write(assignment.run_id)
+    storage = checkpoints.storage
     resources.reset_peak(device)
-    prepared = Prepared.open(storage, assignment.data_hash)
+    prepared = patiently(lambda: Prepared.open(storage, assignment.data_hash))
     train_images = subsets.training_images(prepared, trial)
     test_images = subsets.held_out_images(prepared, trial)
     subset_hash = subsets.subset_hash(train_images)
     record.tag(assignment.run_id, {"gahb.subset_hash": subset_hash})
 
     def on_evaluation(history: list[training.Evaluation]) -> None:
-        rows = [evaluation.metrics() for evaluation in history]
-        writer.log(rows)
-        report(rows[-1])
+        writer.log([(evaluation.metrics(), evaluation.time) for evaluation in history])
+        row = history[-1].metrics()
+        log.info("%s", ", ".join(f"{key} {value:.4g}" for key, value in row.items()))
+        report(row)
 
-    begun, seen = time.monotonic(), assignment.checkpoints.step * trial.batch_size
+    def wait(seconds: float) -> None:
+        control.halt.wait(seconds)
+        writer.check()
+
+    begun, seen = time.monotonic(), checkpoints.step * trial.batch_size
     try:
         trained = training.train(
             trial,
             train_images,
             test_images,
             device=device,
-            checkpoints=assignment.checkpoints,
+            checkpoints=checkpoints,
             checkpoint_seconds=assignment.checkpoint_seconds,
             on_evaluation=on_evaluation,
+            control=control,
         )
-    except training.Diverged as error:
-        record.fail(assignment.run_id, str(error))
-        return
-    except Exception:
-        record.add_text(assignment.run_id, traceback.format_exc(), "traceback.txt")
+    except training.Halted:
+        writer.check()
         raise
     taken = time.monotonic() - begun
+    patiently(checkpoints.flush, wait=wait)
     total = trial.steps * trial.batch_size
-    spent = {"images_per_second": (total - seen) / taken} if seen < total else {}
-    writer.log([{"images_seen": total, **spent, "peak_memory_gb": resources.peak_memory(device) / 1e9}])
+    speed = {"images_per_second": (total - seen) / taken} if seen < total else {}
+    spent = {"images_seen": total, **speed, "peak_memory_gb": resources.peak_memory(device) / 1e9}
+    name = f"{assignment.folder}/spent.json"
+    patiently(lambda: storage.create(name, json.dumps(spent).encode()), wait=wait)
+    spent = json.loads(patiently(lambda: storage.read(name), wait=wait))  # of the worker that was first
+    writer.log([(spent, patiently(lambda: storage.modified(name), wait=wait) or time.time())])
     share = assignment.gpus if device.type == "cuda" else assignment.cpus
-    record.tag(assignment.run_id, {"gahb.device": resources.name(device), "gahb.share": share})
+    record.tag(assignment.run_id, {"gahb.device": resources.name(device), "gahb.share": share, "gahb.reason": ""})
     card = {
         "signature": assignment.signature,
         "trial": assignment.flat,
@@ -81,8 +170,8 @@ def carry_out(assignment: Assignment, device: torch.device, report: Callable[[di
     }
     with tempfile.TemporaryDirectory() as folder:
         weights.save(Path(folder), trained.denoiser, card)
+        weights.save_course(Path(folder), patiently(checkpoints.course, wait=wait))
         figures.write_trial(Path(folder), trained, test_images)
-        shutil.copytree(assignment.checkpoints.weights_folder, Path(folder) / weights.COURSE)
-        writer.check()
+        writer.flush()
         record.add_artifacts(assignment.run_id, Path(folder))
     record.finish(assignment.run_id)

@@ -19,6 +19,18 @@ Overrides = Annotated[
         help="Settings in place of the sweep's, e.g. dataset=faces.npy n_train=1,10,100 resolution=40 images=2e6.",
     ),
 ]
+SweepOrRun = Annotated[
+    str, typer.Argument(metavar="SWEEP|RUN", help="A sweep in the record, or a run id, a prefix of one, or a name.")
+]
+CpusPerTrial = Annotated[float, typer.Option(min=0.01, help="CPUs a trial; it runs as many threads.")]
+GpusPerTrial = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="GPUs a trial, e.g. 0.25 [as many trials a GPU as fit and keep it busy].", show_default=False
+    ),
+]
+Retries = Annotated[int, typer.Option(min=0, help="Restarts of a trial that has got no further since the last.")]
+CheckpointSeconds = Annotated[float, typer.Option(min=0, help="Least time between a trial's checkpoints.")]
 Small = Annotated[bool, typer.Option("--small", help="The sweep's small variant, minutes on a laptop.")]
 
 
@@ -55,11 +67,11 @@ def plan(
     from gahb import calibration, resources
     from gahb.launch import plan as plan_trials
     from gahb.record import Record
-    from gahb.storage import record_uri, storage_root
+    from gahb.storage import record_uri, storage_here
 
     book = Record(record_uri(record))
     device = calibration.known(book)
-    rows = [p.row() for p in plan_trials(_trials(name, overrides, small), storage_root(storage), book, device)]
+    rows = [p.row() for p in plan_trials(_trials(name, overrides, small), storage_here(storage), book, device)]
     if json:
         return print_json({"trials": rows})
     print_table(
@@ -114,13 +126,13 @@ def calibrate(
 
     from gahb import calibration, resources
     from gahb.record import Record
-    from gahb.storage import record_uri, storage_root
+    from gahb.storage import record_uri, storage_here
     from gahb.trial import parse_overrides
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trials = calibration.ladder(parse_overrides(settings or []), device)
     torch.set_num_threads(1)
-    run_id, rates = calibration.calibrate(trials, device, Record(record_uri(record)), storage_root(storage), say)
+    run_id, rates = calibration.calibrate(trials, device, Record(record_uri(record)), storage_here(storage), say)
     rows = [
         {"work": calibration.label(r.trial), "images_per_second": 1 / r.seconds, "gflops": r.flops / 1e9} for r in rates
     ]
@@ -140,15 +152,10 @@ def launch(
         str | None,
         typer.Option("--as", help="Name of the sweep in the record [NAME, or NAME-small].", show_default=False),
     ] = None,
-    cpus_per_trial: Annotated[float, typer.Option(min=0.01, help="CPUs a trial; it runs as many threads.")] = 1,
-    gpus_per_trial: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="GPUs a trial, e.g. 0.25 [as many trials a GPU as fit and keep it busy].", show_default=False
-        ),
-    ] = None,
-    retries: Annotated[int, typer.Option(min=0, help="Restarts of a trial whose worker died.")] = 5,
-    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Least time between a trial's checkpoints.")] = 60,
+    cpus_per_trial: CpusPerTrial = 1,
+    gpus_per_trial: GpusPerTrial = None,
+    retries: Retries = 5,
+    checkpoint_seconds: CheckpointSeconds = 60,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
@@ -156,12 +163,12 @@ def launch(
     """Train a sweep: skip the finished trials, resume the interrupted, start the new."""
     from gahb.launch import launch as launch_trials
     from gahb.record import Record
-    from gahb.storage import record_uri, storage_root
+    from gahb.storage import record_uri, storage_here
 
     rows = launch_trials(
         _trials(name, overrides, small),
         _experiment(experiment or (f"{name}-small" if small else name)),
-        storage=storage_root(storage),
+        storage=storage_here(storage),
         record=Record(record_uri(record)),
         address=address,
         cpus=cpus_per_trial,
@@ -170,15 +177,7 @@ def launch(
         checkpoint_seconds=checkpoint_seconds,
         say=say,
     )
-    if json:
-        print_json({"trials": rows})
-    else:
-        print_table([_short(row) for row in rows])
-    failed = [row for row in rows if row["state"] == "failed"]
-    for row in failed:
-        say(f"{row['name']} failed: {row['reason']}")
-    if failed:
-        raise typer.Exit(1)
+    _end(rows, json)
 
 
 @app.command()
@@ -189,28 +188,107 @@ def status(
     storage: Storage = None,
 ) -> None:
     """Show the trials in the record."""
-    from gahb.launch import METRICS, state_of
+    from gahb import launch
     from gahb.record import Record
-    from gahb.storage import record_uri, storage_root
+    from gahb.storage import record_uri, storage_here
 
+    place = storage_here(storage)
     rows: list[dict[str, Any]] = [
         {
             "sweep": "/".join(run.sweeps),
             "name": run.name,
             "run_id": run.run_id,
-            "state": state_of(run, storage_root(storage)),
+            "state": launch.state_of(run, place),
             "images_seen": int(run.metrics.get("images_seen", 0)),
             "images": int(run.params["images"]),
-            "metrics": {key: run.metrics[key] for key in METRICS if key in run.metrics},
-            "reason": run.tags.get("gahb.reason") if run.state == "failed" else None,
+            "metrics": launch.metrics(run),
+            "reason": launch.reason(run),
         }
         for run in Record(record_uri(record)).trials(sweep)
     ]
     if json:
         return print_json({"trials": rows})
     print_table([{"sweep": row["sweep"], **_short(row), "images_seen": row["images_seen"]} for row in rows])
+    for row in rows:
+        if row["reason"]:
+            say(f"{row['name']} ({row['run_id'][:8]}) {row['state']}: {row['reason']}")
     if not rows:
         say("no trials in the record")
+
+
+@app.command()
+def retry(
+    sweep: SweepOrRun,
+    address: Address = None,
+    cpus_per_trial: CpusPerTrial = 1,
+    gpus_per_trial: GpusPerTrial = None,
+    retries: Retries = 5,
+    checkpoint_seconds: CheckpointSeconds = 60,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Train what has failed or was interrupted of a sweep, or one trial, with the settings that the record has."""
+    from gahb.launch import launch as launch_trials
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_here
+    from gahb.trial import Trial
+
+    book = Record(record_uri(record))
+    runs = book.sweep_or_trial(sweep)
+    rows = launch_trials(
+        [Trial.of(run.trial) for run in runs],
+        sweep if sweep in runs[0].sweeps else runs[0].sweeps[0],
+        storage=storage_here(storage),
+        record=book,
+        address=address,
+        cpus=cpus_per_trial,
+        gpus=gpus_per_trial,
+        retries=retries,
+        checkpoint_seconds=checkpoint_seconds,
+        say=say,
+    )
+    _end(rows, json)
+
+
+@app.command()
+def stop(sweep: SweepOrRun, json: Json = False, record: RecordUri = None, storage: Storage = None) -> None:
+    """Let a trial, or all of a sweep, write a checkpoint and end; `launch` or `retry` goes on from there."""
+    from gahb.launch import state_of
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_here
+
+    book, place = Record(record_uri(record)), storage_here(storage)
+    running = [found.run_id for found in book.sweep_or_trial(sweep) if state_of(found, place) == "running"]
+    for run_id in running:
+        book.tag(run_id, {"gahb.stop": "true"})
+    if json:
+        return print_json({"stopped": running})
+    say(
+        f"{len(running)} running trials will stop within seconds" if running else "nothing to stop: no trial is running"
+    )
+
+
+@app.command()
+def logs(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, or a name.")],
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Print what the workers said that had a trial in hand, one after the other."""
+    from gahb import worklog
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_here
+
+    found = Record(record_uri(record)).find(run)
+    texts = worklog.texts(storage_here(storage), f"trials/{found.signature}")
+    if json:
+        return print_json({"run_id": found.run_id, "workers": [{"worker": w, "log": text} for w, text in texts]})
+    for worker, text in texts:
+        print(f"== {worker}\n{text}", end="")
+    if not texts:
+        say(f"no worker has had {found.name} in hand")
 
 
 @app.command()
@@ -223,7 +301,7 @@ def show(
     """Show everything the record has of one trial."""
     from gahb.launch import METRICS, state_of
     from gahb.record import Record
-    from gahb.storage import record_uri, storage_root
+    from gahb.storage import record_uri, storage_here
 
     book = Record(record_uri(record))
     found = book.find(run)
@@ -231,7 +309,7 @@ def show(
     data = {
         "run_id": found.run_id,
         "name": found.name,
-        "state": state_of(found, storage_root(storage)),
+        "state": state_of(found, storage_here(storage)),
         "sweeps": found.sweeps,
         "tags": {key: value for key, value in found.tags.items() if key.startswith("gahb.")},
         "params": found.params,
@@ -267,24 +345,30 @@ def data(
     from gahb.data import overview, subsets
     from gahb.data.dataset import prepare
     from gahb.figures import save
-    from gahb.storage import storage_root
+    from gahb.storage import storage_here
 
     trial = _data_trial(dataset, settings or [])
-    root = storage_root(storage)
+    root = storage_here(storage)
     prepared = prepare(trial.dataset, root, subsets.needed(trial), say)
     manifest = prepared.manifest
     subsets.check_size(trial, manifest["count"], trial.dataset.name)
     cosines = overview.closest_pairs(prepared, trial)
-    folder = root / "data" / manifest["hash"]
-    sheet, histogram = folder / "contact-sheet.png", folder / f"closest-pairs-N{trial.n_train}.png"
+    folder = f"data/{manifest['hash']}"
+    sheet, histogram = f"{folder}/contact-sheet.png", f"{folder}/closest-pairs-N{trial.n_train}.png"
     first = overview.shown(prepared, np.arange(min(manifest["count"], overview.SHEET)))
-    save(overview.contact_sheet(first), sheet)
     threshold = manifest["recipe"].get("duplicates", 1.0)
-    save(overview.closest_pairs_histogram(cosines, threshold), histogram)
+    with root.scratch() as work:
+        for name, picture in (
+            (sheet, overview.contact_sheet(first)),
+            (histogram, overview.closest_pairs_histogram(cosines, threshold)),
+        ):
+            save(picture, work / "picture.png")
+            root.keep(work / "picture.png", name)
+    sheet, histogram, folder = (f"{root.uri}/{name}" for name in (sheet, histogram, folder))
     closest = {"n_train": trial.n_train, "median": float(np.median(cosines)), "max": float(cosines.max())}
     if json:
-        pictures = {"contact_sheet": str(sheet), "closest_pairs": str(histogram)}
-        return print_json({"manifest": manifest, "closest_pairs": closest, "pictures": pictures, "folder": str(folder)})
+        pictures = {"contact_sheet": sheet, "closest_pairs": histogram}
+        return print_json({"manifest": manifest, "closest_pairs": closest, "pictures": pictures, "folder": folder})
     facts = {**manifest, **manifest["recipe"]}
     for key, value in facts.items():
         if key != "recipe":
@@ -328,10 +412,23 @@ def _experiment(name: str) -> str:
     return name
 
 
+def _end(rows: list[dict[str, Any]], json: bool) -> None:
+    """Print what a launch has come to; exit status 1 if a trial failed."""
+    if json:
+        print_json({"trials": rows})
+    else:
+        print_table([_short(row) for row in rows])
+    for row in rows:
+        if row["reason"]:
+            say(f"{row['name']} {row['state']}: {row['reason']}")
+    if any(row["state"] == "failed" for row in rows):
+        raise typer.Exit(1)
+
+
 def _short(row: dict[str, Any]) -> dict[str, Any]:
     trained = {"trained": "yes" if row["trained"] else "no"} if "trained" in row else {}
     metrics = {key: row["metrics"].get(key) for key in ("train_psnr", "test_psnr", "psnr_gap")}
-    return {"name": row["name"], "run_id": row["run_id"][:8], "state": row["state"], **trained, **metrics}
+    return {"name": row["name"], "run_id": (row["run_id"] or "–")[:8], "state": row["state"], **trained, **metrics}
 
 
 def main() -> None:

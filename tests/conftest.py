@@ -15,6 +15,7 @@ from gahb_analysis.results import Desk
 
 from gahb.launch import launch
 from gahb.record import Record
+from gahb.storage import Folder
 from gahb.trial import Trial, grid
 
 TINY = {
@@ -67,6 +68,10 @@ class Place:
         return self.folder / "storage"
 
     @property
+    def store(self) -> Folder:
+        return Folder(self.storage)
+
+    @property
     def record(self) -> Record:
         return Record(f"sqlite:///{self.folder / 'record.db'}")
 
@@ -76,14 +81,14 @@ class Place:
 
     @property
     def desk(self) -> Desk:
-        return Desk(self.record.uri, self.storage, torch.device("cpu"))
+        return Desk(self.record.uri, self.store, torch.device("cpu"))
 
     def model(self, name: str) -> TrialModel:
         """The model of a finished trial."""
         return load_trial(self.desk, self.record.find(name))
 
     def launch(self, trials: list[Trial], sweep: str = "tiny", **options: Any) -> list[dict[str, Any]]:
-        return launch(trials, sweep, storage=self.storage, record=self.record, **options)
+        return launch(trials, sweep, storage=self.store, record=self.record, **options)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A data set: a source's images at one resolution, prepared once, cached with a manifest, named by a hash.
 
-The cache is `<storage>/data/<hash>/`, with `images-<count>.npy` (count, resolution, resolution) uint8 in the order that
+In the storage it is `data/<hash>/`, with `images-<count>.npy` (count, resolution, resolution) uint8 in the order that
 subsets are taken from, `manifest.json`, and for images from disk `keys.txt`, which names the image of each row.
 """
 
@@ -8,8 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
-import uuid
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +25,7 @@ from gahb.data.shuffling import shuffle
 from gahb.data.sources import Source
 from gahb.errors import UserError
 from gahb.fields import flatten, later
-from gahb.storage import write_atomically
+from gahb.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +68,7 @@ class Dataset:
         own = {key: value for key, value in flatten(self).items() if key != "source"}
         return {"dataset": dataset, **own, **options}
 
-    def recipe(self, storage: Path) -> dict[str, Any]:
+    def recipe(self, storage: Storage) -> dict[str, Any]:
         """Everything that decides the images. For files it holds the hash of their bytes, which is computed once and
         kept in the storage until the files' sizes or times change."""
         options: dict[str, Any] = {"shuffled": True} if self.shuffled else {}
@@ -90,7 +88,7 @@ class Dataset:
             **options,
         }
 
-    def hash(self, storage: Path) -> str:
+    def hash(self, storage: Storage) -> str:
         """Sixteen hexadecimal digits that name the data set: the recipe's hash."""
         return hashlib.sha256(json.dumps(self.recipe(storage), sort_keys=True).encode()).hexdigest()[:16]
 
@@ -109,22 +107,28 @@ class Prepared:
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, storage: Path, data_hash: str) -> "Prepared":
+    def open(cls, storage: Storage, data_hash: str) -> "Prepared":
         """The cached data set of that hash.
 
         Raises:
             UserError: it is not in this storage.
         """
-        folder = storage / "data" / data_hash
-        if not (folder / "manifest.json").exists():
-            raise UserError(f"data set {data_hash} is not in the storage {storage}; launch its sweep there first")
-        manifest = json.loads((folder / "manifest.json").read_text())
-        if not (folder / manifest["file"]).exists():
-            raise UserError(f"{folder / manifest['file']} is gone; remove {folder} and launch the sweep again")
-        return cls(np.load(folder / manifest["file"], mmap_mode="r"), manifest)
+        folder = f"data/{data_hash}"
+        try:
+            manifest = json.loads(storage.read(f"{folder}/manifest.json"))
+        except FileNotFoundError:
+            raise UserError(
+                f"data set {data_hash} is not in the storage {storage.uri}; launch its sweep there first"
+            ) from None
+        try:
+            path = storage.local(f"{folder}/{manifest['file']}")
+        except FileNotFoundError:
+            gone = f"{storage.uri}/{folder}"
+            raise UserError(f"{gone}/{manifest['file']} is gone; remove {gone} and launch the sweep again") from None
+        return cls(np.load(path, mmap_mode="r"), manifest)
 
 
-def prepare(dataset: Dataset, storage: Path, needed: int, say: Callable[[str], None] = log.info) -> Prepared:
+def prepare(dataset: Dataset, storage: Storage, needed: int, say: Callable[[str], None] = log.info) -> Prepared:
     """The data set in the cache with at least `needed` images; made if it is not there yet.
 
     A synthetic set is endless: its first images do not depend on how many are made, so a longer cache replaces a
@@ -134,41 +138,34 @@ def prepare(dataset: Dataset, storage: Path, needed: int, say: Callable[[str], N
         UserError: an image that cannot be used, images smaller than the resolution, or fewer than `needed`.
     """
     recipe, data_hash = dataset.recipe(storage), dataset.hash(storage)
-    folder = storage / "data" / data_hash
+    folder = f"data/{data_hash}"
     synthetic = not isinstance(dataset.source, Files)
-    if (folder / "manifest.json").exists():
+    if storage.modified(f"{folder}/manifest.json"):
         prepared = Prepared.open(storage, data_hash)
         if len(prepared.images) >= needed or not synthetic:
             return prepared
-    folder.mkdir(parents=True, exist_ok=True)
-    work = folder / f"making-{uuid.uuid4().hex[:8]}"
-    work.mkdir()
-    try:
+    with storage.scratch() as work:
         if isinstance(dataset.source, Files):
             images, facts, keys = _from_files(dataset.source, dataset.resolution, work, say)
-            write_atomically(folder / "keys.txt", "".join(f"{key}\n" for key in keys).encode())
+            storage.write(f"{folder}/keys.txt", "".join(f"{key}\n" for key in keys).encode())
         else:
             say(f"synthesising {needed} {dataset.name} images at {dataset.resolution}×{dataset.resolution}")
             images, facts = _synthesise(dataset.source, dataset.resolution, work, needed), {"found": needed}
         if dataset.shuffled:
             for image in images:
                 image[:] = shuffle(image)
-        content = hashlib.sha256(images.data).hexdigest()
-        file = f"images-{len(images)}.npy"
-        (work / "images.npy").replace(folder / file)
         manifest = {
             "hash": data_hash,
             "source": dataset.flat()["dataset"],
             "recipe": recipe,
-            "file": file,
+            "file": f"images-{len(images)}.npy",
             "count": len(images),
             **facts,
             "mean": float(np.mean(images, dtype=np.float64) / 255),
-            "content_sha256": content,
+            "content_sha256": hashlib.sha256(images.data).hexdigest(),
         }
-        write_atomically(folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False).encode())
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        storage.keep(work / "images.npy", f"{folder}/{manifest['file']}")
+        storage.write(f"{folder}/manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False).encode())
     return Prepared.open(storage, data_hash)
 
 
@@ -216,8 +213,11 @@ def _new_array(path: Path, count: int, resolution: int) -> Any:
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, resolution, resolution))
 
 
-def _fingerprint(source: Files, storage: Path) -> str:
-    kept = storage / "data" / "fingerprints" / source.stamp
-    if not kept.exists():
-        write_atomically(kept, source.fingerprint().encode())
-    return kept.read_text()
+def _fingerprint(source: Files, storage: Storage) -> str:
+    name = f"data/fingerprints/{source.stamp}"
+    try:
+        return storage.read(name).decode()
+    except FileNotFoundError:
+        found = source.fingerprint()
+        storage.write(name, found.encode())
+        return found

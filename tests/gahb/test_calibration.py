@@ -62,7 +62,7 @@ def test_measure_and_keep(place: Place) -> None:
     assert len(rungs) == 2
     rate = measure(rungs[0], CPU, seconds=0.1)
     assert 1e-6 < rate.seconds < 1e-1
-    _, rates = calibration.calibrate(rungs, CPU, place.record, place.storage, lambda line: None)
+    _, rates = calibration.calibrate(rungs, CPU, place.record, place.store, lambda line: None)
     (device,) = devices(place.record.trained())
     assert list(device.rates) == rates and calibration.known(place.record) == device
     assert place.record.trials() == []

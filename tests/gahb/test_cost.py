@@ -60,6 +60,7 @@ import sys, tempfile, torch
 from pathlib import Path
 from gahb import cost, resources, training
 from gahb.checkpoints import Checkpoints
+from gahb.storage import Folder
 from gahb.trial import Trial
 
 torch.set_num_threads(1)
@@ -68,7 +69,7 @@ def peak(**changes):
     side = trial.dataset.resolution
     images = torch.randint(0, 256, (4, 1, side, side), dtype=torch.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        training.train(trial, images, images, device=torch.device("cpu"), checkpoints=Checkpoints(Path(folder)))
+        training.train(trial, images, images, device=torch.device("cpu"), checkpoints=Checkpoints(Folder(Path(folder))))
     return resources.peak_memory(torch.device("cpu")), cost.memory(trial)
 before, _ = peak(resolution=8, width=4, batch_size=4, images=4)
 after, predicted = peak(**eval(sys.argv[1]))

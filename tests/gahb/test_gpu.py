@@ -8,6 +8,7 @@ from gahb.checkpoints import Checkpoints
 from gahb.models.architectures import UNet
 from gahb.models.layers import Denoiser, initialise
 from gahb.sampling import sample
+from gahb.storage import Folder
 from gahb.trial import Trial
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -31,11 +32,11 @@ class Interrupting(Checkpoints):
 def test_resuming_gives_the_same_bits(changes: dict, tmp_path: Path) -> None:
     trial = Trial.of({**TRIAL, **changes})
     images = torch.randint(0, 256, (8, 1, 20, 20), dtype=torch.uint8)
-    whole = training.train(trial, images, images, device=GPU, checkpoints=Checkpoints(tmp_path / "whole"))
-    cut = Interrupting(tmp_path / "cut")
+    whole = training.train(trial, images, images, device=GPU, checkpoints=Checkpoints(Folder(tmp_path / "whole")))
+    cut = Interrupting(Folder(tmp_path / "cut"))
     with pytest.raises(Killed):
         training.train(trial, images, images, device=GPU, checkpoints=cut, checkpoint_seconds=0)
-    resumed = training.train(trial, images, images, device=GPU, checkpoints=Checkpoints(tmp_path / "cut"))
+    resumed = training.train(trial, images, images, device=GPU, checkpoints=Checkpoints(Folder(tmp_path / "cut")))
     stored = resumed.denoiser.state_dict()
     assert all(torch.equal(value, stored[key]) for key, value in whole.denoiser.state_dict().items())
     assert resumed.history == whole.history

@@ -151,7 +151,7 @@ def test_a_diverging_trial_fails_with_a_reason_and_the_rest_goes_on(ray_here: No
 
 def test_a_broken_worker_is_retried_and_its_reason_kept(ray_here: None, place: Place) -> None:
     trial = Trial.of({**TINY, "n_train": 1, "images": 32 * 5})
-    (planned,) = plan([trial], place.storage, place.record)
+    (planned,) = plan([trial], place.store, place.record)
     folder = place.storage / "trials"
     folder.mkdir(parents=True)
     (folder / planned.signature).write_text("a file where the checkpoints' folder should be")
@@ -177,7 +177,7 @@ def test_a_finished_trial_tells_what_it_took_and_the_next_plan_knows(finished: P
         steps = [step for step, _ in finished.record.history(run.run_id, "images_per_second")]
         assert steps == [TINY["images"]]
     (device,) = calibration.devices(finished.record.trained())
-    (planned,) = plan([Trial.of({**TINY, "n_train": 5})], finished.storage, finished.record, device)
+    (planned,) = plan([Trial.of({**TINY, "n_train": 5})], finished.store, finished.record, device)
     took = [calibration.device_seconds(run) or 0 for run in runs]
     assert planned.state == "new" and planned.known_from == "runs"
     assert planned.seconds == pytest.approx(statistics.median(took))
@@ -228,7 +228,7 @@ def test_a_killed_launch_goes_on_at_the_next(undisturbed: tuple[Place, str], pla
     first.kill()
     first.communicate()
     (run,) = place.record.trials()
-    (planned,) = plan([Trial.of(LONG)], place.storage, place.record)
+    (planned,) = plan([Trial.of(LONG)], place.store, place.record)
     assert planned.state == "interrupted" and run.state == "running" and checkpoints
 
     second = sweep_process(place)
@@ -252,14 +252,12 @@ def test_a_trial_in_the_hands_of_a_living_launch_is_left_alone(place: Place) -> 
     first.send_signal(signal.SIGINT)
     _, err = first.communicate(timeout=60)
     assert first.returncode == 130 and "the same command goes on from here" in err
-    (planned,) = plan([trial], place.storage, place.record)
+    (planned,) = plan([trial], place.store, place.record)
     assert planned.state == "interrupted"
 
 
 def test_plan_rows_have_what_others_script_against(place: Place) -> None:
-    rows: list[dict[str, Any]] = [
-        p.row() for p in plan(grid({**TINY, "n_train": (1, 10)}), place.storage, place.record)
-    ]
+    rows: list[dict[str, Any]] = [p.row() for p in plan(grid({**TINY, "n_train": (1, 10)}), place.store, place.record)]
     assert [row["state"] for row in rows] == ["new", "new"]
     assert rows[0].keys() == {
         "name", "signature", "dataset", "resolution", "n_train", "subset", "architecture", "parameters",

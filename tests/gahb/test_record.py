@@ -4,24 +4,24 @@ from pathlib import Path
 import pytest
 
 from gahb.errors import UserError
-from gahb.record import Record, Superseded
+from gahb.record import Record
 from tests.conftest import Place
-
-ROWS = [{"images_seen": step, "loss": 1 / step, "psnr_gap": float(step)} for step in (16, 32, 64)]
 
 
 def new_trial(place: Place, name: str = "16x16-N1-A", signature: str = "abcdefabcdef", sweep: str = "s") -> str:
     tags = {"gahb.kind": "trial", "gahb.signature": signature, f"gahb.sweep.{sweep}": "true"}
-    return place.record.create(sweep, name, place.storage, params={"width": 8}, tags=tags, dataset=("set", "123", "/x"))
+    return place.record.create(
+        sweep, name, place.store.url, params={"width": 8}, tags=tags, dataset=("set", "123", "/x")
+    )
 
 
 def test_a_run_goes_from_scheduled_to_finished(place: Place, tmp_path: Path) -> None:
     run_id = new_trial(place)
     record = place.record
     assert record.find(run_id).state == "scheduled"
-    writer = record.write(run_id)
+    record.start(run_id)
     assert record.find(run_id).state == "running"
-    writer.log(ROWS)
+    record.log_metrics(run_id, {"psnr_gap": 64})
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.txt").write_text("kept")
     record.add_artifacts(run_id, tmp_path / "out")
@@ -29,27 +29,6 @@ def test_a_run_goes_from_scheduled_to_finished(place: Place, tmp_path: Path) -> 
     run = record.finished_trial(run_id)
     assert run.params == {"width": "8"} and run.sweeps == ["s"] and run.metrics["psnr_gap"] == 64
     assert (record.artifacts(run_id) / "a.txt").read_text() == "kept"
-
-
-def test_what_is_logged_is_not_logged_again(place: Place) -> None:
-    run_id = new_trial(place)
-    first = place.record.write(run_id)
-    first.log(ROWS[:1])
-    first.log(ROWS[:2])
-    second = place.record.write(run_id)  # a worker that resumes from an older checkpoint
-    second.log(ROWS[:1])
-    second.log(ROWS)
-    for key in ("loss", "psnr_gap", "images_seen"):
-        assert place.record.history(run_id, key) == [(row["images_seen"], row[key]) for row in ROWS]
-
-
-def test_a_superseded_worker_stops(place: Place) -> None:
-    run_id = new_trial(place)
-    cut_off, taking_over = place.record.write(run_id), place.record.write(run_id)
-    taking_over.log(ROWS[:1])
-    with pytest.raises(Superseded):
-        cut_off.log(ROWS)
-    assert len(place.record.history(run_id, "loss")) == 1
 
 
 def test_a_run_is_found_by_id_prefix_signature_or_name(place: Place) -> None:
@@ -90,7 +69,7 @@ def test_looking_does_not_make_a_record(place: Place) -> None:
 
 def test_a_record_out_of_reach(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no folder"):
-        Record(f"sqlite:///{tmp_path}/nowhere/r.db")._experiment("x", tmp_path)
+        Record(f"sqlite:///{tmp_path}/nowhere/r.db")._experiment("x", "file:///x")
     (tmp_path / "r.db").write_text("this is no database, and longer than a header" * 10)
     with pytest.raises(UserError, match="cannot be used"):
         Record(f"sqlite:///{tmp_path}/r.db").trials()

@@ -7,6 +7,7 @@ from torch import Tensor
 from gahb import training
 from gahb.checkpoints import Checkpoints
 from gahb.errors import UserError
+from gahb.storage import Folder
 from gahb.trial import Trial
 
 CPU = torch.device("cpu")
@@ -29,7 +30,7 @@ def images() -> tuple[Tensor, Tensor]:
 
 
 def run(trial: Trial, images: tuple[Tensor, Tensor], folder: Path, **options: object) -> training.Trained:
-    return training.train(trial, *images, device=CPU, checkpoints=Checkpoints(folder), **options)  # type: ignore[arg-type]
+    return training.train(trial, *images, device=CPU, checkpoints=Checkpoints(Folder(folder)), **options)  # type: ignore[arg-type]
 
 
 def weights(trained: training.Trained) -> dict[str, Tensor]:
@@ -62,7 +63,7 @@ def test_resuming_gives_the_same_bits(changes: dict, images: tuple[Tensor, Tenso
                 interrupted_trial,
                 *images,
                 device=CPU,
-                checkpoints=Interrupting(tmp_path / "cut"),
+                checkpoints=Interrupting(Folder(tmp_path / "cut")),
                 checkpoint_seconds=0,
             )
     resumed = run(interrupted_trial, images, tmp_path / "cut", checkpoint_seconds=0)
@@ -131,7 +132,7 @@ def test_evaluations_are_log_spaced_and_end_at_the_end(images: tuple[Tensor, Ten
 def test_a_loss_that_is_not_finite_ends_the_training(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     with pytest.raises(training.Diverged, match="after 16 of 40 steps"):
         run(trial(learning_rate=1e30), images, tmp_path)
-    assert Checkpoints(tmp_path).latest() is None
+    assert Checkpoints(Folder(tmp_path)).latest() is None
 
 
 @pytest.mark.parametrize("changes", [{}, TRANSFORMER])
@@ -172,7 +173,9 @@ def test_compiled_training_resumes_to_the_same_bits_and_stays_close(
                 raise Killed
 
     with pytest.raises(Killed):
-        training.train(compiled, *images, device=CPU, checkpoints=Interrupting(tmp_path / "cut"), checkpoint_seconds=0)
+        training.train(
+            compiled, *images, device=CPU, checkpoints=Interrupting(Folder(tmp_path / "cut")), checkpoint_seconds=0
+        )
     torch.compiler.reset()  # as in another process
     resumed = run(compiled, images, tmp_path / "cut")
     assert all(torch.equal(value, weights(resumed)[key]) for key, value in weights(whole).items())

@@ -17,6 +17,7 @@ from gahb.data.disks import Disks
 from gahb.data.files import Files
 from gahb.data.shuffling import permutation, shuffle, unshuffle
 from gahb.errors import UserError
+from gahb.storage import Folder
 from gahb.trial import Trial
 
 
@@ -40,7 +41,7 @@ def write_zip(file: Path, folder: Path) -> Path:
 
 
 def load(path: Path, resolution: int, storage: Path, **options: Any) -> Prepared:
-    return prepare(Dataset(Files(str(path), **options), resolution), storage, 1)
+    return prepare(Dataset(Files(str(path), **options), resolution), Folder(storage), 1)
 
 
 def as_set(images: np.ndarray) -> set[bytes]:
@@ -80,12 +81,12 @@ def test_content_decides_the_hash_and_the_place_does_not(tmp_path: Path) -> None
     np.save(tmp_path / "a.npy", pictures(8))
     np.save(tmp_path / "b.npy", pictures(8))
     np.save(tmp_path / "c.npy", pictures(8, seed=1))
-    a, b, c = (Dataset(Files(str(tmp_path / f"{name}.npy")), 24).hash(storage) for name in "abc")
+    a, b, c = (Dataset(Files(str(tmp_path / f"{name}.npy")), 24).hash(Folder(storage)) for name in "abc")
     assert a == b != c
-    assert Dataset(Files(str(tmp_path / "a.npy")), 12).hash(storage) != a
-    assert Dataset(Files(str(tmp_path / "a.npy"), duplicates=0.9), 24).hash(storage) != a
+    assert Dataset(Files(str(tmp_path / "a.npy")), 12).hash(Folder(storage)) != a
+    assert Dataset(Files(str(tmp_path / "a.npy"), duplicates=0.9), 24).hash(Folder(storage)) != a
     np.save(tmp_path / "a.npy", pictures(9))  # a file that changes is noticed
-    assert Dataset(Files(str(tmp_path / "a.npy")), 24).hash(storage) != a
+    assert Dataset(Files(str(tmp_path / "a.npy")), 24).hash(Folder(storage)) != a
 
 
 def test_near_duplicates_go(tmp_path: Path) -> None:
@@ -191,12 +192,12 @@ def test_subsets_are_disjoint_nested_and_held_out(tmp_path: Path) -> None:
 
 def test_a_synthetic_set_grows_without_changing(tmp_path: Path) -> None:
     dataset = Dataset(Disks(), 16)
-    short = prepare(dataset, tmp_path, 10)
+    short = prepare(dataset, Folder(tmp_path), 10)
     first = np.array(short.images)
-    long = prepare(dataset, tmp_path, 150)
+    long = prepare(dataset, Folder(tmp_path), 150)
     assert len(first) == 10 and len(long.images) == 150
     assert np.array_equal(long.images[:10], first)
-    assert len(prepare(dataset, tmp_path, 20).images) == 150  # what is there is enough
+    assert len(prepare(dataset, Folder(tmp_path), 20).images) == 150  # what is there is enough
     assert np.array_equal(short.images, first)  # a reader of the shorter one is not disturbed
 
 
@@ -204,7 +205,7 @@ def test_shuffling_moves_the_pixels_of_all_images_alike(tmp_path: Path) -> None:
     images = pictures(30)
     np.save(tmp_path / "set.npy", images)
     for source in (Files(str(tmp_path / "set.npy")), Disks()):
-        plain, shuffled = (prepare(Dataset(source, 24, s), tmp_path / "storage", 70) for s in (False, True))
+        plain, shuffled = (prepare(Dataset(source, 24, s), Folder(tmp_path / "storage"), 70) for s in (False, True))
         assert plain.manifest["hash"] != shuffled.manifest["hash"]
         assert "shuffled" not in plain.manifest["recipe"] and shuffled.manifest["recipe"]["shuffled"]
         assert np.array_equal(unshuffle(shuffled.images), plain.images)

@@ -6,6 +6,7 @@ import pytest
 from gahb.data import overview, subsets
 from gahb.data.dataset import Prepared, prepare
 from gahb.similarity import near_duplicates
+from gahb.storage import Folder
 from gahb.trial import Trial
 
 N = 150
@@ -13,7 +14,7 @@ N = 150
 
 def prepared(storage: Path, **options: object) -> tuple[Prepared, Trial]:
     trial = Trial.of({"dataset": "c_alpha", "resolution": 20, "n_train": N, "n_test": 10, **options})
-    return prepare(trial.dataset, storage, subsets.needed(trial)), trial
+    return prepare(trial.dataset, Folder(storage), subsets.needed(trial)), trial
 
 
 def test_closest_pairs_are_the_largest_cosines_between_a_and_b(tmp_path: Path) -> None:

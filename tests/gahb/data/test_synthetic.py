@@ -12,6 +12,7 @@ from gahb.data.manifold import Manifold
 from gahb.data.sinusoids import Sinusoids
 from gahb.data.sources import Synthetic
 from gahb.errors import UserError
+from gahb.storage import Folder
 
 MANIFOLDS = [(Disks(), 5), (Sinusoids(), 2), (ImageRay(), 1), (ImageRay(base="disks"), 1)]
 
@@ -74,8 +75,8 @@ def test_contours_and_backgrounds_may_differ_in_regularity() -> None:
 
 def test_hashes_of_the_first_release_still_hold(tmp_path: Path) -> None:
     # Prepared sets and the signatures of stored trials are found by these.
-    assert Dataset(CAlpha(2.0), 16).hash(tmp_path) == "0b83147da56cbfb6"
-    assert Dataset(Disks(), 16).hash(tmp_path) == "2f5cff1ad1e38833"
+    assert Dataset(CAlpha(2.0), 16).hash(Folder(tmp_path)) == "0b83147da56cbfb6"
+    assert Dataset(Disks(), 16).hash(Folder(tmp_path)) == "2f5cff1ad1e38833"
 
 
 def test_disks_have_the_area_and_intensity_of_their_parameters() -> None:
