@@ -102,7 +102,7 @@ def inside(options: argparse.Namespace) -> int:
         keep("cut", f"For {options.cut:g} s.\n\n{report.of_rounds([undisturbed, cut])}")
         found += [undisturbed, cut]
     if options.writers:
-        load = writers.measure(world.server.uri, options.writers, options.inside)
+        load = writers.measure(world.server.uri, options.writers)
         keep("writers", report.of_load(load))
         found.append(load)
     return int(not all(part.good for part in found))

@@ -44,10 +44,12 @@ SHORT = Sweep((1, 16), 300)
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished trial: a digest of its weights, key → [(images seen, value), …], and the host that finished it."""
+    """A finished trial: a digest of its weights, key → [(images seen, value), …], parameters, and the host that
+    finished it."""
 
     weights: str
     histories: Mapping[str, list[tuple[int, float]]]
+    params: Mapping[str, str]
     host: str
 
 
@@ -73,7 +75,7 @@ def result(record: Record) -> Result:
                 digest.update(weights[key].numpy().tobytes())
             histories = {key: record.history(run.run_id, key) for key in (*KEYS, *ONCE)}
             host = run.tags["gahb.attempt"].partition("/")[0]
-            found.finished[run.signature] = Outcome(digest.hexdigest(), histories, host)
+            found.finished[run.signature] = Outcome(digest.hexdigest(), histories, run.params, host)
     return found
 
 
@@ -82,7 +84,7 @@ class Comparison:
     """What is wrong with a sweep beside an undisturbed one; all 0 if nothing is.
 
     `lost` trials that did not finish; `doubled` metrics logged twice and trials that have two runs; `gaps` metrics
-    whose history differs in other ways; `unequal` weights.
+    whose history differs in other ways, and trials whose parameters do; `unequal` weights.
     """
 
     lost: int
@@ -100,6 +102,7 @@ def compare(undisturbed: Mapping[str, Outcome], found: Result) -> Comparison:
         if outcome is None:
             continue
         unequal += outcome.weights != expected.weights
+        gaps += outcome.params != expected.params
         for key in KEYS:
             history = outcome.histories[key]
             doubled += len(history) - len(dict(history))

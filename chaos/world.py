@@ -12,7 +12,7 @@ from pathlib import Path
 
 from chaos.cluster import Cluster, environment
 from chaos.hosts import Host, build_network, make_key
-from chaos.services import S3, Database, Server, fixed_size_folder
+from chaos.services import BUCKET, S3, Database, Server, fixed_size_folder
 from chaos.sweep import Sweep
 
 SHARED_MEGABYTES = 256
@@ -53,7 +53,7 @@ class World:
         self.database = Database(self.hosts["database"]) if whole else None
         self.access = self.s3.environment if self.s3 else {}
         backend = self.database.uri if self.database else f"sqlite:///{folder}/record.db"
-        artifacts = "s3://chaos/artifacts" if whole else str(folder / "artifacts")
+        artifacts = f"s3://{BUCKET}/artifacts" if whole else str(folder / "artifacts")
         self.server = Server(self.hosts["record"], backend, artifacts, self.access)
         self.cluster = Cluster([self.hosts[name] for name in names], self.hosts.get("laptop"), folder / "key")
         self.cluster.up()
@@ -68,7 +68,7 @@ class World:
         self.drivers.clear()
         for file in self.cluster.head.folder.glob("launch-*.json"):
             file.unlink()
-        self.storage = str(self.shared / name)
+        self.storage = str(self.shared / name) if on_folder or not self.s3 else f"s3://{BUCKET}/{name}"
 
     def launch(self) -> None:
         """Start the sweep's launch on the head; its data go to `launch-<number>.json` in the head's folder."""

@@ -1,12 +1,14 @@
 """Many small trials that write to the record at once: how fast it takes them, and whether all of it is there."""
 
 import multiprocessing
+import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from multiprocessing.synchronize import Barrier
 
 from chaos.sweep import KEYS
 from gahb.record import Record
+from gahb.writer import Writer
 
 EXPERIMENT = "writers"
 EVALUATIONS = 40
@@ -32,18 +34,10 @@ class Load:
         return self.writers * self.evaluations * self.keys / self.seconds
 
 
-def measure(uri: str, count: int, folder: Path) -> Load:
-    """Let so many processes write a trial's course each, as fast as the record takes it.
-
-    Args:
-        uri: of the record.
-        count: of processes.
-        folder: where an SQLite record would keep artifacts.
-    """
+def measure(uri: str, count: int) -> Load:
+    """Let so many processes write a trial's course each, as fast as the record of a server takes it."""
     record = Record(uri)
-    runs = [
-        record.create(EXPERIMENT, f"writer-{i}", folder, params={}, tags={"gahb.kind": "writer"}) for i in range(count)
-    ]
+    runs = [record.create(EXPERIMENT, f"writer-{i}", "", params={}, tags={"gahb.kind": "writer"}) for i in range(count)]
     context = multiprocessing.get_context("fork")  # what is imported is imported once
     barrier = context.Barrier(count + 1)
     processes = [context.Process(target=_write, args=(uri, run, barrier)) for run in runs]
@@ -68,11 +62,12 @@ def _course(key: str) -> list[tuple[int, float]]:
     return [(step, float(step if key == "images_seen" else step * len(key))) for step in range(1, EVALUATIONS + 1)]
 
 
-def _write(uri: str, run: str, barrier: "multiprocessing.synchronize.Barrier") -> None:
+def _write(uri: str, run: str, barrier: Barrier) -> None:
     """What a process does: an evaluation after the other, each with the whole course so far, as a trial does."""
     courses = {key: dict(_course(key)) for key in KEYS}
-    rows = [{key: courses[key][step] for key in KEYS} for step in range(1, EVALUATIONS + 1)]
+    rows = [({key: courses[key][step] for key in KEYS}, 1e9 + step) for step in range(1, EVALUATIONS + 1)]
     barrier.wait()
-    writer = Record(uri).write(run)
-    for i in range(len(rows)):
-        writer.log(rows[: i + 1])
+    with Writer(Record(uri, patient=True), run, threading.Event()) as writer:
+        for i in range(len(rows)):
+            writer.log(rows[: i + 1])
+            writer.flush()
