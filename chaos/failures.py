@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chaos.services import S3_PORT, free
+from chaos.hosts import until
+from chaos.services import S3_PORT, START, free
 from chaos.world import World
 
-WORKER = "ray::"
-"""What the command line of a Ray worker process begins with."""
+WORKER = "ray::ImplicitFunc"
+"""What the command line of a process that Tune trains in begins with."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,12 @@ class Failure:
 
 def trial_worker_killed(world: World, rng: random.Random) -> None:
     """SIGKILL of one process that trains."""
-    found = [pid for host in world.cluster.hosts for pid, command in host.processes() if command.startswith(WORKER)]
-    if found:
-        world.kill(rng.choice(found))
+
+    def training() -> list[int]:
+        processes = [process for host in world.cluster.hosts for process in host.processes()]
+        return [pid for pid, command in processes if command.startswith(WORKER)]
+
+    world.kill(rng.choice(until(training, START, "a worker")))
 
 
 def host_lost(world: World, rng: random.Random) -> None:
