@@ -187,7 +187,8 @@ def launch(
             for run_id, reason in failures.items():
                 record.fail(run_id, reason)
             runs = record.by_signature()
-            unfinished = [runs[signature].run_id for signature in assignments if runs[signature].unfinished]
+            mine_still = [runs[s] for s in assignments if runs[s].tags.get("gahb.launch") == launch_id]
+            unfinished = [run.run_id for run in mine_still if run.unfinished]
             for run_id in unfinished:
                 record.interrupt(run_id)
             if unfinished:  # Tune ends quietly when the user interrupts it

@@ -143,9 +143,10 @@ def train(
             if not loss.isfinite():
                 raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
             began = time.monotonic()
-            checkpoints.save(step, state(net, optimizer), {"history": [asdict(evaluated) for evaluated in history]})
+            facts = {"history": [asdict(evaluated) for evaluated in history]}
+            written = checkpoints.save(step, state(net, optimizer), facts)
             ended = time.monotonic()
-            due_at = ended + checkpoint_pause(checkpoint_seconds, ended - began)
+            due_at = ended + checkpoint_pause(checkpoint_seconds, ended - began if written else 0)
         if due:
             on_evaluation(history)
         if halting and step < trial.steps:

@@ -89,8 +89,11 @@ def _admit(
 
     Raises:
         GivenUp: there were too many.
+        Stopped: the user did not want it to start any more.
     """
     tags = record.tags(assignment.run_id)
+    if tags.get("gahb.stop"):
+        raise Stopped
     step = patiently(lambda: checkpoints.step)
     before, _, count = tags.get("gahb.starts", "").partition(":")
     tries = int(count) + 1 if before == str(step) else 1
