@@ -15,6 +15,7 @@ from gahb.assignment import Assignment
 from gahb.data import subsets
 from gahb.data.dataset import Prepared
 from gahb.record import Record
+from gahb.shortage import OutOfMemory
 from gahb.trial import Trial
 
 
@@ -56,7 +57,7 @@ def carry_out(assignment: Assignment, device: torch.device, report: Callable[[di
             checkpoint_seconds=assignment.checkpoint_seconds,
             on_evaluation=on_evaluation,
         )
-    except training.Diverged as error:
+    except (training.Diverged, OutOfMemory) as error:
         record.fail(assignment.run_id, str(error))
         return
     except Exception:
