@@ -146,7 +146,7 @@ def launch(
     planned = plan(trials, storage, record)
     to_train = [p for p in planned if p.state not in IN_HAND]
     if not address and any(p.trial.compile for p in to_train):
-        from gahb.training import check_compiler
+        from gahb.compilation import check_compiler
 
         check_compiler()
     _prepare_data(to_train, storage, say)
