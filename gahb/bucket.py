@@ -138,5 +138,5 @@ def _client() -> Any:
         from botocore.config import Config
     except ImportError:
         raise UserError("a storage on S3 needs boto3: pip install 'gahb[s3]'") from None
-    retries = {"mode": "standard", "max_attempts": 8}
-    return boto3.client("s3", config=Config(retries=retries, connect_timeout=10, read_timeout=60))
+    retries = {"mode": "standard", "max_attempts": 3}  # who can wait longer does so with `patiently`
+    return boto3.client("s3", config=Config(retries=retries, connect_timeout=5, read_timeout=20))

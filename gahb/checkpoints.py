@@ -36,9 +36,9 @@ class Checkpoints:
         self.storage, self.folder = storage, folder
         self._unwritten: dict[str, bytes] = {}
 
-    def save(self, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def save(self, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> bool:
         """Keep the state after `step` steps; older files than the last two go. One that cannot be written now is
-        given up: the next one will do."""
+        given up, as the next one will do: whether it was written."""
         content = _packed(tensors, {**facts, "step": step})
         try:
             self.storage.write(self._at(f"step-{step:09d}.safetensors"), content)
@@ -49,6 +49,8 @@ class Checkpoints:
             if not passing(error):
                 raise
             log.warning("no checkpoint at step %d: %s; training goes on", step, error)
+            return False
+        return True
 
     def keep_weights(self, images_seen: int, weights: dict[str, Tensor]) -> float:
         """Keep weights alone, for analyses of the training's course, and return when that was done first, in seconds

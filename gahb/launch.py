@@ -146,7 +146,7 @@ def launch(
     planned = plan(trials, storage, record)
     to_train = [p for p in planned if p.state not in IN_HAND]
     if not address and any(p.trial.compile for p in to_train):
-        from gahb.training import check_compiler
+        from gahb.compilation import check_compiler
 
         check_compiler()
     _prepare_data(to_train, storage, say)
@@ -187,7 +187,8 @@ def launch(
             for run_id, reason in failures.items():
                 record.fail(run_id, reason)
             runs = record.by_signature()
-            unfinished = [runs[signature].run_id for signature in assignments if runs[signature].unfinished]
+            mine_still = [runs[s] for s in assignments if runs[s].tags.get("gahb.launch") == launch_id]
+            unfinished = [run.run_id for run in mine_still if run.unfinished]
             for run_id in unfinished:
                 record.interrupt(run_id)
             if unfinished:  # Tune ends quietly when the user interrupts it

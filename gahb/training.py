@@ -7,24 +7,25 @@ by (seed, subset, t). So a training that starts from the checkpoint at t ends wi
 never interrupted, on the same machine.
 """
 
+import logging
 import math
-import os
-import shutil
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from gahb import evaluation, noise
+from gahb import cost, evaluation, noise, shortage
 from gahb.checkpoints import Checkpoints
-from gahb.errors import UserError
+from gahb.compilation import compiled
 from gahb.models.layers import Denoiser, initialise
+from gahb.models.recomputation import recomputation
 from gahb.trial import Trial
+
+log = logging.getLogger(__name__)
 
 MOST_ON_CHECKPOINTS = 0.03
 """Share of a training's time that may go into writing its checkpoints."""
@@ -89,8 +90,12 @@ def train(
     checkpoint_seconds: float = 60,
     on_evaluation: Callable[[list[Evaluation]], None] = lambda history: None,
     control: Control | None = None,
+    say: Callable[[str], None] = log.warning,
 ) -> Trained:
     """Train a trial to its end, from its newest checkpoint if there is one.
+
+    Where memory runs out, training goes on from the newest checkpoint with activations that are computed again in
+    backward: the same bits for less memory. Compiled, the order of some sums may be another, as on another machine.
 
     Args:
         trial: what to train.
@@ -102,13 +107,35 @@ def train(
             than MOST_ON_CHECKPOINTS of it; 0 means after every step. It does not affect the result.
         on_evaluation: called with all evaluations so far after each evaluation, and once at a resumption.
         control: what another thread uses to ask for a checkpoint or an early end.
+        say: takes a line when memory ran out.
 
     Raises:
         Diverged: a loss that is not finite.
         Halted: `control` asked for it.
+        OutOfMemory: it does not fit even so.
     """
-    control = control or Control()
+    asked = control or Control()
     make_deterministic()
+
+    def run(recompute: bool) -> Trained:
+        return _train(
+            trial, train_images, test_images, device, checkpoints, checkpoint_seconds, on_evaluation, asked, recompute
+        )
+
+    return shortage.sparing(run, cost.memory(trial), say)
+
+
+def _train(
+    trial: Trial,
+    train_images: Tensor,
+    test_images: Tensor,
+    device: torch.device,
+    checkpoints: Checkpoints,
+    checkpoint_seconds: float,
+    on_evaluation: Callable[[list[Evaluation]], None],
+    control: Control,
+    recompute: bool,
+) -> Trained:
     train_images, test_images = train_images.to(device), test_images.to(device)
     net, optimizer = start(trial, device)
     step, history = 0, list[Evaluation]()
@@ -119,14 +146,14 @@ def train(
     if history:
         on_evaluation(history)
 
-    loss_of = compiled_loss(trial, device) if trial.compile else squared_error
+    loss_of = compiled_loss(trial, device, recompute) if trial.compile else squared_error
     evaluations = set(evaluation_steps(trial.steps))
     due_at = time.monotonic() + checkpoint_seconds
     while step < trial.steps:
         set_learning_rate(optimizer, rate := learning_rate(trial, step))
         draws = noise.generator("batch", trial.seed, trial.subset, step, device=device)
         noisy, target = noise.noisy_batch(train_images, trial.batch_size, draws)
-        loss = training_step(loss_of, net, optimizer, noisy, target, trial.precision)
+        loss = training_step(loss_of, net, optimizer, noisy, target, trial.precision, recompute)
         step += 1
         due = step in evaluations
         if due:
@@ -143,9 +170,10 @@ def train(
             if not loss.isfinite():
                 raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
             began = time.monotonic()
-            checkpoints.save(step, state(net, optimizer), {"history": [asdict(evaluated) for evaluated in history]})
+            facts = {"history": [asdict(evaluated) for evaluated in history]}
+            written = checkpoints.save(step, state(net, optimizer), facts)
             ended = time.monotonic()
-            due_at = ended + checkpoint_pause(checkpoint_seconds, ended - began)
+            due_at = ended + checkpoint_pause(checkpoint_seconds, ended - began if written else 0)
         if due:
             on_evaluation(history)
         if halting and step < trial.steps:
@@ -164,12 +192,22 @@ def start(trial: Trial, device: torch.device) -> tuple[nn.Module, torch.optim.Ad
 
 
 def training_step(
-    loss_of: Loss, net: nn.Module, optimizer: torch.optim.Optimizer, noisy: Tensor, target: Tensor, precision: str
+    loss_of: Loss,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    noisy: Tensor,
+    target: Tensor,
+    precision: str,
+    recompute: bool = False,
 ) -> Tensor:
-    """One step of Adam; returns the loss, (), still on the device."""
-    loss = loss_of(net, noisy, target, precision)
+    """One step of Adam; returns the loss, (), still on the device. Backward may compute activations again."""
+    with recomputation(recompute):
+        loss = loss_of(net, noisy, target, precision)
     optimizer.zero_grad()
+    followed = [buffer.clone() for buffer in net.buffers() if recompute]
     loss.backward()
+    for buffer, value in zip(net.buffers(), followed, strict=False):
+        buffer.copy_(value)  # a forward pass within backward has moved it again
     optimizer.step()
     return loss.detach()
 
@@ -181,32 +219,10 @@ def squared_error(net: nn.Module, noisy: Tensor, target: Tensor, precision: str)
     return (estimate.float() - target).square().sum() / len(noisy)
 
 
-def compiled_loss(trial: Trial, device: torch.device) -> Loss:
-    """`squared_error` compiled, on a GPU into one graph of launches.
-
-    Raises:
-        UserError: no C++ compiler.
-    """
-    check_compiler()
-    return _compiled_loss(trial.architecture, trial.dataset.resolution, trial.batch_size, trial.precision, device)
-
-
-@lru_cache(maxsize=1)
-def _compiled_loss(*kind: object) -> Loss:
-    """Trials of one kind that a worker trains one after the other share the compiled graph. That of another kind is
-    thrown away first, because torch keeps few of one function and then stops compiling; on the disk it is kept."""
-    torch.compiler.reset()
-    mode = "reduce-overhead" if torch.device("cuda") in kind else "default"
-    return torch.compile(squared_error, dynamic=False, mode=mode)
-
-
-def check_compiler() -> None:
-    """Raise UserError if torch.compile would find no C++ compiler on this machine."""
-    compiler = os.environ.get("CXX", "g++")
-    if not shutil.which(compiler):
-        raise UserError(
-            f"compile=true needs a C++ compiler, and there is no {compiler}: install it, or name one in CXX"
-        )
+def compiled_loss(trial: Trial, device: torch.device, recompute: bool = False) -> Loss:
+    """`squared_error` compiled; raises UserError if there is no C++ compiler."""
+    shapes = trial.architecture, trial.dataset.resolution, trial.batch_size, trial.precision
+    return compiled(squared_error, device, *shapes, recompute)
 
 
 def learning_rate(trial: Trial, step: int) -> float:

@@ -19,6 +19,7 @@ from gahb.data.dataset import Prepared
 from gahb.errors import UserError
 from gahb.patience import patiently
 from gahb.record import Record
+from gahb.shortage import OutOfMemory
 from gahb.storage import storage_at
 from gahb.trial import Trial
 from gahb.writer import Stopped, Superseded, Writer
@@ -70,7 +71,7 @@ def carry_out(assignment: Assignment, device: torch.device, report: Callable[[di
         except Stopped:
             log.info("stopped")
             record.interrupt(run_id, "stopped by the user")
-        except (training.Diverged, GivenUp, UserError) as error:
+        except (training.Diverged, OutOfMemory, GivenUp, UserError) as error:
             log.error("%s", error)
             writer.flush()
             record.fail(run_id, str(error))
@@ -89,8 +90,11 @@ def _admit(
 
     Raises:
         GivenUp: there were too many.
+        Stopped: the user did not want it to start any more.
     """
     tags = record.tags(assignment.run_id)
+    if tags.get("gahb.stop"):
+        raise Stopped
     step = patiently(lambda: checkpoints.step)
     before, _, count = tags.get("gahb.starts", "").partition(":")
     tries = int(count) + 1 if before == str(step) else 1

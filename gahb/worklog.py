@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -13,15 +14,33 @@ LINE = "%(asctime)s %(levelname)s %(message)s"
 
 
 class _Text(logging.Handler):
+    """Collects lines, and a thread writes them, so that a slow storage holds nobody up."""
+
     def __init__(self, storage: Storage, name: str) -> None:
         super().__init__(logging.INFO)
         self.setFormatter(logging.Formatter(LINE))
         self.storage, self.place, self.text = storage, name, ""
+        self.news, self.ended = threading.Event(), False
+        self.thread = threading.Thread(target=self._write, daemon=True)
+        self.thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         self.text += self.format(record) + "\n"
-        with contextlib.suppress(OSError):  # with the next line then
-            self.storage.write(self.place, self.text.encode())
+        self.news.set()
+
+    def end(self) -> None:
+        self.ended = True
+        self.news.set()
+        self.thread.join()
+
+    def _write(self) -> None:
+        last = False
+        while not last:
+            self.news.wait()
+            self.news.clear()
+            last = self.ended
+            with contextlib.suppress(OSError):  # with the next line then
+                self.storage.write(self.place, self.text.encode())
 
 
 @contextlib.contextmanager
@@ -38,6 +57,7 @@ def kept(storage: Storage, folder: str) -> Iterator[None]:
     finally:
         logger.setLevel(level)
         logger.removeHandler(handler)
+        handler.end()
 
 
 def texts(storage: Storage, folder: str) -> list[tuple[str, str]]:

@@ -8,6 +8,10 @@ the first too unless it has a ReLU. With a `spacing` above 1 only every so many 
 from torch import Tensor, nn
 
 from gahb.models.layers import PiecewiseLinear, conv, conv_norm_relu
+from gahb.models.recomputation import block
+
+TOGETHER = 3
+"""Layers that are computed again together, which is near the least memory for 21."""
 
 
 class BFCNN(PiecewiseLinear):
@@ -21,4 +25,6 @@ class BFCNN(PiecewiseLinear):
         self.layers = nn.Sequential(first, *inner, conv(width, 1))
 
     def forward(self, y: Tensor) -> Tensor:
-        return self.layers(y)
+        for start in range(0, len(self.layers), TOGETHER):
+            y = block(self.layers[start : start + TOGETHER], y)
+        return y

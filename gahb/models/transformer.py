@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import fold, normalize, unfold
 
+from gahb.models.recomputation import block
+
 SLOWEST = 100.0
 """Tokens a radian of the slowest rotation, nearly; of the fastest, 1."""
 
@@ -41,8 +43,8 @@ class Transformer(nn.Module):
         x = self.read(unfold(y, **self.windows).transpose(1, 2))
         rows, columns = (torch.arange(side // self.patch, dtype=y.dtype, device=y.device) for side in y.shape[2:])
         rotation = rotations(rows, columns, self.turns)
-        for block in self.blocks:
-            x = block(x, rotation)
+        for each in self.blocks:
+            x = block(each, x, rotation)
         return fold(self.write(x).transpose(1, 2), y.shape[2:], **self.windows)
 
 

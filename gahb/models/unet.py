@@ -10,6 +10,7 @@ from torch import Tensor, cat, nn
 from torch.nn.functional import avg_pool2d
 
 from gahb.models.layers import PiecewiseLinear, conv, conv_norm_relu
+from gahb.models.recomputation import block
 
 
 class UNet(PiecewiseLinear):
@@ -31,13 +32,17 @@ class UNet(PiecewiseLinear):
         x = y
         skips = []
         for encode in self.encoder:
-            x = encode(x)
+            x = block(encode, x)
             skips.append(x)
             x = avg_pool2d(x, 2)
-        x = self.middle(x)
+        x = block(self.middle, x)
         for up, decode, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips), strict=True):
-            x = decode(cat([up(x), skip], dim=1))
+            x = block(_rise, up, decode, x, skip)
         return x
+
+
+def _rise(up: nn.Module, decode: nn.Module, x: Tensor, skip: Tensor) -> Tensor:
+    return decode(cat([up(x), skip], dim=1))
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

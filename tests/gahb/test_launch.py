@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 
 import gahb
 from gahb import calibration
+from gahb.checkpoints import Checkpoints
 from gahb.cost import forward_flops
 from gahb.errors import UserError
 from gahb.evaluation import INPUT_PSNR, average_over_sigma
@@ -24,7 +26,7 @@ from gahb.models.architectures import UNet
 from gahb.record import Run
 from gahb.trial import Trial, grid
 from gahb.weights import read_course
-from tests.conftest import TINY, Place
+from tests.conftest import TINY, Ended, Place
 
 LONG = {**TINY, "n_train": 4, "images": 32 * 1200}
 """A trial that trains for several seconds, so that it can be killed on the way."""
@@ -254,6 +256,30 @@ def test_a_trial_in_the_hands_of_a_living_launch_is_left_alone(place: Place) -> 
     assert first.returncode == 130 and "the same command goes on from here" in err
     (planned,) = plan([trial], place.store, place.record)
     assert planned.state == "interrupted"
+
+
+def test_a_stopped_trial_keeps_its_place_and_is_taken_up_by_retry(
+    undisturbed: tuple[Place, str], place: Place, command: Callable[..., Ended]
+) -> None:
+    first = sweep_process(place)
+    while not (runs := place.record.trials()) or runs[0].state != "running":
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.1)
+    ended = command("gahb-sweep", "stop", "demo", *place.flags)
+    assert ended.code == 0 and "1 running trials will stop" in ended.err
+    out, _ = first.communicate(timeout=120)
+    (row,) = json.loads(out)["trials"]
+    assert first.returncode == 0 and row["state"] == "interrupted" and row["reason"] == "stopped by the user"
+    step = Checkpoints(place.store, f"trials/{row['signature']}").step
+    assert 0 < step < 1200
+    ended = command("gahb-sweep", "retry", row["name"], "--json", *place.flags)
+    (row,) = ended.json["trials"]
+    assert ended.code == 0 and row["state"] == "finished"
+    assert_same_result(undisturbed, (place, row["run_id"]))
+    workers = command("gahb-sweep", "logs", row["run_id"], "--json", *place.flags).json["workers"]
+    assert [worker["log"].strip().splitlines()[-1].split(" ", 3)[3] for worker in workers] == ["stopped", "finished"]
+    assert f"try 1 from step {step}" in workers[1]["log"]
+    assert "nothing to stop" in command("gahb-sweep", "stop", "demo", *place.flags).err
 
 
 def test_plan_rows_have_what_others_script_against(place: Place) -> None:

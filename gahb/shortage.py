@@ -1,0 +1,52 @@
+"""Running out of memory, on a GPU or where a limit is set on a process (a system that overcommits kills instead)."""
+
+import gc
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+
+PHRASES = ("out of memory", "can't allocate memory", "bad_alloc", "could not create", "ALLOC_FAILED")
+"""What torch, oneDNN and CUDA's libraries say in a RuntimeError when they get no memory."""
+
+
+class OutOfMemory(Exception):
+    """A training does not fit even where activations are computed again. The message says how much it takes."""
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether the error says that there was no memory left."""
+    said = isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in PHRASES)
+    return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def sparing(run: Callable[[bool], Result], need: int, say: Callable[[str], None]) -> Result:
+    """run(False), or run(True), which holds less, after it ran out of memory.
+
+    Args:
+        run: may be called again after a shortage and goes on where it stood.
+        need: bytes that run(False) takes, for the message.
+        say: takes a line that tells of the shortage.
+
+    Raises:
+        OutOfMemory: run(True) ran out of memory too.
+    """
+    try:
+        return run(False)
+    except Exception as error:
+        if not is_shortage(error):
+            raise
+    gc.collect()  # only here, where the traceback holds the tensors no longer
+    torch.cuda.empty_cache()
+    say("out of memory: from here on activations are computed again in backward, which is slower and holds less")
+    try:
+        return run(True)
+    except Exception as error:
+        if not is_shortage(error):
+            raise
+        raise OutOfMemory(
+            f"out of memory even where activations are computed again in backward; without that training takes about "
+            f"{need / 1e9:.2g} GB: choose a smaller batch_size or a larger share of the device"
+        ) from error
