@@ -85,22 +85,25 @@ def inside(options: argparse.Namespace) -> int:
 
     if options.rounds is not None or options.cut:
         expected = sweep.result(Record(options.against or world.on_one_machine())).finished
-        undisturbed = rounds.play(world, 0, options.seed, [], expected, usual=100)
-        say(report.of_rounds([undisturbed]))
+        usual, undisturbed = launched.seconds, []
+        if whole:
+            undisturbed = [rounds.play(world, 0, options.seed, [], expected, usual)]
+            say(report.of_rounds(undisturbed))
+            usual = undisturbed[0].seconds
     if options.rounds is not None:
-        played = [undisturbed]
+        played = [*undisturbed]
         drawn = failures.draw(random.Random(options.seed), options.rounds, options.each, whole, options.only)
         for number, kinds in enumerate(drawn, 1):
             seed = 1000 * options.seed + number
-            played.append(rounds.play(world, number, seed, kinds, expected, undisturbed.seconds))
+            played.append(rounds.play(world, number, seed, kinds, expected, usual))
         keep("rounds", report.of_rounds(played))
         found += played
     if options.cut:
         world.outage = options.cut
         kinds = [failure for failure in failures.FAILURES if failure.name == "network cut"]
-        cut = rounds.play(world, 1, options.seed, kinds, expected, undisturbed.seconds)
-        keep("cut", f"For {options.cut:g} s.\n\n{report.of_rounds([undisturbed, cut])}")
-        found += [undisturbed, cut]
+        played = [*undisturbed, rounds.play(world, 1, options.seed, kinds, expected, usual)]
+        keep("cut", f"For {options.cut:g} s.\n\n{report.of_rounds(played)}")
+        found += played
     if options.writers:
         load = writers.measure(world.server.uri, options.writers)
         keep("writers", report.of_load(load))

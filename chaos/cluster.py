@@ -52,15 +52,11 @@ class Cluster:
         """Start Ray wherever it does not run; returns when every host is part of it."""
         if self.laptop:
             self.laptop.run("ray", "up", "--yes", "--no-config-cache", self.file)
+            self.head.run("python", "-c", WAIT, str(len(self.hosts)))
         else:
             self._start(self.head, HEAD.partition("--autoscaling")[0])
             for host in self.workers:
                 self.rejoin(host)
-        self.wait()
-
-    def wait(self) -> None:
-        """Until every host is part of the cluster."""
-        self.head.run("python", "-c", WAIT, str(len(self.hosts)))
 
     def rejoin(self, host: Host) -> None:
         """What brings back a worker host that has been booted again: `ray up`'s monitor by itself, or a start."""

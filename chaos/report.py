@@ -22,15 +22,17 @@ HEAD = (
 
 
 def of_rounds(rounds: Sequence[Round]) -> str:
-    """The rounds as a table in markdown; the first is the undisturbed one."""
-    return HEAD + "".join(_row(r, rounds[0].seconds) for r in rounds)
+    """The rounds as a table in markdown; round 0 is the undisturbed one."""
+    usual = next((r.seconds for r in rounds if r.number == 0), None)
+    return HEAD + "".join(_row(r, usual) for r in rounds)
 
 
-def _row(r: Round, usual: float) -> str:
+def _row(r: Round, usual: float | None) -> str:
     c = r.comparison
+    ratio = f"{r.seconds / usual:.2f}" if usual else "–"
     return (
         f"| {r.number} | {r.seed} | {', '.join(r.injected) or 'none'} | {r.launches} ({r.needed}) | {c.lost} "
-        f"| {c.doubled} | {c.gaps} | {c.unequal} | {r.seconds:.0f} | {r.seconds / usual:.2f} |\n"
+        f"| {c.doubled} | {c.gaps} | {c.unequal} | {r.seconds:.0f} | {ratio} |\n"
     )
 
 

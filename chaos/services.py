@@ -81,10 +81,11 @@ class Server:
         backend: the URI of its database.
         artifacts: where it keeps artifacts.
         environment: access to these.
+        workers: processes that answer.
     """
 
-    def __init__(self, host: Host, backend: str, artifacts: str, environment: dict[str, str]) -> None:
-        self.host, self.backend, self.artifacts = host, backend, artifacts
+    def __init__(self, host: Host, backend: str, artifacts: str, environment: dict[str, str], workers: int = 2) -> None:
+        self.host, self.backend, self.artifacts, self.workers = host, backend, artifacts, workers
         self.environment = {
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -99,7 +100,7 @@ class Server:
             "server",
             "--host=0.0.0.0",
             "--port=5000",
-            "--workers=2",
+            f"--workers={self.workers}",
             f"--backend-store-uri={self.backend}",
             f"--artifacts-destination={self.artifacts}",
             log="mlflow.log",

@@ -20,10 +20,11 @@ ONCE = ("images_per_second", "peak_memory_gb")
 
 @dataclass(frozen=True)
 class Sweep:
-    """Tiny trials: A and B of each N in `sizes`, so many steps each."""
+    """Tiny trials: A and B of each N in `sizes`, so many steps each, which take about so many seconds."""
 
     sizes: tuple[int, ...]
     steps: int
+    seconds: float
 
     @property
     def settings(self) -> list[str]:
@@ -38,8 +39,8 @@ class Sweep:
         return [*launch, "--checkpoint-seconds", "0.5", "--json", *options]
 
 
-WHOLE = Sweep((1, 2, 4, 8, 16, 32), 600)
-SHORT = Sweep((1, 16), 300)
+WHOLE = Sweep((1, 2, 4, 8, 16, 32), steps=600, seconds=60)
+SHORT = Sweep((1, 16), steps=300, seconds=20)
 
 
 @dataclass(frozen=True)

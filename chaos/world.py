@@ -54,7 +54,7 @@ class World:
         self.access = self.s3.environment if self.s3 else {}
         backend = self.database.uri if self.database else f"sqlite:///{folder}/record.db"
         artifacts = f"s3://{BUCKET}/artifacts" if whole else str(folder / "artifacts")
-        self.server = Server(self.hosts["record"], backend, artifacts, self.access)
+        self.server = Server(self.hosts["record"], backend, artifacts, self.access, workers=2 if whole else 1)
         self.cluster = Cluster([self.hosts[name] for name in names], self.hosts.get("laptop"), folder / "key")
         self.cluster.up()
 
