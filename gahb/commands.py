@@ -22,8 +22,15 @@ Storage = Annotated[
     typer.Option("--storage", help="Folder for data and checkpoints [GAHB_STORAGE, else ./gahb-storage]."),
 ]
 Address = Annotated[
-    str | None, typer.Option(help="Ray cluster, e.g. auto or ray://head:10001 [RAY_ADDRESS, else this machine].")
+    str | None,
+    typer.Option(
+        envvar="RAY_ADDRESS",
+        show_envvar=False,
+        help="Ray cluster: auto on one of its nodes, host:6379, or http://host:8265 from outside, as a job "
+        "[RAY_ADDRESS, else this machine].",
+    ),
 ]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return when the job is submitted (with --address http://…).")]
 
 INTERRUPTED = 130
 """The exit status that typer gives to an interruption."""

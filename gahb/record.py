@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from gahb.errors import UserError
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it writes into the home directory
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # where the commands print data
 
 if TYPE_CHECKING:  # it takes two seconds to import, and a plan without a record can do without it
     from mlflow import MlflowClient

@@ -3,11 +3,12 @@
 Heavy imports stand inside the commands, so that `--help` is quick.
 """
 
+import sys
 from typing import Annotated, Any
 
 import typer
 
-from gahb.commands import Address, Json, RecordUri, Storage, new_app, print_json, print_table, run, say
+from gahb.commands import Address, Json, NoWait, RecordUri, Storage, new_app, print_json, print_table, run, say
 
 app = new_app("Train denoisers over training-set size, resolution, architecture and data.")
 
@@ -149,18 +150,27 @@ def launch(
     ] = None,
     retries: Annotated[int, typer.Option(min=0, help="Restarts of a trial whose worker died.")] = 5,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Least time between a trial's checkpoints.")] = 60,
+    no_wait: NoWait = False,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
 ) -> None:
     """Train a sweep: skip the finished trials, resume the interrupted, start the new."""
+    from gahb import jobs
+
+    trials = _trials(name, overrides, small)
+    sweep = _experiment(experiment or (f"{name}-small" if small else name))
+    if server := jobs.server(address):
+        _check_paths(trials)
+        stop = f"gahb-sweep stop {sweep}"
+        sys.exit(jobs.submit("gahb-sweep", server, record=record, storage=storage, wait=not no_wait, stop=stop))
     from gahb.launch import launch as launch_trials
     from gahb.record import Record
     from gahb.storage import record_uri, storage_root
 
     rows = launch_trials(
-        _trials(name, overrides, small),
-        _experiment(experiment or (f"{name}-small" if small else name)),
+        trials,
+        sweep,
         storage=storage_root(storage),
         record=Record(record_uri(record)),
         address=address,
@@ -318,6 +328,17 @@ def _trials(name: str, overrides: list[str] | None, small: bool) -> list[Any]:
 
     module = sweep(name)
     return list(module.trials({**(module.SMALL if small else {}), **parse_overrides(overrides or [])}))
+
+
+def _check_paths(trials: list[Any]) -> None:
+    """Raise UserError if a trial's images have a path that a job on a cluster cannot read."""
+    from gahb.data.image_ray import BASES
+    from gahb.data.sources import SOURCES
+    from gahb.jobs import check_path
+
+    for key, names in (("dataset", SOURCES), ("base", BASES)):
+        for value in {trial.flat()[key] for trial in trials if key in trial.flat()}.difference(names):
+            check_path(key, value)
 
 
 def _experiment(name: str) -> str:
