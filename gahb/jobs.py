@@ -59,7 +59,9 @@ def server(address: str | None) -> str | None:
 def check_path(key: str, path: str) -> None:
     """Raise UserError for a path that means something else on the cluster's nodes."""
     if not Path(path).is_absolute():
-        raise UserError(f"{key}={path}: a job reads it on the cluster; give the absolute path that it has on every node")
+        raise UserError(
+            f"{key}={path}: a job reads it on the cluster; give the absolute path that it has on every node"
+        )
 
 
 def submit(

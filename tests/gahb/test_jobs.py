@@ -79,7 +79,16 @@ class Cluster:
 
     def ray(self, *words: str) -> str:
         env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
-        command = [sys.executable, "-m", "ray.scripts.scripts", "job", *words[:1], "--address", self.address, *words[1:]]
+        command = [
+            sys.executable,
+            "-m",
+            "ray.scripts.scripts",
+            "job",
+            *words[:1],
+            "--address",
+            self.address,
+            *words[1:],
+        ]
         return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
 
 
@@ -132,7 +141,9 @@ def test_a_stranger_s_token_is_refused(cluster: Cluster) -> None:
 @pytest.mark.slow
 def test_a_job_goes_on_alone_and_a_stopped_one_ends_as_interrupted(cluster: Cluster) -> None:
     long = [word for word in SMALL if not word.startswith(("images", "n_train"))]
-    submitted = cluster.run("gahb-sweep", "launch", "demo", *long, "images=1e7", "n_train=2", "--as", "long", "--no-wait")
+    submitted = cluster.run(
+        "gahb-sweep", "launch", "demo", *long, "images=1e7", "n_train=2", "--as", "long", "--no-wait"
+    )
     assert submitted.code == 0 and "gahb-sweep stop long stops it" in submitted.err
     (job,) = re.findall(r"job (launch-demo-\w+) on", submitted.err)
     record = Record(cluster.record)
