@@ -1,4 +1,4 @@
-"""The cluster files against Ray's and KubeRay's own schemas, against a simulated AWS, and the record's script for real."""
+"""The cluster files against Ray's and KubeRay's schemas and a simulated AWS; the record's script for real."""
 
 import json
 import os
