@@ -95,7 +95,7 @@ def submit(
         client = JobSubmissionClient(address)
         job = client.submit_job(
             entrypoint=entrypoint,
-            submission_id=f"{'-'.join(words[1:3])}-{uuid.uuid4().hex[:6]}",
+            submission_id=f"{words[1]}-{uuid.uuid4().hex[:6]}",
             runtime_env={"working_dir": str(code), "env_vars": environment},
             entrypoint_num_cpus=0,
         )

@@ -55,6 +55,23 @@ def test_whatever_a_file_mounts_exists(config: dict[str, Any]) -> None:
     assert sources == packages, "what a node needs to install gahb, and neither data nor .git"
 
 
+def test_every_shell_and_start_command_has_the_settings(config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "gahb-record").mkdir()
+    (tmp_path / "gahb-record" / "env").write_text("export MLFLOW_TRACKING_URI=http://10.0.0.1:5000\n")
+    (tmp_path / ".bashrc").write_text("# mine\n")
+    home = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+
+    def run(command: str) -> str:
+        return subprocess.run(["bash", "-c", command], env=home, check=True, capture_output=True, text=True).stdout
+
+    for _ in range(2):
+        run(config["setup_commands"][0])
+    assert (tmp_path / ".bashrc").read_text() == "# mine\n. ~/.gahb\n"
+    found = run(". ~/.bashrc; echo $RAY_AUTH_MODE $GAHB_STORAGE $MLFLOW_TRACKING_URI ${PATH%%:*}").split()
+    storage = "/shared/gahb" if config["provider"]["type"] == "local" else "s3://my-bucket/gahb"
+    assert found == ["token", storage, "http://10.0.0.1:5000", f"{tmp_path}/venv/bin"]
+
+
 def test_every_connection_needs_the_token(config: dict[str, Any]) -> None:
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     for command in starts(config).values():

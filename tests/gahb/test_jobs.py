@@ -124,7 +124,7 @@ def test_a_job_s_data_talk_and_exit_status_come_back(cluster: Cluster) -> None:
     assert trained.code == 0, trained.err
     (row,) = trained.json["trials"]
     assert row["state"] == "finished" and row["trained"]
-    assert re.match(r"job launch-demo-\w+ on http://", trained.err) and "[1/1] 16x16-N1-A" in trained.err
+    assert re.match(r"job launch-\w+ on http://", trained.err) and "[1/1] 16x16-N1-A" in trained.err
     (run,) = Record(cluster.record).finished_trials("demo")
     assert run.run_id == row["run_id"]
     assert failed.code == 2 and failed.out == ""
@@ -145,7 +145,7 @@ def test_a_job_goes_on_alone_and_a_stopped_one_ends_as_interrupted(cluster: Clus
         "gahb-sweep", "launch", "demo", *long, "images=1e7", "n_train=2", "--as", "long", "--no-wait"
     )
     assert submitted.code == 0 and "gahb-sweep stop long stops it" in submitted.err
-    (job,) = re.findall(r"job (launch-demo-\w+) on", submitted.err)
+    (job,) = re.findall(r"job (launch-\w+) on", submitted.err)
     record = Record(cluster.record)
     for _ in range(120):
         if [run.state for run in record.trials("long")] == ["running"]:
