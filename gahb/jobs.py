@@ -57,11 +57,9 @@ def server(address: str | None) -> str | None:
 
 
 def check_path(key: str, path: str) -> None:
-    """Raise UserError for a path that means something else on the cluster's nodes."""
+    """Raise UserError for a path that means something else on the cluster."""
     if not Path(path).is_absolute():
-        raise UserError(
-            f"{key}={path}: a job reads it on the cluster; give the absolute path that it has on every node"
-        )
+        raise UserError(f"{key}={path}: a job looks for it on the cluster; give its absolute path there")
 
 
 def submit(

@@ -180,10 +180,10 @@ def test_an_analysis_as_a_job(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["demo", "dataset=faces.npy"], "dataset=faces.npy: a job reads it on the cluster; give the absolute path"),
-        (["single_image_ray", "base=face.png"], "base=face.png: a job reads it on the cluster"),
+        (["demo", "dataset=faces.npy"], "dataset=faces.npy: a job looks for it on the cluster; give its absolute path"),
+        (["single_image_ray", "base=face.png"], "base=face.png: a job looks for it on the cluster"),
         (["demo", "--record", "sqlite:////tmp/r.db"], "is a file of this machine, which a job cannot use"),
-        (["demo", "--storage", "here"], "--storage=here: a job reads it on the cluster"),
+        (["demo", "--storage", "here"], "--storage=here: a job looks for it on the cluster"),
         (["demo", "n_trian=1"], "did you mean 'n_train'"),
         (["demo"], "no Ray cluster to be had at http://127.0.0.1:1"),
     ],
