@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gahb.commands import Address, Json, RecordUri, Storage, new_app, print_json, print_table, run, say
+from gahb.commands import Address, Json, NoWait, RecordUri, Storage, new_app, print_json, print_table, run, say
 
 if TYPE_CHECKING:
     from gahb.record import Record
@@ -43,12 +43,13 @@ def pairs(
     samples: Samples = 64,
     seed: Seed = 0,
     address: Address = None,
+    no_wait: NoWait = False,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
 ) -> None:
     """Compare all pairs of a sweep, trained on A and on B (Figures 2, 10, 12)."""
-    _answer("pairs", json, record, storage, address, sweep=sweep, samples=samples, seed=seed)
+    _answer("pairs", json, record, storage, address, no_wait, sweep=sweep, samples=samples, seed=seed)
 
 
 @app.command()
@@ -116,12 +117,13 @@ def memorization(
     samples: Samples = 64,
     seed: Seed = 0,
     address: Address = None,
+    no_wait: NoWait = False,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
 ) -> None:
     """Count the samples that are training images, against N and against training time."""
-    _answer("memorization", json, record, storage, address, sweep=sweep, samples=samples, seed=seed)
+    _answer("memorization", json, record, storage, address, no_wait, sweep=sweep, samples=samples, seed=seed)
 
 
 @app.command()
@@ -147,12 +149,13 @@ def transfer(
 def report(
     sweep: SweepName,
     address: Address = None,
+    no_wait: NoWait = False,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
 ) -> None:
     """Ask all that applies to a sweep and put it on one page of HTML, beside what the paper found."""
-    _answer("report", json, record, storage, address, sweep=sweep)
+    _answer("report", json, record, storage, address, no_wait, sweep=sweep)
 
 
 @app.command("import")
@@ -185,9 +188,19 @@ def import_(
 
 
 def _answer(
-    kind: str, json: bool, record: str | None, storage: str | None, address: str | None = None, **arguments: Any
+    kind: str,
+    json: bool,
+    record: str | None,
+    storage: str | None,
+    address: str | None = None,
+    no_wait: bool = False,
+    **arguments: Any,
 ) -> None:
     """Run the analysis of this kind, keep its answer, and print it."""
+    from gahb import jobs
+
+    if server := jobs.server(address):
+        sys.exit(jobs.submit("gahb-analyze", server, record=record, storage=storage, wait=not no_wait))
     from .results import Desk, keep
 
     desk = Desk.open(record, storage, address)

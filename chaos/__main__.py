@@ -79,7 +79,6 @@ def inside(options: argparse.Namespace) -> int:
     found: list[rounds.Round | writers.Load] = []
 
     def keep(part: str, text: str) -> None:
-        print(text)
         if whole:
             report.keep(part, text)
 
@@ -96,16 +95,20 @@ def inside(options: argparse.Namespace) -> int:
         for number, kinds in enumerate(drawn, 1):
             seed = 1000 * options.seed + number
             played.append(rounds.play(world, number, seed, kinds, expected, usual))
-        keep("rounds", report.of_rounds(played))
+            say(report.of_rounds(played[-1:]))
+            keep("rounds", report.of_rounds(played))
+        print(report.of_rounds(played))
         found += played
     if options.cut:
         world.outage = options.cut
         kinds = [failure for failure in failures.FAILURES if failure.name == "network cut"]
         played = [*undisturbed, rounds.play(world, 1, options.seed, kinds, expected, usual)]
+        print(report.of_rounds(played))
         keep("cut", f"For {options.cut:g} s.\n\n{report.of_rounds(played)}")
         found += played
     if options.writers:
         load = writers.measure(world.server.uri, options.writers)
+        print(report.of_load(load))
         keep("writers", report.of_load(load))
         found.append(load)
     return int(not all(part.good for part in found))

@@ -1,18 +1,18 @@
-"""Ray on several hosts: by `ray up` over ssh as on machines of one's own, or by `ray start` on each."""
+"""Ray on several hosts: by `ray up cluster.local.yaml` over ssh as on machines of one's own, or by `ray start` on each."""
 
-import json
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from chaos.hosts import Host
 
+FILE = Path(__file__).parents[1] / "cluster.local.yaml"
 PORT = 6379
-HEAD = (
-    "export RAY_enable_autoscaler_v2=0; ray start --head --port=6379 --num-cpus=1 --object-store-memory=100000000 "
-    "--include-dashboard=false --autoscaling-config=~/ray_bootstrap_config.yaml"
-)
-WORKER = "ray start --address=$RAY_HEAD_IP:6379 --num-cpus=1 --object-store-memory=100000000"
+SIZE = "--num-cpus=1 --object-store-memory=100000000"
+HEAD = f"ray start --head --port={PORT} --include-dashboard=false {SIZE}"
 
 WAIT = """
 import sys, time, ray
@@ -21,15 +21,8 @@ while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[1]):
     time.sleep(0.5)
 """
 
-
-def environment() -> dict[str, str]:
-    """What every host needs for Ray: the cluster's token, and quiet."""
-    return {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",
-    }
+ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+"""Of every host."""
 
 
 class Cluster:
@@ -38,15 +31,20 @@ class Cluster:
     Args:
         hosts: booted.
         laptop: where `ray up` is typed; None starts Ray on each host directly.
+        key: for ssh.
     """
 
     def __init__(self, hosts: Sequence[Host], laptop: Host | None, key: Path) -> None:
         self.head, *self.workers = hosts
         self.hosts, self.laptop = hosts, laptop
         self.address = f"{self.head.address}:{PORT}"
+        token = secrets.token_hex(32)
+        for host in [laptop] if laptop else hosts:
+            (host.home / ".ray").mkdir()
+            (host.home / ".ray/auth_token").write_text(token)
         if laptop:
-            self.file = laptop.home / "cluster.yaml"
-            self.file.write_text(json.dumps(self._config(key)))
+            self.file = laptop.home / FILE.name
+            self.file.write_text(yaml.safe_dump(self._config(key)))
 
     def up(self) -> None:
         """Start Ray wherever it does not run; returns when every host is part of it."""
@@ -54,29 +52,25 @@ class Cluster:
             self.laptop.run("ray", "up", "--yes", "--no-config-cache", self.file)
             self.head.run("python", "-c", WAIT, str(len(self.hosts)))
         else:
-            self._start(self.head, HEAD.partition("--autoscaling")[0])
+            self.head.run(*HEAD.split())
             for host in self.workers:
                 self.rejoin(host)
 
     def rejoin(self, host: Host) -> None:
-        """What brings back a worker host that has been booted again: `ray up`'s monitor by itself, or a start."""
+        """What brings back a worker host that was away: the monitor of `ray up` by itself, or a start."""
         if not self.laptop:
-            self._start(host, WORKER.replace("$RAY_HEAD_IP", self.head.address))
+            host.run("ray", "stop", "--force")
+            host.run("ray", "start", f"--address={self.address}", *SIZE.split())
 
-    def _start(self, host: Host, command: str) -> None:
-        host.run("bash", "-c", command)
-
-    def _config(self, key: Path) -> dict[str, object]:
-        return {
-            "cluster_name": "chaos",
-            "provider": {
-                "type": "local",
-                "head_ip": self.head.address,
-                "worker_ips": [host.address for host in self.workers],
-            },
-            "auth": {"ssh_user": "root", "ssh_private_key": str(key)},
-            "min_workers": len(self.workers),
-            "max_workers": len(self.workers),
-            "head_start_ray_commands": ["ray stop", HEAD],
-            "worker_start_ray_commands": ["ray stop", WORKER],
-        }
+    def _config(self, key: Path) -> dict[str, Any]:
+        """`cluster.local.yaml` for these hosts, which have everything installed and a record elsewhere."""
+        config: dict[str, Any] = yaml.safe_load(FILE.read_text())
+        config["provider"] |= {"head_ip": self.head.address, "worker_ips": [host.address for host in self.workers]}
+        config["auth"] = {"ssh_user": "root", "ssh_private_key": str(key)}
+        config["min_workers"] = config["max_workers"] = len(self.workers)
+        config["file_mounts"] = {"~/.ray/auth_token": "~/.ray/auth_token"}
+        config["setup_commands"] = ["touch ~/.gahb"]
+        for step in ("head_start_ray_commands", "worker_start_ray_commands"):
+            config[step] = [line for line in config[step] if "mlflow.sh" not in line]
+            config[step][-1] += f" {SIZE}"
+        return config

@@ -10,7 +10,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from chaos.cluster import Cluster, environment
+from chaos.cluster import ENVIRONMENT, Cluster
 from chaos.hosts import Host, build_network, make_key
 from chaos.services import BUCKET, S3, Database, Server, fixed_size_folder
 from chaos.sweep import Sweep
@@ -41,10 +41,9 @@ class World:
         build_network()
         make_key(folder)
         self.shared = fixed_size_folder(folder / "shared", SHARED_MEGABYTES)
-        shared = environment()
         names = [f"host{i + 1}" for i in range(hosts)]
         self.hosts = {
-            name: Host(name, 1 + i, folder, shared)
+            name: Host(name, 1 + i, folder, ENVIRONMENT)
             for i, name in enumerate([*names, "record", *(["laptop", "database", "s3"] if whole else [])])
         }
         for host in self.hosts.values():

@@ -31,6 +31,7 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # the same; Ray imports MLflow
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the record is MLflow's
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # inside a job, whose own holds the same code
 }
 """Environment variables, where the user has not set them."""
 
@@ -75,10 +76,10 @@ def connected(address: str | None) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         if address:
-            _check_reachable(address)
-            code = stack.enter_context(_code())
+            check_reachable(address)
+            folder = stack.enter_context(code())
             try:
-                ray.init(address, runtime_env={"working_dir": str(code), "env_vars": environment}, **quiet)
+                ray.init(address, runtime_env={"working_dir": str(folder), "env_vars": environment}, **quiet)
             except Exception as error:  # Ray raises many kinds here; each means that the cluster is out of reach
                 reason = str(error).strip().splitlines()[0]
                 raise UserError(f"no Ray cluster to be had at {address}: {reason}") from None
@@ -88,9 +89,9 @@ def connected(address: str | None) -> Iterator[None]:
         yield
 
 
-def _check_reachable(address: str) -> None:
-    """Raise UserError if nothing listens at host:port; Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+def check_reachable(address: str) -> None:
+    """Raise UserError if nothing listens at [scheme://]host:port; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rstrip("/").rpartition(":")
     if host and port.isdigit():
         try:
             socket.create_connection((host, int(port)), timeout=10).close()
@@ -99,7 +100,7 @@ def _check_reachable(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _code() -> Iterator[Path]:
+def code() -> Iterator[Path]:
     """A folder with the installed packages under their own names, for workers that have none of them."""
     with tempfile.TemporaryDirectory() as folder:
         for package in PACKAGES:

@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -22,8 +22,15 @@ Storage = Annotated[
     typer.Option("--storage", help="Folder for data and checkpoints [GAHB_STORAGE, else ./gahb-storage]."),
 ]
 Address = Annotated[
-    str | None, typer.Option(help="Ray cluster, e.g. auto or ray://head:10001 [RAY_ADDRESS, else this machine].")
+    str | None,
+    typer.Option(
+        envvar="RAY_ADDRESS",
+        show_envvar=False,
+        help="Ray cluster: auto on one of its nodes, host:6379, or http://host:8265 from outside, as a job "
+        "[RAY_ADDRESS, else this machine].",
+    ),
 ]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return when the job is submitted (with --address http://…).")]
 
 INTERRUPTED = 130
 """The exit status that typer gives to an interruption."""
@@ -34,7 +41,7 @@ def new_app(help: str) -> typer.Typer:
     return typer.Typer(help=help, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def run(app: typer.Typer, name: str) -> None:
+def run(app: Callable[..., Any], name: str) -> None:
     """Run an application and exit: 0 when done, 2 with one line on stderr for what the user can put right, 130 when
     interrupted."""
     try:

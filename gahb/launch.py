@@ -3,23 +3,15 @@
 There is no other way to resume: a dead worker, a lost node, a killed launch and a second `launch` all come back
 through here, because the signature finds both the run and the checkpoint.
 
-A launch shows that it is alive by writing `launches/<id>` in the storage again and again; its trials are tagged with
-that id. A trial that is in the hands of a living launch is left to it: to take one in hand a launch creates the next
-file in `claims/<signature>/`, and of two that try only one succeeds.
+A trial's run is tagged with the launch that has it in hand, and left to it while that launch is alive (`claims`).
 """
 
-import contextlib
 import json
-import os
-import socket
-import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gahb import calibration, cost, packing
+from gahb import calibration, claims, cost, packing
 from gahb.calibration import Device
 from gahb.data import subsets
 from gahb.data.dataset import Dataset, prepare
@@ -29,12 +21,6 @@ from gahb.trial import Trial, differing, readable_name
 
 if TYPE_CHECKING:
     from gahb.assignment import Assignment
-
-HEARTBEAT = 10.0
-"""Seconds between two signs of life of a launch."""
-
-PATIENCE = 60.0
-"""Seconds without one after which a launch on another machine counts as dead."""
 
 IN_HAND = ("finished", "running")
 """States of the trials that a launch leaves alone."""
@@ -107,7 +93,7 @@ def state_of(run: Run, storage: Storage) -> str:
     """The state of a trial's run, telling running from interrupted by its launch's sign of life."""
     if not run.unfinished:
         return run.state
-    return "running" if _alive(storage, run.tags.get("gahb.launch", "")) else "interrupted"
+    return "running" if claims.alive(storage, run.tags.get("gahb.launch", "")) else "interrupted"
 
 
 def launch(
@@ -144,6 +130,9 @@ def launch(
         KeyboardInterrupt: the user interrupted.
     """
     planned = plan(trials, storage, record)
+    in_hand = {p.run.tags["gahb.launch"] for p in planned if p.run and p.state == "running"}
+    if claims.wait_for_signs(in_hand, storage, say):
+        planned = plan(trials, storage, record)
     to_train = [p for p in planned if p.state not in IN_HAND]
     if not address and any(p.trial.compile for p in to_train):
         from gahb.compilation import check_compiler
@@ -156,14 +145,14 @@ def launch(
         from gahb import cluster
         from gahb.assignment import Assignment
 
-        with cluster.connected(address), _sign_of_life(storage) as launch_id:
+        with cluster.connected(address), claims.sign_of_life(storage) as launch_id:
             gpu = cluster.gpu() if gpus is None else None
             device = calibration.known(record, gpu.name if gpu else None)
             shares = {p.trial: packing.share(p.trial, gpu, device, cpus) if gpu else gpus or 0 for p in planned}
             memory = {trial: packing.host_memory(trial, on_gpu=shares[trial] > 0) for trial in shares}
             for p in to_train:
                 cluster.check_resources(cpus, shares[p.trial], memory[p.trial])
-            mine = {p.signature for p in to_train if _take(storage, p.signature, launch_id)}
+            mine = {p.signature for p in to_train if claims.take(storage, p.signature, launch_id)}
             planned = plan(trials, storage, record, device)
             assignments = {
                 p.signature: Assignment(
@@ -283,56 +272,3 @@ def metrics(run: Run) -> dict[str, float]:
 def reason(run: Run) -> str | None:
     """Why a trial is not finished."""
     return None if run.state == "finished" else run.tags.get("gahb.reason") or None
-
-
-def _take(storage: Storage, signature: str, launch_id: str) -> bool:
-    """Take a trial in hand, unless another living launch has it."""
-    claims = f"claims/{signature}"
-    before = storage.names(claims)
-    if before and _alive(storage, storage.read(f"{claims}/{before[-1]}").decode()):
-        return False
-    return storage.create(f"{claims}/{len(before):06d}", launch_id.encode())
-
-
-@contextlib.contextmanager
-def _sign_of_life(storage: Storage) -> Iterator[str]:
-    """A launch's id, whose file is written again and again until the block ends."""
-    launch_id = uuid.uuid4().hex[:12]
-    name, content = f"launches/{launch_id}", json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()
-    storage.write(name, content)
-    ended = threading.Event()
-
-    def live() -> None:
-        while not ended.wait(HEARTBEAT):
-            with contextlib.suppress(OSError):
-                storage.write(name, content)
-
-    thread = threading.Thread(target=live, daemon=True)
-    thread.start()
-    try:
-        yield launch_id
-    finally:
-        ended.set()
-        thread.join()
-        with contextlib.suppress(OSError):
-            storage.remove(name)
-
-
-def _alive(storage: Storage, launch_id: str) -> bool:
-    name = f"launches/{launch_id}"
-    last = storage.modified(name) if launch_id else None
-    if last is None or time.time() - last > PATIENCE:
-        return False
-    try:
-        owner = json.loads(storage.read(name))
-    except FileNotFoundError:  # it has just ended
-        return False
-    if owner["host"] != socket.gethostname():
-        return True
-    try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

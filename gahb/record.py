@@ -36,6 +36,7 @@ from gahb.patience import passing, patiently
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it writes into the home directory
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a user waits seconds, and `Patient` as long as it takes
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # where the commands print data
 
 if TYPE_CHECKING:  # it takes two seconds to import, and a plan without a record can do without it
     from mlflow import MlflowClient

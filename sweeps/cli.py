@@ -3,11 +3,12 @@
 Heavy imports stand inside the commands, so that `--help` is quick.
 """
 
-from typing import Annotated, Any
+import sys
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from gahb.commands import Address, Json, RecordUri, Storage, new_app, print_json, print_table, run, say
+from gahb.commands import Address, Json, NoWait, RecordUri, Storage, new_app, print_json, print_table, run, say
 
 app = new_app("Train denoisers over training-set size, resolution, architecture and data.")
 
@@ -156,28 +157,15 @@ def launch(
     gpus_per_trial: GpusPerTrial = None,
     retries: Retries = 5,
     checkpoint_seconds: CheckpointSeconds = 60,
+    no_wait: NoWait = False,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
 ) -> None:
     """Train a sweep: skip the finished trials, resume the interrupted, start the new."""
-    from gahb.launch import launch as launch_trials
-    from gahb.record import Record
-    from gahb.storage import record_uri, storage_here
-
-    rows = launch_trials(
-        _trials(name, overrides, small),
-        _experiment(experiment or (f"{name}-small" if small else name)),
-        storage=storage_here(storage),
-        record=Record(record_uri(record)),
-        address=address,
-        cpus=cpus_per_trial,
-        gpus=gpus_per_trial,
-        retries=retries,
-        checkpoint_seconds=checkpoint_seconds,
-        say=say,
-    )
-    _end(rows, json)
+    sweep = _experiment(experiment or (f"{name}-small" if small else name))
+    options = _Options(cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
+    _train(_trials(name, overrides, small), sweep, address, no_wait, record, storage, options, json)
 
 
 @app.command()
@@ -224,31 +212,20 @@ def retry(
     gpus_per_trial: GpusPerTrial = None,
     retries: Retries = 5,
     checkpoint_seconds: CheckpointSeconds = 60,
+    no_wait: NoWait = False,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
 ) -> None:
     """Train what has failed or was interrupted of a sweep, or one trial, with the settings that the record has."""
-    from gahb.launch import launch as launch_trials
     from gahb.record import Record
-    from gahb.storage import record_uri, storage_here
+    from gahb.storage import record_uri
     from gahb.trial import Trial
 
-    book = Record(record_uri(record))
-    runs = book.sweep_or_trial(sweep)
-    rows = launch_trials(
-        [Trial.of(run.trial) for run in runs],
-        sweep if sweep in runs[0].sweeps else runs[0].sweeps[0],
-        storage=storage_here(storage),
-        record=book,
-        address=address,
-        cpus=cpus_per_trial,
-        gpus=gpus_per_trial,
-        retries=retries,
-        checkpoint_seconds=checkpoint_seconds,
-        say=say,
-    )
-    _end(rows, json)
+    runs = Record(record_uri(record)).sweep_or_trial(sweep)
+    name = sweep if sweep in runs[0].sweeps else runs[0].sweeps[0]
+    options = _Options(cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
+    _train([Trial.of(run.trial) for run in runs], name, address, no_wait, record, storage, options, json)
 
 
 @app.command()
@@ -404,12 +381,57 @@ def _trials(name: str, overrides: list[str] | None, small: bool) -> list[Any]:
     return list(module.trials({**(module.SMALL if small else {}), **parse_overrides(overrides or [])}))
 
 
+def _check_paths(trials: list[Any]) -> None:
+    """Raise UserError if a trial's images have a path that a job on a cluster cannot read."""
+    from gahb.data.image_ray import BASES
+    from gahb.data.sources import SOURCES
+    from gahb.jobs import check_path
+
+    for key, names in (("dataset", SOURCES), ("base", BASES)):
+        for value in {trial.flat()[key] for trial in trials if key in trial.flat()}.difference(names):
+            check_path(key, value)
+
+
 def _experiment(name: str) -> str:
     from gahb.errors import UserError
 
     if not name.replace("_", "").replace("-", "").isalnum():
         raise UserError(f"--as {name}: letters, digits, - and _ only")
     return name
+
+
+class _Options(NamedTuple):
+    """What `launch` and `retry` pass on to every trial."""
+
+    cpus: float
+    gpus: float | None
+    retries: int
+    checkpoint_seconds: float
+
+
+def _train(
+    trials: list[Any],
+    sweep: str,
+    address: str | None,
+    no_wait: bool,
+    record: str | None,
+    storage: str | None,
+    options: _Options,
+    json: bool,
+) -> None:
+    """Train here, on a cluster that this machine belongs to, or as a job on one that it does not."""
+    from gahb import jobs
+
+    if server := jobs.server(address):
+        _check_paths(trials)
+        stop = f"gahb-sweep stop {sweep}"
+        sys.exit(jobs.submit("gahb-sweep", server, record=record, storage=storage, wait=not no_wait, stop=stop))
+    from gahb.launch import launch as launch_trials
+    from gahb.record import Record
+    from gahb.storage import record_uri, storage_here
+
+    book, place = Record(record_uri(record)), storage_here(storage)
+    _end(launch_trials(trials, sweep, storage=place, record=book, address=address, say=say, **options._asdict()), json)
 
 
 def _end(rows: list[dict[str, Any]], json: bool) -> None:

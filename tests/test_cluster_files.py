@@ -1,0 +1,296 @@
+"""The cluster files against Ray's and KubeRay's schemas and a simulated AWS; the record's script for real."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+FILES = ("cluster.yaml", "cluster.local.yaml")
+SCRIPT = ROOT / "cluster" / "mlflow.sh"
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+@pytest.fixture(params=FILES)
+def config(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return read(request.param)
+
+
+def starts(config: dict[str, Any]) -> dict[str, str]:
+    """The `ray start` command of head and workers."""
+    found = {}
+    for node in ("head", "worker"):
+        (found[node],) = [line for line in config[f"{node}_start_ray_commands"] if "ray start" in line]
+    return found
+
+
+def test_ray_accepts_the_file(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    monkeypatch.chdir(ROOT)
+    validate_config(prepare_config(config))
+
+
+def test_whatever_a_file_mounts_exists(config: dict[str, Any]) -> None:
+    sources = set(config["file_mounts"].values()) - {"~/.ray/auth_token"}
+    assert all((ROOT / source).exists() for source in sources)
+    packages = {"gahb", "sweeps", "analysis", "pyproject.toml", "README.md", "LICENSE", "constraints.txt", "cluster"}
+    assert sources == packages, "what a node needs to install gahb, and neither data nor .git"
+
+
+def test_every_shell_and_start_command_has_the_settings(config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "gahb-record").mkdir()
+    (tmp_path / "gahb-record" / "env").write_text("export MLFLOW_TRACKING_URI=http://10.0.0.1:5000\n")
+    (tmp_path / ".bashrc").write_text("# mine\n")
+    home = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+
+    def run(command: str) -> str:
+        return subprocess.run(["bash", "-c", command], env=home, check=True, capture_output=True, text=True).stdout
+
+    for _ in range(2):
+        run(config["setup_commands"][0])
+    assert (tmp_path / ".bashrc").read_text() == "# mine\n. ~/.gahb\n"
+    found = run(". ~/.bashrc; echo $RAY_AUTH_MODE $GAHB_STORAGE $MLFLOW_TRACKING_URI ${PATH%%:*}").split()
+    storage = "/shared/gahb" if config["provider"]["type"] == "local" else "s3://my-bucket/gahb"
+    assert found == ["token", storage, "http://10.0.0.1:5000", f"{tmp_path}/venv/bin"]
+
+
+def test_every_connection_needs_the_token(config: dict[str, Any]) -> None:
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    for command in starts(config).values():
+        assert re.search(r"export RAY_AUTH_MODE=token\b.*; ray start", command)
+
+
+def test_nothing_but_ray_s_own_ports_is_open(config: dict[str, Any]) -> None:
+    head, worker = starts(config).values()
+    assert "--dashboard-host=127.0.0.1" in head and "--autoscaling-config=~/ray_bootstrap_config.yaml" in head
+    assert set(re.findall(r"--(?:[\w-]+-)?port=\d+", head + worker)) == {"--port=6379", "--object-manager-port=8076"}
+    assert "0.0.0.0" not in "".join((ROOT / name).read_text() for name in (*FILES, "cluster/mlflow.sh"))
+
+
+def test_one_exact_ray_everywhere() -> None:
+    named = {}
+    for name in FILES:
+        (line,) = [line for line in read(name)["setup_commands"] if "pip install" in line]
+        named[name] = re.findall(r"'ray\[default,tune\]==([\d.]+)'", line)
+        assert "$HOME/gahb[cluster,s3,lsun]" in line
+    named["Dockerfile"] = re.findall(
+        r"FROM rayproject/ray:([\d.]+)-py312-gpu", (ROOT / "cluster/Dockerfile").read_text()
+    )
+    named["rayjob"] = [read("cluster/rayjob.yaml")["spec"]["rayClusterSpec"]["rayVersion"]]
+    assert len({tuple(versions) for versions in named.values()}) == 1 and len(named["rayjob"]) == 1, named
+
+
+def test_no_secret_is_in_a_file() -> None:
+    for name in (*FILES, "cluster/rayjob.yaml", "cluster/mlflow.sh", "cluster/Dockerfile"):
+        for line in (ROOT / name).read_text().splitlines():
+            assert not re.search(r"AKIA\w{16}|[0-9a-f]{32}|[A-Za-z0-9+/]{40}", line), line
+            for value in re.findall(r"(?i)(?:password|secret|token|key)\w*\s*[=:]\s*([^\s{}]+)", line):
+                assert re.match(r"""["']?[$~<…%\\]|token\b|…|MLFLOW_|AWS_|[\w-]+\.pem""", value), line
+
+
+def test_on_aws_the_head_keeps_the_record_and_spot_workers_train() -> None:
+    config = read("cluster.yaml")
+    head, gpu = (config["available_node_types"][name] for name in ("head", "gpu"))
+    assert config["head_node_type"] == "head" and head["resources"] == {"CPU": 0}
+    assert "InstanceMarketOptions" not in head["node_config"] and gpu["min_workers"] == 0
+    assert gpu["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
+    profiles = [node["node_config"]["IamInstanceProfile"]["Name"] for node in (head, gpu)]
+    assert profiles == ["gahb-head", "gahb-worker"]
+    assert all(node["node_config"]["ImageId"].endswith("/ami-id") for node in (head, gpu))
+    disk = head["node_config"]["BlockDeviceMappings"][0]["Ebs"]
+    assert disk["DeleteOnTermination"] is False and disk["Encrypted"]
+    assert config["idle_timeout_minutes"] <= 15
+
+
+def test_locally_the_older_autoscaler_starts_every_worker() -> None:
+    config = read("cluster.local.yaml")
+    assert config["min_workers"] == config["max_workers"] == len(config["provider"]["worker_ips"])
+    assert "RAY_enable_autoscaler_v2=0" in starts(config)["head"]
+
+
+def test_the_record_is_up_before_ray(config: dict[str, Any]) -> None:
+    *_, record, ray = config["head_start_ray_commands"]
+    assert record.endswith("bash ~/gahb/cluster/mlflow.sh start") and "ray start" in ray
+    assert all(command.startswith(". ~/.gahb;") for command in (record, ray))
+
+
+@pytest.mark.slow
+def test_aws_would_start_both_kinds_of_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moto = pytest.importorskip("moto")
+    for key, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+    monkeypatch.chdir(ROOT)
+    (tmp_path / ".ssh").mkdir()
+    with moto.mock_aws():
+        import boto3
+        from ray.autoscaler._private.commands import _bootstrap_config
+        from ray.autoscaler._private.providers import _get_node_provider
+        from ray.autoscaler.tags import TAG_RAY_LAUNCH_CONFIG, TAG_RAY_NODE_KIND
+
+        iam, ec2 = boto3.client("iam"), boto3.client("ec2", region_name="us-west-2")
+        for name in ("gahb-head", "gahb-worker"):
+            iam.create_instance_profile(InstanceProfileName=name)
+        config = _bootstrap_config(read("cluster.yaml"), no_config_cache=True)
+        types = config["available_node_types"]
+        assert types["head"]["resources"]["CPU"] == 0
+        assert types["gpu"]["resources"]["GPU"] == 1 and types["gpu"]["resources"]["memory"] > 20e9
+        group = ec2.describe_security_groups(GroupIds=types["gpu"]["node_config"]["SecurityGroupIds"])
+        rules = group["SecurityGroups"][0]["IpPermissions"]
+        assert [rule.get("FromPort") for rule in rules if rule["IpRanges"]] == [22], "only ssh from outside"
+        provider = _get_node_provider(config["provider"], config["cluster_name"])
+        for kind, node in types.items():
+            provider.create_node(node["node_config"], {TAG_RAY_NODE_KIND: kind, TAG_RAY_LAUNCH_CONFIG: kind}, 1)
+        instances = [r["Instances"][0] for r in ec2.describe_instances()["Reservations"]]
+        lifecycle = {i["InstanceType"]: i.get("InstanceLifecycle") for i in instances}
+        assert lifecycle == {"m7i.xlarge": None, "g6.2xlarge": "spot"}
+
+
+def test_kuberay_accepts_the_job() -> None:
+    job = read("cluster/rayjob.yaml")
+    jsonschema.validate(job, json.loads((Path(__file__).parent / "kuberay_rayjob.json").read_text()))
+    spec = job["spec"]
+    assert spec["shutdownAfterJobFinishes"] and spec["backoffLimit"] > 0
+    assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+    assert spec["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    (group,) = spec["rayClusterSpec"]["workerGroupSpecs"]
+    assert group["minReplicas"] == 0
+    for template in (spec["rayClusterSpec"]["headGroupSpec"]["template"], group["template"]):
+        (container,) = template["spec"]["containers"]
+        for variable in container["env"]:
+            secret = re.search("PASSWORD|KEY|USERNAME", variable["name"])
+            assert bool(secret) == ("secretKeyRef" in variable.get("valueFrom", {})), variable
+    assert group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_the_script_is_sound() -> None:
+    subprocess.run(["bash", "-n", SCRIPT], check=True)
+    assert os.access(SCRIPT, os.X_OK)
+    shown = subprocess.run([SCRIPT], capture_output=True, text=True)
+    assert shown.returncode == 2 and "mlflow.sh start" in shown.stderr
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", SCRIPT], check=True)
+
+
+class TheRecord:
+    """What `mlflow.sh` starts, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.folder = folder / "record"
+        self.uri = f"http://127.0.0.1:{port}"
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "GAHB_RECORD": str(self.folder),
+            "GAHB_RECORD_HOST": "127.0.0.1",
+            "GAHB_RECORD_PORT": str(port),
+            "GAHB_STORAGE": str(folder / "storage"),
+        }
+
+    def script(self, word: str) -> str:
+        command = ["bash", SCRIPT, word]
+        return subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout
+
+    def status(self, path: str, **headers: str) -> int:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(self.uri + path, headers=headers)) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def log(self, value: float) -> None:
+        """Log a metric and an artifact as a shell does that has sourced `env`, and read it back."""
+        code = f"""
+import mlflow
+mlflow.set_experiment("x")
+with mlflow.start_run() as run:
+    mlflow.log_metric("a", {value})
+    mlflow.log_text("hello", "hello.txt")
+assert mlflow.get_run(run.info.run_id).data.metrics == {{"a": {value}}}
+"""
+        shell = f". {self.folder}/env; exec {sys.executable} -c '{code}'"
+        subprocess.run(["bash", "-c", shell], check=True, capture_output=True)
+
+    def values(self) -> list[float]:
+        code = "import mlflow; print(sorted(mlflow.search_runs(experiment_names=['x'])['metrics.a']))"
+        shell = f'. {self.folder}/env; exec {sys.executable} -c "{code}"'
+        return json.loads(subprocess.run(["bash", "-c", shell], check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[TheRecord]:
+    pytest.importorskip("flask_wtf", reason="accounts need mlflow[auth]")
+    if not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        pytest.skip("no PostgreSQL here")
+    if os.getuid() == 0:  # the database's owner is another user, who passes through the folders above
+        for folder in (tmp_path, *tmp_path.parents[:2]):
+            folder.chmod(0o711)
+    record = TheRecord(tmp_path)
+    record.script("start")
+    yield record
+    record.script("stop")
+
+
+@pytest.mark.slow
+def test_the_record_runs_refuses_strangers_and_survives(record: TheRecord) -> None:
+    secrets = ("admin-password", "gahb-password", "secret-key", "auth.ini", "env", "log")
+    assert {oct((record.folder / name).stat().st_mode & 0o777) for name in secrets} == {"0o600"}
+    search = "/api/2.0/mlflow/experiments/search?max_results=1"
+    assert record.status("/health") == 200 and record.status(search) == 401
+    assert record.status(search, Authorization="Basic YWRtaW46cGFzc3dvcmQxMjM0") == 401  # admin:password1234
+    assert record.status("/", Host="elsewhere.org") == 403
+    record.log(1.5)
+    assert list((record.folder.parent / "storage" / "artifacts").rglob("hello.txt"))
+
+    password = (record.folder / "gahb-password").read_text()
+    record.script("start")  # as `ray up` does again and again
+    for process in ("postmaster", "mlflow"):
+        os.kill(pid_of(record, process), signal.SIGKILL)
+    for _ in range(120):
+        time.sleep(0.5)
+        if answers(record):
+            break
+    record.log(2.5)
+    record.script("stop")
+    record.script("start")  # as after a reboot
+    assert record.values() == [1.5, 2.5] and (record.folder / "gahb-password").read_text() == password
+
+
+def pid_of(record: TheRecord, process: str) -> int:
+    if process == "postmaster":
+        return int((record.folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+    port = record.uri.rpartition(":")[2]
+    group = int((record.folder / "pid").read_text())
+    for entry in Path("/proc").glob("[0-9]*"):
+        words = (entry / "cmdline").read_bytes().decode().split("\0") if entry.exists() else []
+        if "mlflow" in words and port in words and os.getpgid(int(entry.name)) == group:
+            return int(entry.name)
+    raise LookupError(process)
+
+
+def answers(record: TheRecord) -> bool:
+    """Whether the server is up, with its database."""
+    shell = f". {record.folder}/env; curl --silent --fail --user $MLFLOW_TRACKING_USERNAME:$MLFLOW_TRACKING_PASSWORD "
+    shell += "$MLFLOW_TRACKING_URI/api/2.0/mlflow/experiments/search?max_results=1"
+    return subprocess.run(["bash", "-c", shell], capture_output=True).returncode == 0
