@@ -1,4 +1,4 @@
-"""Ray on several hosts: by `ray up cluster.local.yaml` over ssh as on machines of one's own, or by `ray start` on each."""
+"""Ray on several hosts: `ray up cluster.local.yaml` over ssh, as on machines of one's own, or `ray start` on each."""
 
 import secrets
 from collections.abc import Sequence
