@@ -210,7 +210,11 @@ def _from_files(
 
 
 def _new_array(path: Path, count: int, resolution: int) -> Any:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, resolution, resolution))
+    """A file of images to be written. Raises OSError if the disk has no room; a write would find out by SIGBUS."""
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, resolution, resolution))
+    with path.open("r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return images
 
 
 def _fingerprint(source: Files, storage: Storage) -> str:
