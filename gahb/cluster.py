@@ -11,7 +11,6 @@ import logging
 import os
 import secrets
 import shutil
-import socket
 import sys
 import tempfile
 import uuid
@@ -20,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gahb.address import check_listening
 from gahb.assignment import Assignment
 from gahb.errors import UserError
 from gahb.packing import Gpu
@@ -90,8 +90,8 @@ def _check_reachable(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         try:
-            socket.create_connection((host, int(port)), timeout=10).close()
-        except OSError as error:
+            check_listening(host, int(port))
+        except (OSError, OverflowError) as error:
             raise UserError(f"no Ray cluster to be had at {address}: {error}") from None
 
 

@@ -8,10 +8,20 @@ import os
 import uuid
 from pathlib import Path
 
+from gahb.errors import UserError
+
 
 def storage_root(given: str | None = None) -> Path:
-    """The storage's folder: as given, else `GAHB_STORAGE`, else `gahb-storage` in the working directory."""
-    return Path(given or os.environ.get("GAHB_STORAGE") or "gahb-storage").expanduser().absolute()
+    """The storage's folder: as given, else `GAHB_STORAGE`, else `gahb-storage` in the working directory.
+
+    Raises:
+        UserError: a file is in its place.
+    """
+    path = Path(given or os.environ.get("GAHB_STORAGE") or "gahb-storage").expanduser().absolute()
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise UserError(f"storage {path}: {place} is no folder")
+    return path
 
 
 def record_uri(given: str | None = None) -> str:

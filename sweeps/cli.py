@@ -3,6 +3,7 @@
 Heavy imports stand inside the commands, so that `--help` is quick.
 """
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -160,7 +161,7 @@ def launch(
 
     rows = launch_trials(
         _trials(name, overrides, small),
-        _experiment(experiment or (f"{name}-small" if small else name)),
+        _experiment((f"{name}-small" if small else name) if experiment is None else experiment),
         storage=storage_root(storage),
         record=Record(record_uri(record)),
         address=address,
@@ -193,6 +194,7 @@ def status(
     from gahb.record import Record
     from gahb.storage import record_uri, storage_root
 
+    book = Record(record_uri(record))
     rows: list[dict[str, Any]] = [
         {
             "sweep": "/".join(run.sweeps),
@@ -204,7 +206,7 @@ def status(
             "metrics": {key: run.metrics[key] for key in METRICS if key in run.metrics},
             "reason": run.tags.get("gahb.reason") if run.state == "failed" else None,
         }
-        for run in Record(record_uri(record)).trials(sweep)
+        for run in (book.trials() if sweep is None else book.sweep_trials(sweep))
     ]
     if json:
         return print_json({"trials": rows})
@@ -323,8 +325,8 @@ def _trials(name: str, overrides: list[str] | None, small: bool) -> list[Any]:
 def _experiment(name: str) -> str:
     from gahb.errors import UserError
 
-    if not name.replace("_", "").replace("-", "").isalnum():
-        raise UserError(f"--as {name}: letters, digits, - and _ only")
+    if not re.fullmatch("[A-Za-z0-9_-]{1,100}", name):
+        raise UserError(f"--as {name}: letters, digits, - and _ only, at most 100")
     return name
 
 
