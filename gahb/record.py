@@ -101,8 +101,11 @@ class Record:
 
     @property
     def exists(self) -> bool:
-        """False for an SQLite file that nothing has been written to yet."""
-        return not self.uri.startswith("sqlite:///") or Path(self.uri.removeprefix("sqlite:///")).exists()
+        """False for an SQLite file that nothing has been written to yet; UserError if there cannot be one."""
+        if not self.uri.startswith("sqlite:///") or Path(self.uri.removeprefix("sqlite:///")).exists():
+            return True
+        check_record(self.uri)
+        return False
 
     @cached_property
     def _client(self) -> "MlflowClient":

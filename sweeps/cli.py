@@ -273,6 +273,8 @@ def data(
 
     trial = _data_trial(dataset, settings or [])
     root = storage_root(storage)
+    if trial.dataset.found is not None:
+        subsets.check_size(trial, trial.dataset.found, trial.dataset.name)
     prepared = prepare(trial.dataset, root, subsets.needed(trial), say)
     manifest = prepared.manifest
     subsets.check_size(trial, manifest["count"], trial.dataset.name)

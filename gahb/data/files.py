@@ -123,23 +123,26 @@ class Files:
         else:
             raise UserError(f"dataset={self.path}: neither a folder, a .zip of images, an image nor a .npy array")
         if not self._is_lmdb:
-            names = sorted(n for n in names if Path(n).suffix.lower() in SUFFIXES and not _hidden(n))
-        if not names:
-            raise UserError(f"dataset={self.path}: holds no image ({', '.join(sorted(SUFFIXES))})")
+            names = sorted(n for n in names if Path(n).suffix.lower() in SUFFIXES)
         for name in names:
             if problem := _problem(name):
                 raise UserError(f"dataset={self.path}: {name} {problem}; rename or remove it")
+        if not self._is_lmdb:
+            names = [name for name in names if not _hidden(name)]
+        if not names:
+            raise UserError(f"dataset={self.path}: holds no image ({', '.join(sorted(SUFFIXES))})")
         return names
 
     @cached_property
     def frame(self) -> str:
-        """The crop of all images: "lsun", or what the first image's size says."""
+        """The crop of all images: "lsun", or what the first image's size says; UserError if there is no image."""
+        first = self.keys[0]
         if self.crop == "lsun" or self._is_lmdb:
             return "lsun"
         if self._array is not None:
             height, width = self._array.shape[1:3]
         else:
-            height, width = self._decode(self.keys[0]).shape[:2]
+            height, width = self._decode(first).shape[:2]
         return crop_rule(width, height)
 
     @property
