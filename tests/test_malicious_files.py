@@ -124,9 +124,9 @@ def test_a_link_in_a_zip(command: Command, place: Place) -> None:
     refused(command("gahb-sweep", "plan", "demo", f"dataset={file}", *place.flags), "a.png is no file")
 
 
-def zip_bomb(file: Path, method: int = zipfile.ZIP_DEFLATED) -> None:
+def zip_bomb(file: Path, method: int = zipfile.ZIP_DEFLATED, content: bytes = ZEROS) -> None:
     with zipfile.ZipFile(file, "w", method, compresslevel=1) as archive:
-        archive.writestr("a.png", ZEROS)
+        archive.writestr("a.png", content)
 
 
 def zip_bomb_that_lies(file: Path) -> None:
@@ -137,7 +137,8 @@ def zip_bomb_that_lies(file: Path) -> None:
 
 
 def zip_bomb_of_another_method(file: Path) -> None:
-    zip_bomb(file, zipfile.ZIP_BZIP2)
+    """Bzip2 unpacks all that a few bytes stand for at once."""
+    zip_bomb(file, zipfile.ZIP_BZIP2, ZEROS[: 1 << 20])
 
 
 def image_bomb(file: Path, side: int = 60_000) -> None:
@@ -211,7 +212,7 @@ YAML = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("gahb-sweep plan demo dataset=ray base={}", "neither a folder"),
         ("gahb-sweep plan demo --record {}", "give sqlite:///FILE"),
         ("gahb-sweep status --record sqlite:///{}", "not a database"),
-        ("gahb-sweep status --storage {}", "is no folder"),
+        ("gahb-sweep plan demo --storage {}", "is no folder"),
         ("gahb-analyze import {}", "no checkpoint"),
     ],
 )
@@ -244,15 +245,7 @@ def test_a_set_of_images_is_read_from_its_own_folder_alone(copied: Place) -> Non
 
 def test_nothing_in_the_code_unpickles_or_reads_yaml() -> None:
     root = Path(__file__).parents[1]
-    words = (
-        "pickle.load",
-        "allow_pickle=True",
-        "weights_only=False",
-        "yaml.load",
-        "yaml.unsafe",
-        "extractall",
-        "eval(",
-    )
+    words = ("pickle.load", "allow_pickle=True", "weights_only=False", "yaml.", "extract", " eval(", " exec(")
     for file in [file for folder in ("gahb", "sweeps", "analysis") for file in (root / folder).rglob("*.py")]:
-        found = [word for word in words if word in file.read_text().replace(".eval()", "")]
+        found = [word for word in words if word in file.read_text()]
         assert not found, f"{file}: {found}"

@@ -69,7 +69,7 @@ class Files:
     def _location(self) -> Path:
         try:
             path = Path(self.path).expanduser().absolute()
-            mode = path.stat().st_mode
+            mode = path.stat().st_mode if self.path else 0
         except (OSError, RuntimeError):  # a name that is too long, a loop of links, the home of nobody
             raise UserError(
                 f"dataset={self.path}: no such file or folder, and no registered data set of that name"
