@@ -128,7 +128,7 @@ class Prepared:
             manifest = json.loads((folder / "manifest.json").read_text())
             count, side = int(manifest["count"]), int(manifest["recipe"]["resolution"])
             images = np.lib.format.open_memmap(folder / f"images-{count}.npy", mode="r")
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, OverflowError) as error:
             raise UserError(f"{folder} cannot be read ({error}); remove it and launch the sweep again") from None
         if images.shape != (count, side, side) or images.dtype != np.uint8:
             raise UserError(f"{folder} does not hold what its manifest says; remove it and launch the sweep again")
