@@ -27,7 +27,7 @@ def check_record(uri: str) -> None:
             raise ValueError("give sqlite:///FILE, http://HOST:PORT or postgresql://USER@HOST/DATABASE")
         if host and not _through_proxy(scheme, host):
             check_listening(host, parts.port or PORTS[scheme])
-    except (OSError, ValueError, sqlite3.Error) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"the record {uri} cannot be used: {error}") from None
 
 
@@ -51,7 +51,18 @@ def _check_sqlite(file: Path) -> None:
         return
     if not file.is_file():
         raise ValueError(f"{file} is no file")
-    with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
-        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def check_database(uri: str) -> None:
+    """Raise UserError if a record in SQLite is none. To be called while nobody else makes one there."""
+    file = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or not file.exists():
+        return
+    address = f"{file.absolute().as_uri()}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=60)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error as error:
+        raise UserError(f"the record {uri} cannot be used: {error}") from None
     if tables and "alembic_version" not in tables:
-        raise ValueError("it is a database of something else")
+        raise UserError(f"the record {uri} cannot be used: it is a database of something else")

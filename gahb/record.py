@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from gahb.address import check_record
+from gahb.address import check_database, check_record
 from gahb.errors import UserError
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it writes into the home directory
@@ -115,9 +115,12 @@ class Record:
 
         try:
             with _sqlite_lock(self.uri):
+                check_database(self.uri)
                 client = MlflowClient(self.uri)
                 client.search_experiments(max_results=1)
                 return client
+        except UserError:
+            raise
         except Exception as error:  # MLflow's own, or whatever its database or network library raises
             raise UserError(f"the record {self.uri} cannot be used: {_first_line(error)}") from None
 
