@@ -98,5 +98,5 @@ def _to_unit_range(images: NDArray[np.float64]) -> NDArray[np.float64]:
     low = images.min(axis=(-2, -1), keepdims=True)
     high = images.max(axis=(-2, -1), keepdims=True)
     images -= low
-    images /= high - low
+    images /= np.maximum(high - low, np.finfo(float).tiny)  # of one pixel they are equal
     return images
