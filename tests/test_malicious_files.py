@@ -237,10 +237,10 @@ def test_a_set_of_images_is_read_from_its_own_folder_alone(copied: Place) -> Non
     (folder,) = (path.parent for path in copied.storage.glob("data/*/manifest.json"))
     text = (folder / "manifest.json").read_text()
     (folder / "manifest.json").write_text(text.replace('"file": "images-', '"file": "../../secret-'))
-    assert Path(Prepared.open(copied.storage, folder.name).images.filename).parent == folder  # type: ignore[attr-defined]
+    assert Path(Prepared.open(copied.store, folder.name).images.filename).parent == folder  # type: ignore[attr-defined]
     for name in ("../data", folder.name + "/", "", "/etc", folder.name.upper() + "x"):
         with pytest.raises(UserError, match="no hash"):
-            Prepared.open(copied.storage, name)
+            Prepared.open(copied.store, name)
 
 
 def test_nothing_in_the_code_unpickles_or_reads_yaml() -> None:
