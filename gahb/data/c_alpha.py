@@ -115,4 +115,4 @@ def _factor(side: int, alpha: float, dimensions: int) -> NDArray[np.float64]:
     squares = np.fft.fftfreq(side, 1 / side) ** 2
     squared = squares if dimensions == 1 else squares[:, None] + squares
     squared.flat[0] = 1.0
-    return squared ** (-alpha / 2)
+    return np.power(squared, -alpha / 2, dtype=np.float64)
