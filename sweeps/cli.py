@@ -3,7 +3,6 @@
 Heavy imports stand inside the commands, so that `--help` is quick.
 """
 
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -160,10 +159,9 @@ def launch(
 
     trials = _trials(name, overrides, small)
     sweep = _experiment(experiment or (f"{name}-small" if small else name))
-    if server := jobs.server(address):
+    if jobs.is_server(address):
         _check_paths(trials)
-        stop = f"gahb-sweep stop {sweep}"
-        sys.exit(jobs.submit("gahb-sweep", server, record=record, storage=storage, wait=not no_wait, stop=stop))
+    jobs.hand_over("gahb-sweep", address, record, storage, wait=not no_wait, stop=f"gahb-sweep stop {sweep}")
     from gahb.launch import launch as launch_trials
     from gahb.record import Record
     from gahb.storage import record_uri, storage_root
