@@ -93,7 +93,11 @@ class Cluster:
 
 
 def ended(process: "subprocess.Popen[str]") -> Ended:
-    out, err = process.communicate(timeout=180)
+    try:
+        out, err = process.communicate(timeout=180)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        pytest.fail(f"no end after three minutes: {process.communicate()}")
     return Ended(process.returncode, out, err)
 
 
