@@ -39,7 +39,7 @@ def process(words: list[str], answers: str, env: Mapping[str, str]) -> Iterator[
     """A process group that lives as long as the block, once its address answers."""
     running = subprocess.Popen(words, env={**os.environ, **env}, stdout=-3, stderr=-3, start_new_session=True)
     try:
-        for _ in range(120):
+        for _ in range(240):
             try:
                 urllib.request.urlopen(answers).close()
                 break
