@@ -201,8 +201,7 @@ def _answer(
     """Run the analysis of this kind, keep its answer, and print it."""
     from gahb import jobs
 
-    if server := jobs.server(address):
-        sys.exit(jobs.submit("gahb-analyze", server, record=record, storage=storage, wait=not no_wait))
+    jobs.hand_over("gahb-analyze", address, record, storage, wait=not no_wait)
     from .results import Desk, keep
 
     desk = Desk.open(record, storage, address)

@@ -4,7 +4,6 @@ Heavy imports stand inside the commands, so that `--help` is quick.
 """
 
 import re
-import sys
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -425,10 +424,9 @@ def _train(
     """Train here, on a cluster that this machine belongs to, or as a job on one that it does not."""
     from gahb import jobs
 
-    if server := jobs.server(address):
+    if jobs.is_server(address):
         _check_paths(trials)
-        stop = f"gahb-sweep stop {sweep}"
-        sys.exit(jobs.submit("gahb-sweep", server, record=record, storage=storage, wait=not no_wait, stop=stop))
+    jobs.hand_over("gahb-sweep", address, record, storage, wait=not no_wait, stop=f"gahb-sweep stop {sweep}")
     from gahb.launch import launch as launch_trials
     from gahb.record import Record
     from gahb.storage import record_uri, storage_here
