@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 app = new_app("Compare finished trials and draw the paper's figures from them.")
 
-Samples = Annotated[int, typer.Option(min=2, help="Images drawn from each model.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the sampling noise.")]
+Samples = Annotated[int, typer.Option(min=2, max=100_000, help="Images drawn from each model.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the sampling noise.")]
 SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep in the record.")]
 Force = Annotated[bool, typer.Option(help="Compare runs of different, unknown or common images too.")]
 Fit = Annotated[tuple[float, float], typer.Option(help="Range of input PSNR in dB over which slopes are fitted.")]
@@ -55,7 +55,7 @@ def pairs(
 @app.command()
 def scaling(
     sweep: SweepName,
-    threshold: Annotated[float, typer.Option(min=0.001, help="PSNR gap in dB that counts as closed.")] = 1.0,
+    threshold: Annotated[float, typer.Option(min=0.001, max=100, help="PSNR gap in dB that counts as closed.")] = 1.0,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
@@ -83,7 +83,7 @@ def basis(
     images_of: Annotated[
         str | None, typer.Option(help="A trial whose held-out images are used [RUN's own; an imported model has none].")
     ] = None,
-    sigma: Annotated[float, typer.Option(min=0.001, help="Standard deviation of the noise.")] = 0.15,
+    sigma: Annotated[float, typer.Option(min=0.001, max=100, help="Standard deviation of the noise.")] = 0.15,
     top: Annotated[
         int | None,
         typer.Option(min=1, help="Compute so many eigenvalues only [all up to 40x40 pixels, 50 above]."),
@@ -100,7 +100,9 @@ def basis(
 def trajectories(
     run1: RunName,
     run2: RunName,
-    sample: Annotated[int, typer.Option(min=0, help="Number of the sample, as in the table of `pair`.")] = 0,
+    sample: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Number of the sample, as in the table of `pair`.")
+    ] = 0,
     seed: Seed = 0,
     force: Force = False,
     json: Json = False,
@@ -199,8 +201,7 @@ def _answer(
     """Run the analysis of this kind, keep its answer, and print it."""
     from gahb import jobs
 
-    if server := jobs.server(address):
-        sys.exit(jobs.submit("gahb-analyze", server, record=record, storage=storage, wait=not no_wait))
+    jobs.hand_over("gahb-analyze", address, record, storage, wait=not no_wait)
     from .results import Desk, keep
 
     desk = Desk.open(record, storage, address)

@@ -39,6 +39,9 @@ Range = tuple[float, float]
 WEAK_NOISE: Range = (20, 42)
 """Where a slope is fitted by default."""
 
+CURVE = ("sigma", "input_psnr", "train_psnr", "test_psnr")
+"""Columns of a trial's `psnr_curve.csv`, besides images_seen."""
+
 SYMBOLS = {"n_train": "N", "alpha": "α"}
 
 MANIFOLDS = {"disks": 5, "sinusoids": 2, "ray": 1}
@@ -86,13 +89,26 @@ def curves_table(runs: Sequence[Run], artifacts: Sequence[Path]) -> pd.DataFrame
     order = {run.run_id: _order(trial.flat()) for run, trial in zip(runs, trials, strict=True)}
     tables = []
     for run, trial, name, folder in zip(runs, trials, names, artifacts, strict=True):
-        table = pd.read_csv(folder / "psnr_curve.csv")
-        if "images_seen" in table:
-            table = table[table["images_seen"] == table["images_seen"].max()].drop(columns="images_seen")
+        table = read_curve(folder / "psnr_curve.csv")
         tables.append(table.assign(run_id=run.run_id, curve=name, subset=trial.subset, seed=trial.seed))
     first = ["run_id", "curve", "subset", "seed"]
     tables.sort(key=lambda table: order[table["run_id"].iloc[0]])
-    return pd.concat(tables, ignore_index=True)[[*first, "sigma", "input_psnr", "train_psnr", "test_psnr"]]
+    return pd.concat(tables, ignore_index=True)[[*first, *CURVE]]
+
+
+def read_curve(file: Path) -> pd.DataFrame:
+    """The last curve of a trial: sigma, input_psnr, train_psnr, test_psnr.
+
+    Raises:
+        UserError: the file holds none.
+    """
+    try:
+        table = pd.read_csv(file)
+        if "images_seen" in table:
+            table = table[table["images_seen"] == table["images_seen"].max()]
+        return table[list(CURVE)].astype(float)
+    except (OSError, ValueError, LookupError) as error:
+        raise UserError(f"{file} holds no PSNR curve ({error})") from None
 
 
 def curve_names(trials: Sequence[Trial]) -> list[str]:

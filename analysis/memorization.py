@@ -9,7 +9,6 @@ number of images after which the held-out PSNR first comes within 0.5 dB of its 
 memorised fraction first exceeds one half. N = 1 has no second image, so its trials are left out.
 """
 
-import json
 import math
 from collections.abc import Sequence
 
@@ -92,7 +91,7 @@ def course_table(desk: Desk, run: Run, count: int, seed: int) -> pd.DataFrame:
     """A trial at each of its evaluations: run_id, name, n_train, images_seen, samples (how many converged), memorised
     (their fraction), low, high (its interval), train_psnr and test_psnr in dB."""
     folder = desk.record.artifacts(run.run_id)
-    card = json.loads((folder / weights.CARD).read_text())
+    card = weights.read_card(folder)
     trial = Trial.of(card["trial"])
     images = subsets.training_images(Prepared.open(desk.storage, card["data_hash"]), trial)
     psnr = {key: dict(desk.record.history(run.run_id, key)) for key in ("train_psnr", "test_psnr")}

@@ -56,6 +56,8 @@ def load(desk: Desk, run: Run) -> Model:
     """
     make_deterministic()
     denoiser, card = weights.read(desk.record.artifacts(run.run_id), desk.device)
+    if run.imported != ("trial" not in card):
+        raise UserError(f"the artifacts of {run.name} are those of another kind of model")
     if run.imported:
         side = card["resolution"]
         return Model(run, card, denoiser, torch.empty(0, 1, side, side, dtype=torch.uint8))

@@ -64,7 +64,7 @@ def rows() -> list[Row]:
             "",
             None,
             f"{COUNT / times['chunks'].cpu:.0f} against {COUNT / times['loop'].cpu:.0f} images/s; CPU time, one "
-            "thread; double precision throughout, of which random numbers and FFTs alone are four fifths",
+            "thread; double precision throughout, of which random numbers and FFTs alone are three quarters",
         ),
         Row(
             f"{work}, prepared, hashed and stored",

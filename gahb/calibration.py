@@ -15,11 +15,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gahb import cost, resources
+from gahb.errors import UserError
+from gahb.models.architectures import ARCHITECTURES
 from gahb.trial import Trial, union
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ LADDER: tuple[dict[str, Any], ...] = (
 """What is measured on a CPU; on a GPU with batches of 512."""
 
 GPU_BATCH = 512
+
+KEYS = {"architecture", "resolution", "batch_size", "precision", "compile"}
+"""What a calibration may be told, besides the hyperparameters of architectures."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,22 @@ class Device:
 
 
 def ladder(overrides: Mapping[str, Any], device: "torch.device") -> list[Trial]:
-    """The trials to measure; overrides as for a sweep, `precision` both unless one is given."""
+    """The trials to measure; overrides as for a sweep, `precision` both unless one is given.
+
+    Raises:
+        UserError: an override that does not change how fast a step is, or a trial that does not fit in memory.
+    """
+    known = KEYS.union(*({field.name for field in fields(cls)} for cls in ARCHITECTURES.values()))
+    if unfit := overrides.keys() - known:
+        raise UserError(f"{min(unfit)} does not apply to a calibration")
     batch = {"batch_size": GPU_BATCH} if device.type == "cuda" else {}
     common = {"dataset": "c_alpha", "n_train": 64, "n_test": 1, "precision": ("float32", "bfloat16")}
-    return union([{**common, **rung, **batch} for rung in LADDER], overrides)
+    trials = union([{**common, **rung, **batch} for rung in LADDER], overrides)
+    for trial in trials:
+        if cost.memory(trial) > resources.memory(device):
+            needed, found = cost.memory(trial) / 1e9, resources.memory(device) / 1e9
+            raise UserError(f"{label(trial)} needs {needed:.3g} GB of memory, and there are {found:.3g}")
+    return trials
 
 
 def measure(trial: Trial, device: "torch.device", seconds: float = 1.0) -> Rate:

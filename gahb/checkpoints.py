@@ -70,7 +70,8 @@ class Checkpoints:
     def flush(self) -> None:
         """Write what could not be written before. Raises OSError."""
         for name in list(self._unwritten):
-            self.storage.create(name, self._unwritten[name])
+            if not self.storage.create(name, self._unwritten[name]) and not self._is_whole(name):
+                self.storage.write(name, self._unwritten[name])
             del self._unwritten[name]
 
     @property
@@ -100,6 +101,13 @@ class Checkpoints:
             else:
                 found[int(name.removeprefix("images-").partition(".")[0])] = weights
         return found
+
+    def _is_whole(self, name: str) -> bool:
+        try:
+            _unpacked(self.storage.read(name))
+        except Damaged:
+            return False
+        return True
 
     def _at(self, name: str) -> str:
         return f"{self.folder}/{name}".lstrip("/")

@@ -11,7 +11,6 @@ import logging
 import os
 import secrets
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gahb.address import check_listening
 from gahb.assignment import Assignment
 from gahb.errors import UserError
 from gahb.packing import Gpu
@@ -94,8 +94,8 @@ def check_reachable(address: str) -> None:
     host, _, port = address.rpartition("://")[2].rstrip("/").rpartition(":")
     if host and port.isdigit():
         try:
-            socket.create_connection((host, int(port)), timeout=10).close()
-        except OSError as error:
+            check_listening(host, int(port))
+        except (OSError, OverflowError) as error:
             raise UserError(f"no Ray cluster to be had at {address}: {error}") from None
 
 

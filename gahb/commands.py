@@ -47,9 +47,11 @@ def run(app: Callable[..., Any], name: str) -> None:
     try:
         code = app(prog_name=name, standalone_mode=False)
     except UserError as error:
-        _end(f"{name}: {error}", 2)
+        _end(_one_line(f"{name}: {error}"), 2)
     except UsageError as error:
-        _end(f"{name}: {error.format_message()} See {name} --help", 2)
+        _end(_one_line(f"{name}: {error.format_message()} See {name} --help"), 2)
+    except OSError as error:  # a full disk, a storage that does not answer
+        _end(_one_line(f"{name}: {error}"), 2)
     if code == INTERRUPTED:
         _end(f"{name}: interrupted; the same command goes on from here", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
@@ -90,6 +92,11 @@ def _text(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _one_line(text: str) -> str:
+    """A text in which what is not to be printed, such as a line's end in the name of a file, is written out."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _end(line: str, code: int) -> None:

@@ -51,34 +51,40 @@ NEEDED = {
 }
 
 
-def server(address: str | None) -> str | None:
-    """The address if it is a job server's, else None."""
-    return address if address and address.startswith(("http://", "https://")) else None
-
-
 def check_path(key: str, path: str) -> None:
     """Raise UserError for a path that means something else on the cluster."""
     if not Path(path).is_absolute():
         raise UserError(f"{key}={path}: a job looks for it on the cluster; give its absolute path there")
 
 
-def submit(
-    command: str, address: str, *, record: str | None, storage: str | None, wait: bool, stop: str | None = None
-) -> int:
-    """Run this process's command line as a job, follow its log, and return its exit status.
+def is_server(address: str | None) -> bool:
+    """Whether the address is a job server's."""
+    return bool(address and address.startswith(("http://", "https://")))
+
+
+def hand_over(
+    command: str, address: str | None, record: str | None, storage: str | None, *, wait: bool, stop: str | None = None
+) -> None:
+    """If the address is a job server's, end this process with the exit status of its command line as a job there.
 
     Args:
         command: "gahb-sweep" or "gahb-analyze".
-        address: of the cluster's job server.
+        address: that was given.
         record: where runs are kept, if it was given.
         storage: that was given.
-        wait: follow the job; else return 0 as soon as it is submitted.
+        wait: follow the job; else end as soon as it is submitted.
         stop: the command that stops the job; Ray's if left out.
 
     Raises:
         UserError: no job server at the address or none that takes this machine's token, a record or storage that is
             this machine's own, or a connection that broke while the job was followed.
     """
+    if address and is_server(address):
+        sys.exit(_submit(command, address, record, storage, wait, stop))
+
+
+def _submit(command: str, address: str, record: str | None, storage: str | None, wait: bool, stop: str | None) -> int:
+    """Submit this process's command line, follow the job's log, and return its exit status."""
     environment = {**_environment(record, storage, os.environ), **SETTINGS}
     cluster.check_reachable(address)
     words = [command, *_without(sys.argv[1:], "--address", "--record", "--storage"), "--address", "auto"]

@@ -11,9 +11,9 @@ each with or without the prefix "module." that data parallelism leaves.
 """
 
 import argparse
-import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from torch import Tensor
 from gahb.errors import UserError
 from gahb.models.architectures import BFCNN, Architecture, UNet
 from gahb.models.layers import EPSILON, Denoiser
+from gahb.weights import fit
 
 
 def read(path: Path, *, first_relu: bool = False) -> tuple[Denoiser, Architecture]:
@@ -42,30 +43,31 @@ def read(path: Path, *, first_relu: bool = False) -> tuple[Denoiser, Architectur
             raise UserError(f"{path} leaves no choice about its first layer; first ReLU is for BF_CNN only")
         architecture = BFCNN(architecture.layers, architecture.width, architecture.spacing, first_relu=True)
         tensors["layers.0.0.weight"] = tensors.pop("layers.0.weight")
-    net = architecture.build()
-    wanted = {key: tuple(tensor.shape) for key, tensor in net.state_dict().items()}
-    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    if wanted != found:
-        key = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))[0]
-        raise UserError(
-            f"{path} looks like a {type(architecture).__name__} but its {key} is {found.get(key, 'missing')} "
-            f"where {wanted.get(key, 'nothing')} is expected"
-        )
-    net.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
-    return Denoiser(net).eval(), architecture
+    return fit(architecture, tensors), architecture
 
 
 def _load(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"no file {path}")
+    if _packed(path):
+        raise UserError(f"{path} is compressed, as no checkpoint is; it was not unpacked")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols; what cannot be read is an error below
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # of many kinds, as the file is damaged
         reason = re.search(r"GLOBAL (\S+)|type (\S+) from", str(error))
         what = f" (it asks for {(reason[1] or reason[2])})" if reason else ""
         raise UserError(f"{path} holds more than tensors, or is no checkpoint{what}; it was not executed") from None
+
+
+def _packed(path: Path) -> bool:
+    """Whether it is a zip whose members say that they are longer than the file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(member.file_size for member in archive.infolist()) > path.stat().st_size
+    except Exception:  # torch says what else it is
+        return False
 
 
 def _state_dict(payload: Any, path: Path) -> dict[str, Tensor]:
@@ -75,9 +77,16 @@ def _state_dict(payload: Any, path: Path) -> dict[str, Tensor]:
             payload = payload[key]
     if isinstance(payload, list) and len(payload) == 1:
         payload = payload[0]
-    if not isinstance(payload, Mapping) or not all(isinstance(value, Tensor) for value in payload.values()):
+    if not isinstance(payload, Mapping) or not all(_plain(value) for value in payload.values()):
         raise UserError(f"{path} holds no state dict, that is names with tensors")
+    if sum(tensor.numel() * tensor.element_size() for tensor in payload.values()) > path.stat().st_size:
+        raise UserError(f"{path} names more numbers than it holds")
     return {str(key).removeprefix("module."): tensor for key, tensor in payload.items()}
+
+
+def _plain(value: Any) -> bool:
+    """Whether it is a tensor of real numbers that are all there."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.is_cpu and not value.is_complex()
 
 
 def _translate(tensors: dict[str, Tensor], path: Path) -> tuple[Architecture, dict[str, Tensor]]:

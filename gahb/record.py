@@ -29,7 +29,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
+from gahb.address import check_database, check_record
 from gahb.errors import UserError
 from gahb.patience import passing, patiently
 
@@ -109,16 +111,22 @@ class Record:
 
     @property
     def exists(self) -> bool:
-        """False for an SQLite file that nothing has been written to yet."""
-        return not self.uri.startswith("sqlite:///") or Path(self.uri.removeprefix("sqlite:///")).exists()
+        """False for an SQLite file that nothing has been written to yet; UserError if there cannot be one."""
+        if not self.uri.startswith("sqlite:///") or Path(self.uri.removeprefix("sqlite:///")).exists():
+            return True
+        check_record(self.uri)
+        return False
 
     @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's client. A fresh SQLite file gets its tables here, one process at a time: two at once break it."""
+        if not self.patient:
+            check_record(self.uri)
         from mlflow import MlflowClient
 
         def connect() -> "MlflowClient":
             with _sqlite_lock(self.uri):
+                check_database(self.uri)
                 client = MlflowClient(self.uri)
                 client.search_experiments(max_results=1)
                 return client
@@ -134,13 +142,12 @@ class Record:
 
     def trials(self, sweep: str | None = None) -> list[Run]:
         """Every trial, or every trial of a sweep; oldest first."""
-        of_sweep = f" and tags.`gahb.sweep.{sweep}` = 'true'" if sweep else ""
-        return self._search(f"tags.`gahb.kind` = 'trial'{of_sweep}")
+        return [run for run in self._search("tags.`gahb.kind` = 'trial'") if sweep is None or sweep in run.sweeps]
 
     def analyses(self, sweep: str) -> list[Run]:
         """The finished analyses of a sweep; oldest first."""
-        condition = f"tags.`gahb.kind` != 'trial' and tags.`gahb.sweep.{sweep}` = 'true'"
-        return [run for run in self._search(condition) if run.state == "finished"]
+        found = self._search("tags.`gahb.kind` != 'trial'")
+        return [run for run in found if sweep in run.sweeps and run.state == "finished"]
 
     def models(self) -> list[Run]:
         """Every trial and every imported model."""
@@ -211,24 +218,40 @@ class Record:
             raise UserError(f"{runs[0].name} was imported: there is nothing to train")
         return runs
 
+    def sweep_trials(self, sweep: str) -> list[Run]:
+        """The trials of a sweep.
+
+        Raises:
+            UserError: no such sweep.
+        """
+        runs = self.trials(sweep)
+        if not runs:
+            known = ", ".join(self.sweeps()) or "none"
+            raise UserError(f"no sweep {sweep!r} in the record {self.uri} (it has: {known})")
+        return runs
+
     def finished_trials(self, sweep: str) -> list[Run]:
         """The finished trials of a sweep.
 
         Raises:
             UserError: no such sweep, or none finished.
         """
-        runs = self.trials(sweep)
-        if not runs:
-            known = ", ".join(self.sweeps()) or "none"
-            raise UserError(f"no sweep {sweep!r} in the record {self.uri} (it has: {known})")
-        finished = [run for run in runs if run.state == "finished"]
+        finished = [run for run in self.sweep_trials(sweep) if run.state == "finished"]
         if not finished:
             raise UserError(f"no trial of sweep {sweep!r} has finished yet; see: gahb-sweep status")
         return finished
 
     def artifacts(self, run_id: str, file: str = "") -> Path:
-        """A local folder with the run's artifacts, or one file of them; downloaded if they are remote."""
-        return Path(self.client.download_artifacts(run_id, file))
+        """A local folder with the run's artifacts, or one file of them; downloaded if they are remote.
+
+        Raises:
+            UserError: they are not there.
+        """
+        self._check_artifacts(run_id)
+        try:
+            return Path(self.client.download_artifacts(run_id, file))
+        except Exception as error:  # of MLflow or whatever keeps the files
+            raise UserError(f"the artifacts of run {run_id[:8]} cannot be read: {_first_line(error)}") from None
 
     def history(self, run_id: str, key: str) -> list[tuple[int, float]]:
         """A metric's (images seen, value) pairs in the order of logging."""
@@ -294,6 +317,7 @@ class Record:
 
     def add_artifacts(self, run_id: str, folder: Path) -> None:
         """Copy every file in a folder to the run's artifacts."""
+        self._check_artifacts(run_id)
         self.client.log_artifacts(run_id, str(folder))
 
     def add_text(self, run_id: str, text: str, file: str) -> None:
@@ -319,9 +343,24 @@ class Record:
         found = self.client.get_experiment_by_name(experiment)
         return f"#/experiments/{found.experiment_id}/runs?workflowType=machine_learning" if found else "#/experiments"
 
+    def _check_artifacts(self, run_id: str) -> None:
+        """Raise UserError unless the run's artifacts are in a folder that MLflow named by it. A record from elsewhere
+        could name any."""
+        uri = self.client.get_run(run_id).info.artifact_uri
+        if not uri.endswith(f"/{run_id}/artifacts") or ".." in unquote(uri).split("/"):
+            raise UserError(f"the artifacts of run {run_id[:8]} are said to be in {uri}, which is no place for them")
+
     def _search(self, condition: str) -> list[Run]:
         if not self.exists:
             return []
+        try:
+            return self._found(condition)
+        except UserError:
+            raise
+        except Exception as error:  # as in `_client`
+            raise UserError(f"the record {self.uri} cannot be read: {_first_line(error)}") from None
+
+    def _found(self, condition: str) -> list[Run]:
         experiments = [e.experiment_id for e in self.client.search_experiments()]
         runs: list[Run] = []
         token = None
@@ -356,10 +395,10 @@ class _Patient:
     launch make may be made twice."""
 
     def __init__(self, client: "MlflowClient") -> None:
-        self._client = client
+        self.client = client
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
+        method = getattr(self.client, name)
         return lambda *args, **options: patiently(lambda: method(*args, **options), may_pass)
 
 
@@ -402,8 +441,6 @@ def _sqlite_lock(uri: str) -> Iterator[None]:
         yield
         return
     file = Path(uri.removeprefix("sqlite:///"))
-    if not file.parent.is_dir():
-        raise UserError(f"the record {uri} cannot be used: no folder {file.parent}")
     with file.with_name(f"{file.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -35,6 +35,15 @@ def core() -> str:
     return f"a core of {names[0] if names else platform.processor() or platform.machine()}"
 
 
+def memory(device: "torch.device") -> int:
+    """Bytes of memory in all: of a GPU, or of this machine."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def reset_peak(device: "torch.device") -> None:
     """Let `peak_memory` count from here on."""
     import torch

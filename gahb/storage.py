@@ -75,8 +75,9 @@ def storage_at(uri: str) -> Storage:
     if "://" in uri:
         raise UserError(f"storage {uri}: give a folder or s3://BUCKET/PREFIX")
     path = Path(uri).expanduser().absolute()
-    if path.exists() and not path.is_dir():
-        raise UserError(f"storage {uri}: is a file; give a folder or s3://BUCKET/PREFIX")
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise UserError(f"storage {path}: {place} is no folder")
     return Folder(path)
 
 

@@ -19,7 +19,7 @@ from typing import Any, get_type_hints
 from gahb.data.dataset import Dataset
 from gahb.data.sources import SOURCES, Files, source_class
 from gahb.errors import UserError, did_you_mean
-from gahb.fields import flatten
+from gahb.fields import check_range, flatten
 from gahb.models.architectures import ARCHITECTURES, Architecture
 
 SIGNATURE_VERSION = 1
@@ -28,6 +28,12 @@ SIGNATURE_VERSION = 1
 SUBSETS = ("A", "B")
 SCHEDULES = ("halving", "cosine")
 PRECISIONS = ("float32", "bfloat16")
+
+MOST = 10**12
+"""Images that a trial may hold or see; a thousand times the paper's longest training."""
+
+MOST_AT_ONCE = 10_000
+"""Trials of a sweep."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +76,7 @@ class Trial:
     def __post_init__(self) -> None:
         if self.images == 0:
             object.__setattr__(self, "images", 10**9 if self.dataset.resolution <= 40 else 250_000_000)
-        for key in ("n_train", "n_test", "images", "batch_size"):
-            if getattr(self, key) < 1:
-                raise UserError(f"{key}={getattr(self, key)}: must be at least 1")
+        check_range(MOST, **{key: getattr(self, key) for key in ("n_train", "n_test", "images", "batch_size")})
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UserError(f"learning_rate={self.learning_rate}: must be a positive number")
         if not 0 <= self.seed < 2**32:
@@ -100,8 +104,10 @@ class Trial:
             UserError: an unknown key, a key of another data set or architecture, or a value out of range.
         """
         flat = dict(flat)
-        for key in flat:
-            _type_of(key)
+        for key, value in flat.items():
+            kind = _type_of(key)
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise UserError(f"{key}={value!r}: must be {KINDS[kind]}")
         for key in ("dataset", "resolution", "n_train"):
             if key not in flat:
                 raise UserError(f"a trial needs {key}=…")
@@ -145,9 +151,14 @@ def grid(axes: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) ->
     Args:
         axes: key → a value, or a list or tuple of values.
         overrides: the same, in place of the axes that have the same key.
+
+    Raises:
+        UserError: a value that is refused, or too many trials.
     """
     merged = {**axes, **(overrides or {})}
     values = [v if isinstance(v, list | tuple) else [v] for v in merged.values()]
+    if math.prod(map(len, values)) > MOST_AT_ONCE:
+        raise UserError(f"these are {math.prod(map(len, values))} trials; a sweep has at most {MOST_AT_ONCE}")
     return list(
         dict.fromkeys(Trial.of(dict(zip(merged, combination, strict=True))) for combination in product(*values))
     )
@@ -267,6 +278,9 @@ def _known(word: str, known: Iterable[str], what: str) -> str:
     return word
 
 
+KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word"}
+
+
 def _parse(key: str, kind: type, text: str) -> Any:
     try:
         if kind is bool:
@@ -283,5 +297,4 @@ def _parse(key: str, kind: type, text: str) -> Any:
             return number
         return text
     except (ValueError, KeyError, OverflowError):
-        names = {bool: "true or false", int: "a whole number", float: "a finite number"}
-        raise UserError(f"{key}={text}: must be {names[kind]}") from None
+        raise UserError(f"{key}={text}: must be {KINDS[kind]}") from None

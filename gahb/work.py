@@ -20,7 +20,7 @@ from gahb.errors import UserError
 from gahb.patience import patiently
 from gahb.record import Record
 from gahb.shortage import OutOfMemory
-from gahb.storage import storage_at
+from gahb.storage import Storage, storage_at
 from gahb.trial import Trial
 from gahb.writer import Stopped, Superseded, Writer
 
@@ -155,10 +155,7 @@ def _carry_out(
     total = trial.steps * trial.batch_size
     speed = {"images_per_second": (total - seen) / taken} if seen < total else {}
     spent = {"images_seen": total, **speed, "peak_memory_gb": resources.peak_memory(device) / 1e9}
-    name = f"{assignment.folder}/spent.json"
-    patiently(lambda: storage.create(name, json.dumps(spent).encode()), wait=wait)
-    spent = json.loads(patiently(lambda: storage.read(name), wait=wait))  # of the worker that was first
-    writer.log([(spent, patiently(lambda: storage.modified(name), wait=wait) or time.time())])
+    writer.log([patiently(lambda: _first(storage, f"{assignment.folder}/spent.json", spent), wait=wait)])
     share = assignment.gpus if device.type == "cuda" else assignment.cpus
     record.tag(assignment.run_id, {"gahb.device": resources.name(device), "gahb.share": share, "gahb.reason": ""})
     card = {
@@ -179,3 +176,14 @@ def _carry_out(
         writer.flush()
         record.add_artifacts(assignment.run_id, Path(folder))
     record.finish(assignment.run_id)
+
+
+def _first(storage: Storage, name: str, row: dict[str, float]) -> tuple[dict[str, float], float]:
+    """The metrics of the worker that was first to keep them under that name, and when that was. Raises OSError."""
+    content = json.dumps(row).encode()
+    if not storage.create(name, content):
+        try:
+            row = json.loads(storage.read(name))
+        except ValueError:
+            storage.write(name, content)
+    return row, storage.modified(name) or time.time()

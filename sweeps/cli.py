@@ -3,7 +3,7 @@
 Heavy imports stand inside the commands, so that `--help` is quick.
 """
 
-import sys
+import re
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -163,7 +163,7 @@ def launch(
     storage: Storage = None,
 ) -> None:
     """Train a sweep: skip the finished trials, resume the interrupted, start the new."""
-    sweep = _experiment(experiment or (f"{name}-small" if small else name))
+    sweep = _experiment((f"{name}-small" if small else name) if experiment is None else experiment)
     options = _Options(cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
     _train(_trials(name, overrides, small), sweep, address, no_wait, record, storage, options, json)
 
@@ -180,7 +180,7 @@ def status(
     from gahb.record import Record
     from gahb.storage import record_uri, storage_here
 
-    place = storage_here(storage)
+    book, place = Record(record_uri(record)), storage_here(storage)
     rows: list[dict[str, Any]] = [
         {
             "sweep": "/".join(run.sweeps),
@@ -192,7 +192,7 @@ def status(
             "metrics": launch.metrics(run),
             "reason": launch.reason(run),
         }
-        for run in Record(record_uri(record)).trials(sweep)
+        for run in (book.trials() if sweep is None else book.sweep_trials(sweep))
     ]
     if json:
         return print_json({"trials": rows})
@@ -326,6 +326,8 @@ def data(
 
     trial = _data_trial(dataset, settings or [])
     root = storage_here(storage)
+    if trial.dataset.found is not None:
+        subsets.check_size(trial, trial.dataset.found, trial.dataset.name)
     prepared = prepare(trial.dataset, root, subsets.needed(trial), say)
     manifest = prepared.manifest
     subsets.check_size(trial, manifest["count"], trial.dataset.name)
@@ -395,8 +397,8 @@ def _check_paths(trials: list[Any]) -> None:
 def _experiment(name: str) -> str:
     from gahb.errors import UserError
 
-    if not name.replace("_", "").replace("-", "").isalnum():
-        raise UserError(f"--as {name}: letters, digits, - and _ only")
+    if not re.fullmatch("[A-Za-z0-9_-]{1,100}", name):
+        raise UserError(f"--as {name}: letters, digits, - and _ only, at most 100")
     return name
 
 
@@ -422,10 +424,9 @@ def _train(
     """Train here, on a cluster that this machine belongs to, or as a job on one that it does not."""
     from gahb import jobs
 
-    if server := jobs.server(address):
+    if jobs.is_server(address):
         _check_paths(trials)
-        stop = f"gahb-sweep stop {sweep}"
-        sys.exit(jobs.submit("gahb-sweep", server, record=record, storage=storage, wait=not no_wait, stop=stop))
+    jobs.hand_over("gahb-sweep", address, record, storage, wait=not no_wait, stop=f"gahb-sweep stop {sweep}")
     from gahb.launch import launch as launch_trials
     from gahb.record import Record
     from gahb.storage import record_uri, storage_here

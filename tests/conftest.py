@@ -1,8 +1,11 @@
 """What the tests share: one local Ray for the session, one small finished sweep, and the two commands in-process."""
 
+import contextlib
 import importlib
 import json
 import os
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +86,15 @@ class Place:
     def desk(self) -> Desk:
         return Desk(self.record.uri, self.store, torch.device("cpu"))
 
+    def execute(self, statement: str, *values: Any) -> None:
+        """Change the record's database behind MLflow's back."""
+        with contextlib.closing(sqlite3.connect(self.folder / "record.db")) as database, database:
+            database.execute(statement, values)
+
+    def artifact(self, run: str, file: str) -> Path:
+        """An artifact of a run."""
+        return self.record.artifacts(self.record.find(run).run_id) / file
+
     def model(self, name: str) -> TrialModel:
         """The model of a finished trial."""
         return load_trial(self.desk, self.record.find(name))
@@ -101,6 +113,22 @@ def finished(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A sweep "tiny" of N = 1 and 64, A and B, that has been trained. Not to be changed."""
     place = Place(tmp_path_factory.mktemp("finished"))
     place.launch(grid({**TINY, "n_train": (1, 64), "subset": ("A", "B")}))
+    return place
+
+
+@pytest.fixture
+def copied(finished: Place, tmp_path: Path) -> Place:
+    """A copy of the finished sweep, to be damaged."""
+    return copy(finished, tmp_path / "copied")
+
+
+def copy(finished: Place, folder: Path) -> Place:
+    """A copy of a record and its storage that knows nothing of where it was."""
+    place = Place(folder)
+    shutil.copytree(finished.folder, place.folder, ignore=shutil.ignore_patterns("*.lock"))
+    for column in ("runs.artifact_uri", "experiments.artifact_location"):
+        table, _, name = column.partition(".")
+        place.execute(f"UPDATE {table} SET {name} = replace({name}, ?, ?)", str(finished.folder), str(place.folder))
     return place
 
 

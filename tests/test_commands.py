@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from gahb import cost
@@ -144,64 +143,6 @@ def test_defaults_are_in_the_working_directory_and_environment(
     assert {p.name for p in (tmp_path / "there").iterdir()} == {"r.db", "r.db.lock", "s"}
 
 
-def broken_zip(folder: Path) -> str:
-    from tests.gahb.data import test_dataset
-
-    return f"dataset={test_dataset.broken_zip(folder)}"
-
-
-def few_images(folder: Path) -> str:
-    np.save(folder / "few.npy", np.random.default_rng(0).integers(0, 256, (60, 16, 16), dtype=np.uint8))
-    return f"dataset={folder / 'few.npy'}"
-
-
-def empty_folder(folder: Path) -> str:
-    (folder / "empty").mkdir()
-    return f"dataset={folder / 'empty'}"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["launch", "demo", few_images, "n_train=100000"], "at most"),
-        (["launch", "demo", "dataset=/no/such/place"], "no such file or folder"),
-        (["launch", "demo", "n_trian=1"], "did you mean 'n_train'"),
-        (["launch", "demo", "resolution=18", "blocks=2"], "multiples of 4"),
-        (["launch", "demo", broken_zip, "n_train=1", "n_test=1"], "000003.jpg"),
-        (["launch", "demo", empty_folder], "holds no image"),
-        (["launch", "demo", "learning_rate=nan"], "finite number"),
-        (["launch", "demo", "--as", "a/b"], "letters, digits"),
-        (["launch", "demo", "--gpus-per-trial", "-1"], "gpus-per-trial"),
-        (["launch", "demmo"], "did you mean 'demo'"),
-        (["launch"], "Missing argument"),
-        (["lunch"], "lunch"),
-        (["plan", "demo", "alpha=0"], "alpha"),
-        (["calibrate", "resolution=17"], "multiples of"),
-        (["calibrate", "precision=float16"], "must be one of"),
-        (["plan", "demo", "--jsn"], "--json"),
-        (["data", "disks", "n_train=1"], "resolution"),
-        (["data", "disks", "n_train=1", "resolution=8", "blocks=1"], "does not apply"),
-        (["data", "disks", "n_train=1", "resolution=8", "seed=1"], "does not apply to a data set"),
-        (["data", "disks", "n_train=1,2", "resolution=8"], "one value"),
-        (["data", lambda folder: few_images(folder)[8:], "n_train=1", "resolution=8"], "at most"),
-        (["show", "nothing"], "no trial 'nothing'"),
-        (["launch", "demo", "--record", "sqlite:////no/such/folder/r.db"], "no folder /no/such/folder"),
-    ],
-)
-def test_mistakes_end_in_one_line(
-    arguments: list[str | Callable[[Path], str]], message: str, command: Command, place: Place
-) -> None:
-    (place.folder / "input").mkdir()
-    words = [word if isinstance(word, str) else word(place.folder / "input") for word in arguments]
-    flags = {"lunch": [], "data": place.flags[2:]}.get(words[0], [] if "--record" in words else place.flags)
-    ended = command("gahb-sweep", *words, *flags)
-    assert ended.code == 2 and ended.out == ""
-    lines = [line for line in ended.err.splitlines() if line.startswith("gahb-sweep: ")]
-    assert len(lines) == 1 and message in lines[0], ended.err
-    assert "Traceback" not in ended.err
-    assert place.record.trials() == [] and not (place.storage / "trials").exists()
-
-
 def test_a_cluster_out_of_reach(place: Place) -> None:
     code = "from gahb_sweeps.cli import main; main()"
     launch = ["launch", "demo", *SMALL, "n_train=1", "--address", "127.0.0.1:1", *place.flags]
@@ -209,26 +150,6 @@ def test_a_cluster_out_of_reach(place: Place) -> None:
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
     assert "gahb-sweep: no Ray cluster to be had at 127.0.0.1:1" in ended.stderr.splitlines()[-1]
     assert place.record.trials() == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["pair", "16x16-N1-A", "16x16-N1-C"], "no trial '16x16-N1-C'"),
-        (["pair", "16x16-N1-A", "16x16-N64-A"], "1 common images"),
-        (["pair", "16x16-N1-A"], "Missing argument"),
-        (["pair", "16x16-N1-A", "16x16-N1-B", "--samples", "1"], "samples"),
-        (["pairs", "tinny"], "no sweep 'tinny'"),
-        (["scaling", "nothing"], "no sweep 'nothing'"),
-        (["scaling", "tiny", "--threshold", "0"], "threshold"),
-    ],
-)
-def test_mistakes_of_analyses(arguments: list[str], message: str, command: Command, finished: Place) -> None:
-    before = len(finished.record._search(""))
-    ended = command("gahb-analyze", *arguments, *finished.flags)
-    assert ended.code == 2 and ended.out == "" and len(ended.err.splitlines()) == 1
-    assert message in ended.err and ended.err.startswith("gahb-analyze: ")
-    assert len(finished.record._search("")) == before
 
 
 def test_json_is_alone_on_stdout(command: Command, finished: Place) -> None:

@@ -10,6 +10,7 @@ order; the mask between them is blurred 2×2. The best denoiser's PSNR grows wit
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -52,45 +53,40 @@ class CAlpha:
         """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution)."""
         rng = np.random.default_rng([0xCA1FA, index])
         n, side = CHUNK, resolution
-        contour = _integrate(rng.uniform(-1, 1, (n, side)), self.alpha, axes=(1,))
-        noise = rng.uniform(-1, 1, (2, n, side, side))
+        contour = _integrate(rng.uniform(-1, 1, (n, side)), self.alpha, axes=(1,)).real
+        noise = rng.random((2, n, side, side))  # on [0, 1], as the range is changed later anyway
         low, high = rng.uniform(0, 1, (2, n, 1, 1))
         order = rng.integers(0, 2, (n, 1, 1)).astype(bool)
         edge = (np.rint(contour * side) + side // 2)[:, None, :]
+        quarters = _quarters(edge, side)  # of the bright background in each pixel
+        np.subtract(4, quarters, out=quarters, where=~order)
 
         images = np.empty((n, side, side), np.uint8)
+        both = np.empty((AT_ONCE, side, side), np.complex128)
+        backgrounds = np.empty((2, AT_ONCE, side, side))
         for start in range(0, n, AT_ONCE):
             part = slice(start, start + AT_ONCE)
-            bright, dark = _to_unit_range(_integrate(noise[:, part], self.background_alpha or self.alpha, axes=(2, 3)))
+            both.real, both.imag = noise[:, part]
+            both = _integrate(both, self.background_alpha or self.alpha, axes=(1, 2))
+            backgrounds[:] = both.real, both.imag
+            bright, dark = _to_unit_range(backgrounds)
             bright *= 1 - low[part]
             bright += low[part]
             dark *= high[part]
-            mask = _mask(edge[part], side)
-            below, above = np.where(order[part], bright, dark), np.where(order[part], dark, bright)
-            below *= mask
-            above *= 1 - mask
-            below += above
-            below *= 255
-            images[part] = np.rint(below, out=below)
+            bright -= dark
+            bright *= 0.25 * quarters[part]
+            bright += dark
+            bright *= 255
+            images[part] = np.rint(bright, out=bright)
         return images
 
 
-def _mask(edge: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """1 at and below the edge (n, 1, side), 0 above it, averaged over 2×2 pixels: (n, side, side)."""
+def _quarters(edge: NDArray[np.float64], side: int) -> NDArray[np.uint8]:
+    """The mask, 1 at and below the edge (n, 1, side) and 0 above it, summed over 2×2 pixels: (n, side, side)."""
     mask = (np.arange(side)[:, None] >= edge).view(np.uint8)
     padded = np.pad(mask, ((0, 0), (1, 0), (1, 0)), mode="reflect" if side > 1 else "edge")
     rows = padded[:, 1:] + padded[:, :-1]
-    return (rows[:, :, 1:] + rows[:, :, :-1]) * 0.25
-
-
-def _integrate(noise: NDArray[np.float64], alpha: float, axes: tuple[int, ...]) -> NDArray[np.float64]:
-    """α-fold integral along the axes, all of one length: multiplication by |k|^-α in the Fourier domain."""
-    side = noise.shape[axes[0]]
-    full = np.fft.fftfreq(side, 1 / side) ** 2
-    half = np.fft.rfftfreq(side, 1 / side) ** 2
-    squared = half if len(axes) == 1 else full[:, None] + half[None, :]
-    squared.flat[0] = 1.0
-    return np.fft.irfftn(np.fft.rfftn(noise, axes=axes) * squared ** (-alpha / 2), s=(side,) * len(axes), axes=axes)
+    return rows[:, :, 1:] + rows[:, :, :-1]
 
 
 def _to_unit_range(images: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,5 +94,25 @@ def _to_unit_range(images: NDArray[np.float64]) -> NDArray[np.float64]:
     low = images.min(axis=(-2, -1), keepdims=True)
     high = images.max(axis=(-2, -1), keepdims=True)
     images -= low
-    images /= high - low
+    images /= np.maximum(high - low, np.finfo(float).tiny)  # of one pixel they are equal
     return images
+
+
+def _integrate(noise: NDArray[Any], alpha: float, axes: tuple[int, ...]) -> NDArray[np.complex128]:
+    """α-fold integral along the axes, all of one length: multiplication by |k|^-α in the Fourier domain. Complex noise
+    is overwritten; its real and its imaginary part are integrated each by itself, because the factor is real and even.
+    """
+    from scipy.fft import fftn, ifftn  # slow to import
+
+    spectrum = fftn(noise, axes=axes, overwrite_x=True)
+    spectrum *= _factor(noise.shape[axes[0]], alpha, len(axes))
+    return ifftn(spectrum, axes=axes, overwrite_x=True)
+
+
+@lru_cache
+def _factor(side: int, alpha: float, dimensions: int) -> NDArray[np.float64]:
+    """|k|^-α, (side,) or (side, side)."""
+    squares = np.fft.fftfreq(side, 1 / side) ** 2
+    squared = squares if dimensions == 1 else squares[:, None] + squares
+    squared.flat[0] = 1.0
+    return np.power(squared, -alpha / 2, dtype=np.float64)

@@ -8,6 +8,8 @@ import hashlib
 import json
 import logging
 import os
+import re
+import shutil
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,10 +26,13 @@ from gahb.data.manifold import CHUNK
 from gahb.data.shuffling import shuffle
 from gahb.data.sources import Source
 from gahb.errors import UserError
-from gahb.fields import flatten, later
+from gahb.fields import check_range, flatten, later
 from gahb.storage import Storage
 
 log = logging.getLogger(__name__)
+
+LARGEST = 4096
+"""The largest resolution."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Dataset:
         shuffled: put the pixels of every image in the order of one common permutation.
 
     Raises:
-        UserError: a resolution below 1.
+        UserError: a resolution out of range.
     """
 
     source: Source
@@ -48,8 +53,7 @@ class Dataset:
     shuffled: bool = later(False)
 
     def __post_init__(self) -> None:
-        if self.resolution < 1:
-            raise UserError(f"resolution={self.resolution}: must be at least 1")
+        check_range(LARGEST, resolution=self.resolution)
 
     @property
     def name(self) -> str:
@@ -76,9 +80,10 @@ class Dataset:
             return {**self.source.law(), "resolution": self.resolution, **options}
         if self.source.limit:
             options["limit"] = self.source.limit
+        crop = self.source.frame  # first, because it fails where there is no image, and the next writes
         return {
             "sha256": _fingerprint(self.source, storage),
-            "crop": self.source.frame,
+            "crop": crop,
             "gray": "mean of channels",
             "resize": "bicubic",
             "resolution": self.resolution,
@@ -111,21 +116,26 @@ class Prepared:
         """The cached data set of that hash.
 
         Raises:
-            UserError: it is not in this storage.
+            UserError: it is not in this storage, or damaged.
         """
+        if not (isinstance(data_hash, str) and re.fullmatch("[0-9a-f]{16}", data_hash)):
+            raise UserError(f"{data_hash!r} is no hash of a data set")
         folder = f"data/{data_hash}"
+        where = f"{storage.uri}/{folder}"
         try:
             manifest = json.loads(storage.read(f"{folder}/manifest.json"))
+            count, side = int(manifest["count"]), int(manifest["recipe"]["resolution"])
         except FileNotFoundError:
-            raise UserError(
-                f"data set {data_hash} is not in the storage {storage.uri}; launch its sweep there first"
-            ) from None
+            raise UserError(f"{where} is not there; launch its sweep with this storage first") from None
+        except (ValueError, LookupError, TypeError, OverflowError) as error:
+            raise UserError(f"{where} cannot be read ({error}); remove it and launch the sweep again") from None
         try:
-            path = storage.local(f"{folder}/{manifest['file']}")
-        except FileNotFoundError:
-            gone = f"{storage.uri}/{folder}"
-            raise UserError(f"{gone}/{manifest['file']} is gone; remove {gone} and launch the sweep again") from None
-        return cls(np.load(path, mmap_mode="r"), manifest)
+            images = np.lib.format.open_memmap(storage.local(f"{folder}/images-{count}.npy"), mode="r")
+        except (FileNotFoundError, ValueError) as error:
+            raise UserError(f"{where} cannot be read ({error}); remove it and launch the sweep again") from None
+        if images.shape != (count, side, side) or images.dtype != np.uint8:
+            raise UserError(f"{where} does not hold what its manifest says; remove it and launch the sweep again")
+        return cls(images, manifest)
 
 
 def prepare(dataset: Dataset, storage: Storage, needed: int, say: Callable[[str], None] = log.info) -> Prepared:
@@ -210,11 +220,11 @@ def _from_files(
 
 
 def _new_array(path: Path, count: int, resolution: int) -> Any:
-    """A file of images to be written. Raises OSError if the disk has no room; a write would find out by SIGBUS."""
-    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, resolution, resolution))
-    with path.open("r+b") as stream:
-        os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-    return images
+    free = shutil.disk_usage(path.parent).free
+    if count * resolution**2 > free:  # to write into a mapped file on a full disk ends the process
+        size = count * resolution**2 / 1e9
+        raise UserError(f"{count} images of {resolution}×{resolution} take {size:.3g} GB; {free / 1e9:.3g} are free")
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, resolution, resolution))
 
 
 def _fingerprint(source: Files, storage: Storage) -> str:

@@ -3,12 +3,14 @@
 
 import hashlib
 import io
+import stat
+import unicodedata
 import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,15 +26,14 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", "
 
 CROPS = ("auto", "lsun")
 
-UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    zipfile.BadZipFile,
-    Image.DecompressionBombWarning,
-    Image.DecompressionBombError,
-)
-"""What Pillow and zipfile raise for a file that is damaged or far too large."""
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
+"""What Pillow may take a file for, whatever its name; for some others it would start a program."""
+
+LARGEST = 1 << 28
+"""Bytes of the largest image file, unpacked."""
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Compressions in a zip that unpack no more than is asked for at a time."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,15 @@ class Files:
 
     @cached_property
     def _location(self) -> Path:
-        path = Path(self.path).expanduser().absolute()
-        if not path.exists():
-            raise UserError(f"dataset={self.path}: no such file or folder, and no registered data set of that name")
+        try:
+            path = Path(self.path).expanduser().absolute()
+            mode = path.stat().st_mode if self.path else 0
+        except (OSError, RuntimeError):  # a name that is too long, a loop of links, the home of nobody
+            raise UserError(
+                f"dataset={self.path}: no such file or folder, and no registered data set of that name"
+            ) from None
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise UserError(f"dataset={self.path}: neither a file nor a folder")
         return path
 
     @cached_property
@@ -77,8 +84,8 @@ class Files:
         if self._location.suffix != ".npy":
             return None
         try:
-            array = np.asarray(np.load(self._location, mmap_mode="r", allow_pickle=False))
-        except (ValueError, OSError, EOFError) as error:
+            array = np.asarray(np.lib.format.open_memmap(self._location, mode="r"))
+        except Exception as error:  # of many kinds, as the header is damaged
             raise UserError(f"dataset={self.path}: not a .npy array of numbers ({error})") from None
         if array.ndim not in (3, 4) or array.dtype != np.uint8 or 0 in array.shape:
             raise UserError(
@@ -111,26 +118,31 @@ class Files:
             names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
         elif path.suffix.lower() in SUFFIXES:
             names = [path.name]
-        elif zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
+        elif self._archive is not None:
+            names = self._archive.namelist()
         else:
             raise UserError(f"dataset={self.path}: neither a folder, a .zip of images, an image nor a .npy array")
         if not self._is_lmdb:
-            names = sorted(n for n in names if Path(n).suffix.lower() in SUFFIXES and not _hidden(n))
+            names = sorted(n for n in names if Path(n).suffix.lower() in SUFFIXES)
+        for name in names:
+            if problem := _problem(name):
+                raise UserError(f"dataset={self.path}: {name} {problem}; rename or remove it")
+        if not self._is_lmdb:
+            names = [name for name in names if not _hidden(name)]
         if not names:
             raise UserError(f"dataset={self.path}: holds no image ({', '.join(sorted(SUFFIXES))})")
         return names
 
     @cached_property
     def frame(self) -> str:
-        """The crop of all images: "lsun", or what the first image's size says."""
+        """The crop of all images: "lsun", or what the first image's size says; UserError if there is no image."""
+        first = self.keys[0]
         if self.crop == "lsun" or self._is_lmdb:
             return "lsun"
         if self._array is not None:
             height, width = self._array.shape[1:3]
         else:
-            height, width = self._decode(self.keys[0]).shape[:2]
+            height, width = self._decode(first).shape[:2]
         return crop_rule(width, height)
 
     @property
@@ -184,25 +196,51 @@ class Files:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(io.BytesIO(self._read(key))) as image:
+                with Image.open(io.BytesIO(self._read(key)), formats=FORMATS) as image:
                     mode = "L" if image.mode in ("L", "1", "I;16", "I", "F") else "RGB"
                     return np.asarray(image.convert(mode))
-        except UNREADABLE as error:
-            raise UserError(
-                f"dataset={self.path}: {key} cannot be decoded ({str(error).split(chr(10))[0]}); mend or remove it"
-            ) from None
+        except UserError:
+            raise
+        except Exception as error:  # of many kinds, as the file is damaged
+            reason = str(error).partition(" <")[0]
+            raise UserError(f"dataset={self.path}: {key} cannot be decoded ({reason}); mend or remove it") from None
 
     def _read(self, key: str) -> bytes:
         if self._is_lmdb:
             return lsun.read(self._location, key)
         if self._archive is not None:
-            return self._archive.read(key)
-        return (self._location if self._location.is_file() else self._location / key).read_bytes()
+            member = self._archive.getinfo(key)
+            if member.compress_type not in METHODS or stat.S_ISLNK(member.external_attr >> 16):
+                raise UserError(f"dataset={self.path}: {key} is no file that was stored or deflated; pack it anew")
+            self._check_size(key, member.file_size)
+            with self._archive.open(member) as file:
+                return file.read(member.file_size)
+        path = self._location if self._location.is_file() else self._location / key
+        self._check_size(key, path.stat().st_size)
+        return path.read_bytes()
+
+    def _check_size(self, key: str, size: int) -> None:
+        if size > LARGEST:
+            raise UserError(f"dataset={self.path}: {key} is larger than {LARGEST >> 20} MiB; remove it")
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile | None:
-        return zipfile.ZipFile(self._location) if zipfile.is_zipfile(self._location) else None
+        """The zip; None for what is none."""
+        try:
+            return zipfile.ZipFile(self._location) if zipfile.is_zipfile(self._location) else None
+        except Exception as error:  # of many kinds, as the file is damaged
+            raise UserError(f"dataset={self.path}: the zip cannot be read ({error})") from None
 
 
 def _hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)
+
+
+def _problem(name: str) -> str | None:
+    """What makes a name unfit for a key, such as a way out of the archive; None if nothing does."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        return "leads out of the archive"
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name):
+        return "has a letter in its name that cannot be printed"
+    return None

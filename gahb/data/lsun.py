@@ -41,6 +41,9 @@ def _transaction(folder: Path) -> Iterator[Any]:
             lmdb.open(str(folder), readonly=True, lock=False, readahead=False) as database,
             database.begin() as transaction,
         ):
+            whole = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
+            if (folder / FILE).stat().st_size < whole:  # a page that is not there would end the process
+                raise UserError(f"dataset={folder}: {FILE} is cut off; it should have {whole} bytes")
             yield transaction
     except lmdb.Error as error:
         raise UserError(f"dataset={folder}: {FILE} cannot be read ({error})") from None

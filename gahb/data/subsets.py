@@ -42,7 +42,12 @@ def rows(subset: str, n_train: int, n_test: int) -> NDArray[np.int64]:
 
 
 def training_images(prepared: Prepared, trial: Trial) -> "Tensor":
-    """The trial's training images, (n_train, 1, H, W) uint8."""
+    """The trial's training images, (n_train, 1, H, W) uint8.
+
+    Raises:
+        UserError: there are not as many.
+    """
+    check_size(trial, len(prepared.images), trial.dataset.name)
     return _tensor(prepared, rows(trial.subset, trial.n_train, trial.n_test))
 
 

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from gahb.errors import UserError
-from gahb.fields import flatten, later
+from gahb.fields import check_range, flatten, later
 from gahb.models.counts import Layer, attention, convolution, doubling, linear
 
 if TYPE_CHECKING:
     from torch import nn
+
+MOST = 4096
+"""Channels, layers, heads or pixels of a patch; twelve blocks halve so many pixels to one."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class UNet(Architecture):
     width: int = 64
 
     def __post_init__(self) -> None:
-        _at_least_one(blocks=self.blocks, width=self.width)
+        check_range(12, blocks=self.blocks)
+        check_range(MOST, width=self.width)
 
     @classmethod
     def at(cls, resolution: int, **hyperparameters: Any) -> Self:
@@ -127,7 +131,7 @@ class BFCNN(Architecture):
     first_relu: bool = later(False)
 
     def __post_init__(self) -> None:
-        _at_least_one(width=self.width, spacing=self.spacing)
+        check_range(MOST, layers=self.layers, width=self.width, spacing=self.spacing)
         if self.layers < 2:
             raise UserError(f"layers={self.layers}: must be at least 2")
 
@@ -163,7 +167,7 @@ class Transformer(Architecture):
     heads: int = 4
 
     def __post_init__(self) -> None:
-        _at_least_one(patch=self.patch, depth=self.depth, width=self.width, heads=self.heads)
+        check_range(MOST, patch=self.patch, depth=self.depth, width=self.width, heads=self.heads)
         if self.patch % 2:
             raise UserError(f"patch={self.patch}: must be even")
         if self.width % (4 * self.heads):
@@ -199,12 +203,6 @@ class Transformer(Architecture):
 
 
 ARCHITECTURES: dict[str, type[Architecture]] = {cls.name: cls for cls in (UNet, BFCNN, Transformer)}
-
-
-def _at_least_one(**values: int) -> None:
-    for key, value in values.items():
-        if value < 1:
-            raise UserError(f"{key}={value}: must be at least 1")
 
 
 def _check_multiple(resolution: int, factor: int, network: str) -> None:

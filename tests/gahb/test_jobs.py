@@ -39,7 +39,7 @@ def process(words: list[str], answers: str, env: Mapping[str, str]) -> Iterator[
     """A process group that lives as long as the block, once its address answers."""
     running = subprocess.Popen(words, env={**os.environ, **env}, stdout=-3, stderr=-3, start_new_session=True)
     try:
-        for _ in range(120):
+        for _ in range(240):
             try:
                 urllib.request.urlopen(answers).close()
                 break
@@ -93,7 +93,11 @@ class Cluster:
 
 
 def ended(process: "subprocess.Popen[str]") -> Ended:
-    out, err = process.communicate(timeout=180)
+    try:
+        out, err = process.communicate(timeout=180)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        pytest.fail(f"no end after three minutes: {process.communicate()}")
     return Ended(process.returncode, out, err)
 
 

@@ -103,6 +103,12 @@ def test_overrides_that_make_no_sense(words: list[str], message: str) -> None:
     [
         ({"n_train": 0}, "at least 1"),
         ({"images": -5}, "at least 1"),
+        ({"n_test": 10**12 + 1}, "at most"),
+        ({"n_train": "5"}, "n_train='5': must be a whole number"),
+        ({"n_train": True}, "must be a whole number"),
+        ({"batch_size": 32.0}, "must be a whole number"),
+        ({"learning_rate": "fast"}, "must be a finite number"),
+        ({"blocks": 13, "resolution": 4096}, "at most 12"),
         ({"learning_rate": math.nan}, "positive number"),
         ({"learning_rate": -1.0}, "positive number"),
         ({"seed": -1}, "seed"),

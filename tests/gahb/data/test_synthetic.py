@@ -141,3 +141,8 @@ def test_a_ray_may_go_through_an_image_of_ones_own(tmp_path: Path) -> None:
     np.testing.assert_allclose(rays[0].draw(24, scales), scales[:, :, None] * (pixels[:, 3:27] / 255))
     with pytest.raises(UserError, match="only 24 pixels wide"):
         rays[0].chunk(32, 0)
+
+
+def test_images_of_one_pixel() -> None:
+    for source in (CAlpha(2.0), Disks(), Sinusoids()):
+        assert source.chunk(1, 0).shape == (64, 1, 1)
