@@ -52,6 +52,12 @@ def run(app: Callable[..., Any], name: str) -> None:
         _end(_one_line(f"{name}: {error.format_message()} See {name} --help"), 2)
     except OSError as error:  # a full disk, a storage that does not answer
         _end(_one_line(f"{name}: {error}"), 2)
+    except Exception as error:
+        from gahb.record import may_pass
+
+        if not may_pass(error):
+            raise
+        _end(_one_line(f"{name}: the record does not answer: {error}"), 2)
     if code == INTERRUPTED:
         _end(f"{name}: interrupted; the same command goes on from here", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)

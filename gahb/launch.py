@@ -229,17 +229,21 @@ def _claim(planned: Planned, sweep: str, storage: Storage, record: Record, launc
     tags = {f"gahb.sweep.{sweep}": "true", "gahb.launch": launch_id, "gahb.starts": "", "gahb.stop": ""}
     if planned.seconds:
         tags["gahb.planned_seconds"] = f"{planned.seconds:.4g}"
+    trial = planned.trial
+    flat = trial.flat()
+    params = {**flat, "parameters": cost.parameters(trial.architecture)}
+    dataset = (trial.dataset.name, planned.data_hash, str(flat["dataset"]))
     if planned.run:
+        if planned.run.params.keys() != params.keys():  # the launch that made it was killed
+            record.describe(planned.run.run_id, params, dataset)
         record.tag(planned.run.run_id, tags)
         record.reopen(planned.run.run_id)
         return planned.run.run_id
-    trial = planned.trial
-    flat = trial.flat()
     return record.create(
         sweep,
         planned.name,
         f"{storage.url}/artifacts",
-        params={**flat, "parameters": cost.parameters(trial.architecture)},
+        params=params,
         tags={
             "gahb.kind": "trial",
             "gahb.signature": planned.signature,
@@ -248,7 +252,7 @@ def _claim(planned: Planned, sweep: str, storage: Storage, record: Record, launc
             "gahb.trial": json.dumps(flat),
             **tags,
         },
-        dataset=(trial.dataset.name, planned.data_hash, str(flat["dataset"])),
+        dataset=dataset,
     )
 
 

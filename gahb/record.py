@@ -273,17 +273,21 @@ class Record:
             artifacts: URL of the folder where an SQLite record keeps artifacts; a server decides for itself.
             dataset: name, digest and source of the data set, for MLflow's data set column.
         """
-        from mlflow.entities import Dataset, DatasetInput, Param
-
         experiment_id = self._experiment(experiment, artifacts)
         run = self.client.create_run(experiment_id, run_name=name, tags={k: str(v) for k, v in tags.items()})
         run_id: str = run.info.run_id
+        self.describe(run_id, params, dataset)
+        self.client.update_run(run_id, status="SCHEDULED")
+        return run_id
+
+    def describe(self, run_id: str, params: Mapping[str, Any], dataset: tuple[str, str, str] | None) -> None:
+        """Give a run what `create` gives it, in case that did not come to its end."""
+        from mlflow.entities import Dataset, DatasetInput, Param
+
         self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
         if dataset:
             entity = Dataset(name=dataset[0], digest=dataset[1], source_type="local", source=dataset[2])
             self.client.log_inputs(run_id, datasets=[DatasetInput(entity)])
-        self.client.update_run(run_id, status="SCHEDULED")
-        return run_id
 
     def tag(self, run_id: str, tags: Mapping[str, Any]) -> None:
         """Set tags of a run."""
