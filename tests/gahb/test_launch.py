@@ -241,6 +241,17 @@ def test_a_killed_launch_goes_on_at_the_next(undisturbed: tuple[Place, str], pla
     assert_same_result(undisturbed, (place, row["run_id"]))
 
 
+def test_a_run_whose_launch_was_killed_while_it_made_it_gets_its_parameters(ray_here: None, place: Place) -> None:
+    trial = Trial.of({**TINY, "n_train": 1, "images": 32 * 5})
+    (planned,) = plan([trial], place.store, place.record)
+    tags = {"gahb.kind": "trial", "gahb.signature": planned.signature, "gahb.sweep.tiny": "true"}
+    tags["gahb.trial"] = json.dumps(trial.flat())
+    made = place.record.create("tiny", planned.name, f"{place.store.url}/artifacts", params={}, tags=tags)
+    (row,) = place.launch([trial])
+    assert row["run_id"] == made and row["state"] == "finished"
+    assert place.record.find(made).params["width"] == "8"
+
+
 def test_a_trial_in_the_hands_of_a_living_launch_is_left_alone(place: Place) -> None:
     first = sweep_process(place, images=10**6)
     while not place.record.trials() or place.record.trials()[0].state != "running":
