@@ -226,7 +226,8 @@ def _prepare_data(planned: Sequence[Planned], storage: Storage, say: Callable[[s
 
 def _claim(planned: Planned, sweep: str, storage: Storage, record: Record, launch_id: str) -> str:
     """The run of a trial, made if there is none, now in the hands of this launch."""
-    tags = {f"gahb.sweep.{sweep}": "true", "gahb.launch": launch_id, "gahb.starts": "", "gahb.stop": ""}
+    fresh = dict.fromkeys(("gahb.starts", "gahb.stop", "gahb.reason"), "")
+    tags = {f"gahb.sweep.{sweep}": "true", "gahb.launch": launch_id, **fresh}
     if planned.seconds:
         tags["gahb.planned_seconds"] = f"{planned.seconds:.4g}"
     trial = planned.trial

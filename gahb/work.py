@@ -1,5 +1,6 @@
 """A worker's part: carry one trial out, from prepared images to a finished run. It knows nothing of Ray."""
 
+import contextlib
 import json
 import logging
 import tempfile
@@ -73,8 +74,9 @@ def carry_out(assignment: Assignment, device: torch.device, report: Callable[[di
             record.interrupt(run_id, "stopped by the user")
         except (training.Diverged, OutOfMemory, GivenUp, UserError) as error:
             log.error("%s", error)
-            writer.flush()
-            record.fail(run_id, str(error))
+            with contextlib.suppress(Superseded, Stopped):
+                writer.flush()
+                record.fail(run_id, str(error))
         except Exception as error:
             log.exception("the worker ends")
             reason = f"{type(error).__name__}: {error}"[:500]
