@@ -235,7 +235,7 @@ def _claim(planned: Planned, sweep: str, storage: Storage, record: Record, launc
     params = {**flat, "parameters": cost.parameters(trial.architecture)}
     dataset = (trial.dataset.name, planned.data_hash, str(flat["dataset"]))
     if planned.run:
-        if planned.run.params.keys() != params.keys():  # the launch that made it was killed
+        if not planned.run.params:  # the launch that made it was killed
             record.describe(planned.run.run_id, params, dataset)
         record.tag(planned.run.run_id, tags)
         record.reopen(planned.run.run_id)
