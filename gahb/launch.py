@@ -175,9 +175,11 @@ def launch(
             failures = cluster.run_trials(list(assignments.values()), on_result=_Progress(planned, assignments, say))
             for run_id, reason in failures.items():
                 record.fail(run_id, reason)
-            runs = record.by_signature()
-            mine_still = [runs[s] for s in assignments if runs[s].tags.get("gahb.launch") == launch_id]
-            unfinished = [run.run_id for run in mine_still if run.unfinished]
+            assigned = {assignment.run_id for assignment in assignments.values()}
+            ours = {run.run_id: run for run in record.trials(sweep) if run.tags.get("gahb.launch") == launch_id}
+            for run_id in ours.keys() - assigned:
+                record.discard(run_id)  # made twice, because the server did not answer the first time
+            unfinished = [run_id for run_id in ours.keys() & assigned if ours[run_id].unfinished]
             for run_id in unfinished:
                 record.interrupt(run_id)
             if unfinished:  # Tune ends quietly when the user interrupts it

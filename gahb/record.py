@@ -337,6 +337,10 @@ class Record:
         self.tag(run_id, {"gahb.reason": reason[:500]})
         self.client.set_terminated(run_id, "FAILED")
 
+    def discard(self, run_id: str) -> None:
+        """Delete a run; MLflow can restore it."""
+        self.client.delete_run(run_id)
+
     def interrupt(self, run_id: str, reason: str = "") -> None:
         """Mark a run as interrupted, and say why."""
         self.tag(run_id, {"gahb.reason": reason})
