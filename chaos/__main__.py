@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=[f.name for f in failures.FAILURES], help="this kind of failure alone")
     parser.add_argument("--outage", type=float, default=15, help="seconds that a service or a network is gone [15]")
     parser.add_argument("--against", help="a record that has the sweep undisturbed [it is run on one machine]")
-    parser.add_argument("--short", action="store_true", help="two hosts, four trials, no ssh, PostgreSQL or S3")
+    parser.add_argument("--short", action="store_true", help="two hosts, two trials, no ssh, PostgreSQL or S3")
     parser.add_argument("--keep", action="store_true", help="keep the logs in the temporary folder")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -40,7 +40,7 @@ class Sweep:
 
 
 WHOLE = Sweep((1, 2, 4, 8, 16, 32), steps=600, seconds=60)
-SHORT = Sweep((1, 16), steps=200, seconds=20)
+SHORT = Sweep((16,), steps=200, seconds=15)
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,9 @@ def carry_out(assignment: Assignment, device: torch.device, report: Callable[[di
         Writer(record, run_id, control.halt) as writer,
         preemption.watched(control.save),
     ):
+        step, last = 0, False
         try:
-            _admit(assignment, record, checkpoints, writer, control)
+            step, last = _admit(assignment, record, checkpoints, writer, control)
             _carry_out(assignment, device, report, record, checkpoints, writer, control)
             log.info("finished")
         except Superseded:
@@ -82,13 +83,16 @@ def carry_out(assignment: Assignment, device: torch.device, report: Callable[[di
             reason = f"{type(error).__name__}: {error}"[:500]
             record.tag(run_id, {"gahb.reason": reason})
             record.add_text(run_id, traceback.format_exc(), "traceback.txt")
-            raise Broken(reason) from error
+            if not last or checkpoints.step > step:
+                raise Broken(reason) from error
+            record.fail(run_id, reason)
 
 
 def _admit(
     assignment: Assignment, record: Record, checkpoints: Checkpoints, writer: Writer, control: training.Control
-) -> None:
-    """Count the workers that have started from this checkpoint, and wait longer before each next one.
+) -> tuple[int, bool]:
+    """Count the workers that have started from this checkpoint, and wait longer before each next one: the checkpoint's
+    step, and whether this worker is the last.
 
     Raises:
         GivenUp: there were too many.
@@ -107,6 +111,7 @@ def _admit(
     if tries > 1:
         control.halt.wait(min(2.0 ** (tries - 2), LONGEST_BACKOFF))
         writer.check()
+    return step, tries > assignment.retries
 
 
 def _carry_out(

@@ -78,6 +78,7 @@ def test_a_histogram_leaves_out_what_is_not_known() -> None:
     assert axes.get_legend_handles_labels()[1] == ["samples of two denoisers"]
 
 
+@pytest.mark.slow
 def test_an_imported_model_has_a_basis_at_anothers_image_and_a_way(
     command: Callable[..., Ended], ray_here: None, place: Place, checkpoint: Path
 ) -> None:

@@ -80,9 +80,9 @@ print((after - before) / predicted)
 @pytest.mark.parametrize(
     "size",
     [
-        {"resolution": 20, "batch_size": 256, "images": 512},
-        {"resolution": 80, "batch_size": 2, "images": 4},
         {"resolution": 40, "batch_size": 32, "images": 64, "architecture": "bf_cnn", "layers": 10},
+        pytest.param({"resolution": 20, "batch_size": 256, "images": 512}, marks=pytest.mark.slow),
+        pytest.param({"resolution": 80, "batch_size": 2, "images": 4}, marks=pytest.mark.slow),
     ],
 )
 def test_memory_is_predicted_within_a_factor_of_one_and_a_half(size: dict[str, object]) -> None:
