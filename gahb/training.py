@@ -74,10 +74,12 @@ class Control:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves: the denoiser in evaluation mode, and all evaluations, the last at its end."""
+    """What a training leaves: the denoiser in evaluation mode; all evaluations, the last at its end; and the seconds
+    that it took, without those that a dead worker took after its last checkpoint, NaN if that knows none."""
 
     denoiser: Denoiser
     history: list[Evaluation]
+    seconds: float = math.nan
 
 
 def train(
@@ -136,12 +138,14 @@ def _train(
     control: Control,
     recompute: bool,
 ) -> Trained:
+    begun = time.monotonic()
     train_images, test_images = train_images.to(device), test_images.to(device)
     net, optimizer = start(trial, device)
     step, history = 0, list[Evaluation]()
     if saved := checkpoints.latest():
         step, tensors, facts = saved
         history = [Evaluation.of(plain) for plain in facts["history"]]
+        begun -= facts.get("seconds", math.nan)
         restore(net, optimizer, tensors, step)
     if history:
         on_evaluation(history)
@@ -170,7 +174,7 @@ def _train(
             if not loss.isfinite():
                 raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
             began = time.monotonic()
-            facts = {"history": [asdict(evaluated) for evaluated in history]}
+            facts = {"history": [asdict(evaluated) for evaluated in history], "seconds": began - begun}
             written = checkpoints.save(step, state(net, optimizer), facts)
             ended = time.monotonic()
             due_at = ended + checkpoint_pause(checkpoint_seconds, ended - began if written else 0)
@@ -179,7 +183,7 @@ def _train(
         if halting and step < trial.steps:
             raise Halted(f"halted after {step} of {trial.steps} steps")
 
-    return Trained(Denoiser(net).eval(), history)
+    return Trained(Denoiser(net).eval(), history, time.monotonic() - begun)
 
 
 def start(trial: Trial, device: torch.device) -> tuple[nn.Module, torch.optim.Adam]:

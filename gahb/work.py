@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import tempfile
 import time
 import traceback
@@ -142,7 +143,6 @@ def _carry_out(
         control.halt.wait(seconds)
         writer.check()
 
-    begun, seen = time.monotonic(), checkpoints.step * trial.batch_size
     try:
         trained = training.train(
             trial,
@@ -157,10 +157,9 @@ def _carry_out(
     except training.Halted:
         writer.check()
         raise
-    taken = time.monotonic() - begun
     patiently(checkpoints.flush, wait=wait)
     total = trial.steps * trial.batch_size
-    speed = {"images_per_second": (total - seen) / taken} if seen < total else {}
+    speed = {"images_per_second": total / trained.seconds} if math.isfinite(trained.seconds) else {}
     spent = {"images_seen": total, **speed, "peak_memory_gb": resources.peak_memory(device) / 1e9}
     writer.log([patiently(lambda: _first(storage, f"{assignment.folder}/spent.json", spent), wait=wait)])
     share = assignment.gpus if device.type == "cuda" else assignment.cpus

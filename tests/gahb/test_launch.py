@@ -16,9 +16,11 @@ import torch
 from safetensors.torch import load_file
 
 import gahb
-from gahb import calibration
+from gahb import calibration, training
 from gahb.checkpoints import Checkpoints
 from gahb.cost import forward_flops
+from gahb.data import subsets
+from gahb.data.dataset import prepare
 from gahb.errors import UserError
 from gahb.evaluation import INPUT_PSNR, average_over_sigma
 from gahb.launch import plan
@@ -250,6 +252,19 @@ def test_a_run_whose_launch_was_killed_while_it_made_it_gets_its_parameters(ray_
     (row,) = place.launch([trial])
     assert row["run_id"] == made and row["state"] == "finished"
     assert place.record.find(made).params["width"] == "8"
+
+
+def test_a_worker_that_died_at_the_very_end_has_left_nothing_out(ray_here: None, place: Place) -> None:
+    trial = Trial.of({**TINY, "n_train": 1, "images": 32 * 100})
+    (planned,) = plan([trial], place.store, place.record)
+    prepared = prepare(trial.dataset, place.store, subsets.needed(trial))
+    images = subsets.training_images(prepared, trial), subsets.held_out_images(prepared, trial)
+    checkpoints = Checkpoints(place.store, f"trials/{planned.signature}")
+    trained = training.train(trial, *images, device=torch.device("cpu"), checkpoints=checkpoints)
+    (row,) = place.launch([trial])
+    run = place.record.find(row["run_id"])
+    assert [step for step, _ in place.record.history(run.run_id, "loss")] == [e.images_seen for e in trained.history]
+    assert run.metrics["images_per_second"] == pytest.approx(32 * 100 / trained.seconds, rel=0.8)
 
 
 def test_a_trial_in_the_hands_of_a_living_launch_is_left_alone(place: Place) -> None:
