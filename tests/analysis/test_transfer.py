@@ -75,6 +75,7 @@ def test_one_class_is_refused(command: Callable[..., Ended], finished: Place) ->
     assert ended.code == 2 and "two data sets" in ended.err
 
 
+@pytest.mark.slow
 def test_transfer_of_trained_models(command: Callable[..., Ended], ray_here: None, place: Place) -> None:
     short = {**TINY, "images": 320, "n_train": (1, 4)}
     place.launch(grid({**short, "alpha": (1.0, 3.0)}), "rough")
