@@ -61,5 +61,4 @@ def convolution_rate(dtype: torch.dtype) -> float:
     x = torch.randn(count, 128, side, side, device=DEVICE).to(dtype, memory_format=torch.channels_last)
     with torch.inference_mode():
         times = [alternate({"layer": lambda: layer(x)}, rounds=9)["layer"] for _ in range(3)]
-    seconds = min(t.wall if DEVICE.type == "cuda" else t.cpu for t in times)
-    return 2 * 9 * 128 * 128 * count * side**2 / seconds
+    return 2 * 9 * 128 * 128 * count * side**2 / min(t.wall for t in times)

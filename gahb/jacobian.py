@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from scipy.linalg import subspace_angles
 from scipy.sparse.linalg import LinearOperator, eigsh
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from gahb import noise
@@ -32,7 +33,8 @@ TOLERANCE = 1e-3
 """Of Lanczos, relative, on the residual; the eigenvalues' error is about its square."""
 
 CPU_PIXELS, GPU_PIXELS = 1 << 15, 1 << 21
-"""Pixels that go through the network in one go: activations then stay near a CPU's caches, and fill a GPU."""
+"""Pixels that go through the network in one go, for each CPU thread or the GPU: activations then stay near a core's
+caches, and fill a GPU."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def full(denoiser: Function, y: Tensor, rows: int | None = None, dtype: torch.dt
 
 def batch(y: Tensor) -> int:
     """How many images like y (1, 1, H, W) go through a network in one go."""
-    return max(1, (CPU_PIXELS if y.device.type == "cpu" else GPU_PIXELS) // y.numel())
+    pixels = CPU_PIXELS * torch.get_num_threads() if y.device.type == "cpu" else GPU_PIXELS
+    return max(1, pixels // y.numel())
 
 
 def _by_rows(denoiser: Function, y: Tensor, rows: int, jacobian: Tensor) -> Tensor:
@@ -142,7 +145,8 @@ def top_spectrum(denoiser: Function, y: Tensor, k: int) -> Spectrum:
 
     start = torch.randn(d, dtype=torch.float64, generator=noise.generator("lanczos")).numpy()
     operator = LinearOperator((d, d), matvec=symmetric_part, dtype=np.float64)
-    values, vectors = eigsh(operator, k, which="LA", v0=start, tol=TOLERANCE)
+    with threadpool_limits(1, user_api="blas"):  # its threads would wait busily, on the cores that torch needs
+        values, vectors = eigsh(operator, k, which="LA", v0=start, tol=TOLERANCE)
     order = np.argsort(-values)
     trace, asymmetry = estimates(denoiser, y)
     return Spectrum(

@@ -6,10 +6,10 @@ Every convolution is followed by bias-free batch normalisation and ReLU, except 
 last (neither).
 """
 
-from torch import Tensor, cat, nn
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from gahb.models.layers import PiecewiseLinear, conv, conv_norm_relu
+from gahb.models.layers import PiecewiseLinear, beside, conv, conv_norm_relu
 from gahb.models.recomputation import block
 
 
@@ -42,7 +42,8 @@ class UNet(PiecewiseLinear):
 
 
 def _rise(up: nn.Module, decode: nn.Module, x: Tensor, skip: Tensor) -> Tensor:
-    return decode(cat([up(x), skip], dim=1))
+    raised = up(x)
+    return decode(beside(raised, skip.to(raised.dtype)))
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
