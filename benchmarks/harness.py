@@ -4,8 +4,8 @@ A program compares ways of doing one piece of work by running them in turn in on
 a machine whose speed drifts harms no ratio. `python -m benchmarks.training` runs one program and prints its rows;
 `--json FILE` keeps them for `python -m benchmarks`, which writes RESULTS.md.
 
-On a CPU what counts is the process's CPU time on one thread where the work is one thread's, and wall-clock time where
-it is spread over cores; a program says which. On a GPU it is wall-clock time up to a synchronisation.
+What counts is wall-clock time, on a GPU up to a synchronisation; both ways may use all cores where the program does not
+say otherwise.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The closest of 100,000 images at 80×80 to each of 1000 samples, against one dense product.
 
-Wall-clock time on all cores or a GPU. Rows for two kinds of images: where coarse versions tell most pairs apart, and white noise,
-where they tell nothing and every pixel must be seen.
+Wall-clock time on all cores or a GPU. Rows for two kinds of images: where coarse versions tell most pairs apart, and
+white noise, where they tell nothing and every pixel must be seen.
 """
 
 import numpy as np
@@ -29,8 +29,9 @@ def compared(kind: str, stack: Tensor, rounds: int, target: float | None) -> Row
     same = torch.equal(found, expected.cpu())
     ways = {"ours": lambda: closest(samples, images, centred=True), "dense": lambda: dense(samples, images)}
     times = alternate(ways, rounds=rounds, warmup=0)
-    ratio = times["dense"].wall / times["ours"].wall
-    rate = 2 * len(images) * SAMPLES * SIDE**2 / times["ours"].wall / matrix_rate(torch.float32, device)
+    ours, theirs = times["ours"].wall, times["dense"].wall
+    ratio = theirs / ours
+    rate = 2 * len(images) * SAMPLES * SIDE**2 / ours / matrix_rate(torch.float32, device)
     pixels = SIDE**2
     temporary = SAMPLES * (BLOCK * 4 + pixels * 14) + BLOCK * pixels * 8
     return Row(
@@ -39,7 +40,7 @@ def compared(kind: str, stack: Tensor, rounds: int, target: float | None) -> Row
         ratio,
         f"≥ {target:g}×" if target else "",
         bool(ratio >= target and same) if target else None,
-        f"{times['ours'].wall:.2f} s against {times['dense'].wall:.2f} s; pairs at {rate:.1f} × the rate of one float32 "
+        f"{ours:.2f} s against {theirs:.2f} s; pairs at {rate:.1f} × the rate of one float32 "
         f"product; rows {'equal' if same else 'DIFFER'}; about {temporary / 1e6:.0f} MB beside the images "
         f"for any number of them (BLOCK = {BLOCK}), "
         f"against {len(images) * (pixels + SAMPLES) * 4 / 1e9:.1f} GB",

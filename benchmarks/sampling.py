@@ -12,7 +12,7 @@ SIDE = 20
 ALONE = 4
 """Samples that the baseline draws in a round, of the 64."""
 
-ROUNDS = 5
+ROUNDS = 9
 GFLOP = 0.133
 """Of one image's forward pass, in products and sums of convolutions."""
 

@@ -1,8 +1,8 @@
 """Training steps against the loop that one would write from the paper.
 
 The textbook loop: eager float32, a DataLoader over a tensor, normalisation written plainly, Adam, `.item()` at every
-step, glibc's default allocator. Ours: `precision=bfloat16 compile=true` as a worker trains. Wall-clock time on all cores
-or a GPU; on a CPU batches of the larger images are smaller than the paper's 512, the same for both loops.
+step, glibc's default allocator. Ours: `precision=bfloat16 compile=true` as a worker trains. Wall-clock time on all
+cores or a GPU; on a CPU batches of the larger images are smaller than the paper's 512, the same for both loops.
 """
 
 import ctypes
