@@ -25,7 +25,7 @@ from gahb.errors import UserError
 from gahb.evaluation import INPUT_PSNR, average_over_sigma
 from gahb.launch import plan
 from gahb.models.architectures import UNet
-from gahb.record import Run
+from gahb.record import Record, Run
 from gahb.trial import Trial, grid
 from gahb.weights import read_course
 from tests.conftest import TINY, Ended, Place
@@ -252,6 +252,21 @@ def test_a_run_whose_launch_was_killed_while_it_made_it_gets_its_parameters(ray_
     (row,) = place.launch([trial])
     assert row["run_id"] == made and row["state"] == "finished"
     assert place.record.find(made).params["width"] == "8"
+
+
+def test_a_run_that_a_repeated_request_made_twice_is_kept_once(
+    ray_here: None, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Record.create
+
+    def twice(record: Record, *arguments: Any, **options: Any) -> str:
+        create(record, *arguments, **options)  # of this answer the client never heard
+        return create(record, *arguments, **options)
+
+    monkeypatch.setattr(Record, "create", twice)
+    (row,) = place.launch([Trial.of({**TINY, "n_train": 1, "images": 32 * 5})])
+    assert row["state"] == "finished"
+    assert [run.run_id for run in place.record.trials()] == [row["run_id"]]
 
 
 def test_a_worker_that_died_at_the_very_end_has_left_nothing_out(ray_here: None, place: Place) -> None:
