@@ -8,9 +8,11 @@ A bias-free denoiser in evaluation mode is piecewise linear and homogeneous, so 
 denoiser is symmetric; for a trained one ‖J - Jᵀ‖ / ‖J‖ (Frobenius) says how far it is from that.
 
 Where J is too large to hold, the top of the spectrum comes from products with J and Jᵀ alone (Lanczos), and trace and
-norms from Rademacher probes z, for which E[z zᵀ] = Id (Hutchinson):
+norms from Rademacher probes z, for which E[z zᵀ] = Id (Hutchinson); with A = (J - Jᵀ)/2,
 
-    tr J = E[zᵀ J z],    ‖J‖² = E‖J z‖²,    ‖J - Jᵀ‖² = E‖J z - Jᵀ z‖².
+    tr J = E[zᵀ S z],    ‖S‖² = E‖S z‖²,    ‖A‖² = E‖A z‖²,    ‖J‖² = ‖S‖² + ‖A‖².
+
+Where λ₁ … λ_k are known, they leave less to chance: tr J = Σ λ_k + E[zᵀ S z - Σ λ_k <z, e_k>²], and so for ‖S‖².
 """
 
 from collections.abc import Callable
@@ -148,26 +150,32 @@ def top_spectrum(denoiser: Function, y: Tensor, k: int) -> Spectrum:
     with threadpool_limits(1, user_api="blas"):  # its threads would wait busily, on the cores that torch needs
         values, vectors = eigsh(operator, k, which="LA", v0=start, tol=TOLERANCE)
     order = np.argsort(-values)
-    trace, asymmetry = estimates(denoiser, y)
-    return Spectrum(
-        values=torch.from_numpy(values[order]),
-        vectors=torch.from_numpy(vectors[:, order]),
-        asymmetry=asymmetry,
-        trace=trace,
-        estimated=True,
-    )
+    found = torch.from_numpy(values[order]), torch.from_numpy(vectors[:, order])
+    trace, asymmetry = estimates(denoiser, y, *found, probes=24)
+    return Spectrum(*found, asymmetry=asymmetry, trace=trace, estimated=True)
 
 
-def estimates(denoiser: Function, y: Tensor, probes: int = 64) -> tuple[float, float]:
-    """Unbiased estimate of tr J at y (1, 1, H, W), and an estimate of ‖J - Jᵀ‖ / ‖J‖, from Rademacher probes."""
+def estimates(
+    denoiser: Function, y: Tensor, values: Tensor | None = None, vectors: Tensor | None = None, probes: int = 64
+) -> tuple[float, float]:
+    """Estimates of tr J at y (1, 1, H, W), unbiased, and of ‖J - Jᵀ‖ / ‖J‖, from Rademacher probes.
+
+    Eigenvalues (k,) and eigenvectors (d, k) of S that are known count exactly; the probes then estimate only the rest.
+    """
+    values = torch.zeros(0, dtype=torch.float64) if values is None else values
+    vectors = torch.zeros(y.numel(), 0, dtype=torch.float64) if vectors is None else vectors
     draws = noise.generator("probes")
     z = torch.randint(0, 2, (probes, *y.shape[1:]), generator=draws).to(y) * 2 - 1
     multiply = products(denoiser, y)
-    pieces = [(part, *multiply(part)) for part in z.split(batch(y))]
-    trace = sum(float((part * forward).sum()) for part, forward, _ in pieces) / probes
-    norm = sum(float(forward.square().sum()) for _, forward, _ in pieces)
-    difference = sum(float((forward - backward).square().sum()) for _, forward, backward in pieces)
-    return trace, (difference / norm) ** 0.5
+    trace, symmetric, antisymmetric = values.sum(), values.square().sum(), torch.zeros(())
+    for part in z.split(batch(y)):
+        v, forward, backward = (t.flatten(1).double().cpu() for t in (part, *multiply(part)))
+        shares = (v @ vectors).square()
+        s, a = (forward + backward) / 2, (forward - backward) / 2
+        trace = trace + ((v * s).sum() - (shares @ values).sum()) / probes
+        symmetric = symmetric + (s.square().sum() - (shares @ values.square()).sum()) / probes
+        antisymmetric = antisymmetric + a.square().sum() / probes
+    return float(trace), float(2 * (antisymmetric / (symmetric + antisymmetric)).sqrt())
 
 
 def principal_angles(a: Tensor, b: Tensor) -> Tensor:

@@ -116,6 +116,10 @@ def test_probes_estimate_trace_and_asymmetry() -> None:
     deviation = (2 * float(whole.values.square().sum()) / 256) ** 0.5  # of a Hutchinson estimate, at most
     assert abs(trace - whole.trace) < 4 * deviation
     assert asymmetry == pytest.approx(whole.asymmetry, rel=0.1)
+    top = jacobian.top_spectrum(denoiser, y, 20)  # whose own estimates have 24 probes for what is left
+    rest = float(whole.values[20:].square().sum())
+    assert abs(top.trace - whole.trace) < 4 * (2 * rest / 24) ** 0.5
+    assert top.asymmetry == pytest.approx(whole.asymmetry, rel=0.2)
     diagonal = Linear(torch.arange(36.0).diag())
     assert jacobian.estimates(diagonal, noisy_image(6), probes=1) == (pytest.approx(35 * 18), 0)
 
