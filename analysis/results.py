@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from gahb import cluster, figures
+from gahb import cluster, figures, resources
 from gahb.commands import say
 from gahb.record import Record, Run
 from gahb.storage import Storage, record_uri, storage_here
@@ -44,6 +44,7 @@ class Desk:
     @classmethod
     def open(cls, record: str | None, storage: str | None, address: str | None = None) -> "Desk":
         """The desk that the options of a command describe, on a GPU if there is one."""
+        resources.keep_freed_memory()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return cls(record_uri(record), storage_here(storage), device, address)
 

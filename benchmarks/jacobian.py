@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.harness import Row, alternate, main
 from benchmarks.models import DEVICE, convolution_rate, random, trained, waves
-from gahb import jacobian
+from gahb import jacobian, resources
 from gahb.models.architectures import UNet
 from gahb.models.layers import Denoiser
 from gahb.models.linear import linearised
@@ -97,6 +97,7 @@ def top_row(denoiser: Denoiser, side: int, baseline: float) -> Row:
 
 
 def rows() -> list[Row]:
+    resources.keep_freed_memory()
     small, large = random(UNet(2)), trained(UNet(3))
     first, _ = full_rows(small, 40)
     second, seconds = full_rows(large, 80)

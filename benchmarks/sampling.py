@@ -5,6 +5,7 @@ from torch import Tensor
 
 from benchmarks.harness import Row, alternate, main
 from benchmarks.models import DEVICE, Flat, convolution_rate, random
+from gahb import resources
 from gahb.models.architectures import UNet
 from gahb.sampling import CHUNK, Sampler, sample
 
@@ -38,6 +39,7 @@ def one_by_one(denoiser: Flat, count: int) -> Tensor:
 
 
 def rows() -> list[Row]:
+    resources.keep_freed_memory()
     denoiser = Flat(random(UNet(1)).net)
     steps = int(sample(denoiser, CHUNK, SIDE, mean=0.5, device=DEVICE).steps.sum())
     times = alternate(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.harness import Row, alternate, main, matrix_rate
-from gahb import compilation, cost, noise, training
+from gahb import compilation, cost, noise, resources, training
 from gahb.models.layers import EPSILON, MOMENTUM, BiasFreeBatchNorm, initialise
 from gahb.trial import Trial
 
@@ -120,12 +120,13 @@ def our_steps(trial: Trial, images: Tensor) -> Callable[[], None]:
 
 def allocator(keep: bool) -> None:
     """glibc's as in a worker, or with what its defaults settle at: mapping anew every block above 32 MiB."""
+    if keep:
+        return resources.keep_freed_memory()
     libc = ctypes.CDLL(None)
-    threshold, trim, pad = (1 << 30, 2**31 - 1, 256 << 20) if keep else (32 << 20, 64 << 20, 128 << 10)
-    for parameter, value in ((-3, threshold), (-1, trim), (-2, pad)):
-        libc.mallopt(parameter, value)
-    if not keep:
-        libc.malloc_trim(0)
+    libc.mallopt(resources.M_MMAP_THRESHOLD, 32 << 20)
+    libc.mallopt(resources.M_TRIM_THRESHOLD, 64 << 20)
+    libc.mallopt(resources.M_TOP_PAD, 128 << 10)
+    libc.malloc_trim(0)
 
 
 def compile_seconds(trial: Trial, images: Tensor) -> tuple[float, float, float]:

@@ -1,6 +1,7 @@
 """The machine at hand: what its device is called, how many there are, and how much memory a process has taken of it."""
 
 import contextlib
+import ctypes
 import os
 import platform
 from pathlib import Path
@@ -42,6 +43,18 @@ def memory(device: "torch.device") -> int:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+"""Of glibc's malloc.h."""
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees for what it needs next, where its C library is glibc, which by
+    default returns every large activation to the system."""
+    if platform.libc_ver()[0] == "glibc":
+        for parameter, value in ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 256 << 20)):
+            ctypes.CDLL(None).mallopt(parameter, value)
 
 
 def reset_peak(device: "torch.device") -> None:
