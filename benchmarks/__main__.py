@@ -31,12 +31,17 @@ MARKS = {True: "yes", False: "**no**", None: "–"}
 
 def section(name: str) -> str:
     """What a program found, as a part of RESULTS.md."""
-    kept = json.loads(_file(name).read_text())
+    machine, rows = kept(name)
     lines = [
-        f"| {r.work} | {r.baseline} | {r.ratio:.2f} | {r.target or '–'} | {MARKS[r.met]} | {r.detail} |\n"
-        for r in (harness.Row(**row) for row in kept["rows"])
+        f"| {r.work} | {r.baseline} | {r.ratio:.2f} | {r.target or '–'} | {MARKS[r.met]} | {r.detail} |\n" for r in rows
     ]
-    return f"## {PROGRAMS[name]}\n\n{kept['machine']}\n\n{HEAD}{''.join(lines)}"
+    return f"## {PROGRAMS[name]}\n\n{machine}\n\n{HEAD}{''.join(lines)}"
+
+
+def kept(name: str) -> tuple[str, list[harness.Row]]:
+    """The machine on which a program ran, and its rows."""
+    content = json.loads(_file(name).read_text())
+    return content["machine"], [harness.Row(**row) for row in content["rows"]]
 
 
 def _file(name: str) -> Path:
@@ -46,8 +51,11 @@ def _file(name: str) -> Path:
 def main() -> None:
     for name in sys.argv[1:] or PROGRAMS:
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}", "--json", _file(name)], check=True)
-    found = [section(name) for name in PROGRAMS if _file(name).exists()]
-    (FOLDER / "RESULTS.md").write_text("# Benchmarks\n\nWritten by `make bench`.\n\n" + "\n".join(found))
+    done = [name for name in PROGRAMS if _file(name).exists()]
+    rows = [row for name in done for row in kept(name)[1]]
+    short = [f"- {r.work}: {r.ratio:.2f}, and the target is {r.target}" for r in rows if r.met is False]
+    head = ["# Benchmarks\n", "Written by `make bench`. What fell short:\n", *(short or ["- nothing"]), "\n"]
+    (FOLDER / "RESULTS.md").write_text("\n".join(head) + "\n".join(section(name) for name in done))
 
 
 main()
