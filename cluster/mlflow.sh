@@ -107,8 +107,14 @@ END
 case ${1:-} in
   start) start ;;
   stop)
-    [ ! -e "$folder/pid" ] || kill -- "-$(< "$folder/pid")"
-    flock "$folder/lock" true # until it has ended
+    if [ -e "$folder/pid" ]; then
+      group=$(< "$folder/pid")
+      kill -- "-$group"
+      for _ in $(seq 120); do # until the servers have ended, too: one that is about to would answer the next start
+        pgrep --pgroup "$group" --runstates R,S,D > /dev/null || break
+        sleep 0.5
+      done
+    fi
     ;;
   keep) # the process that `start` leaves behind; the lock makes it the only one
     exec 9> "$folder/lock"
