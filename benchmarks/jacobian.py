@@ -1,7 +1,8 @@
 """Jacobians and their spectra against one backward pass per output pixel and a full eigendecomposition.
 
-Wall-clock time on all cores or a GPU. A part of each Jacobian is computed, as the rows say, and its time taken in
-proportion; the top of the spectrum, of a network trained for seconds, is computed whole.
+Wall-clock time on all cores or a GPU; both ways keep freed memory, as analyses do. A part of each Jacobian is computed,
+as the rows say, and its time taken in proportion; the top of the spectrum, of a network trained for seconds, is
+computed whole.
 """
 
 import time

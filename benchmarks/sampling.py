@@ -1,4 +1,7 @@
-"""Sampling many images together against one at a time. Wall-clock time on all cores or a GPU."""
+"""Sampling many images together against one at a time. Wall-clock time on all cores or a GPU.
+
+Both ways keep freed memory, as analyses do.
+"""
 
 import torch
 from torch import Tensor

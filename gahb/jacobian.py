@@ -151,19 +151,18 @@ def top_spectrum(denoiser: Function, y: Tensor, k: int) -> Spectrum:
         values, vectors = eigsh(operator, k, which="LA", v0=start, tol=TOLERANCE)
     order = np.argsort(-values)
     found = torch.from_numpy(values[order]), torch.from_numpy(vectors[:, order])
-    trace, asymmetry = estimates(denoiser, y, *found, probes=24)
+    trace, asymmetry = estimates(denoiser, y, found, probes=24)
     return Spectrum(*found, asymmetry=asymmetry, trace=trace, estimated=True)
 
 
 def estimates(
-    denoiser: Function, y: Tensor, values: Tensor | None = None, vectors: Tensor | None = None, probes: int = 64
+    denoiser: Function, y: Tensor, known: tuple[Tensor, Tensor] | None = None, probes: int = 64
 ) -> tuple[float, float]:
     """Estimates of tr J at y (1, 1, H, W), unbiased, and of ‖J - Jᵀ‖ / ‖J‖, from Rademacher probes.
 
-    Eigenvalues (k,) and eigenvectors (d, k) of S that are known count exactly; the probes then estimate only the rest.
+    Eigenvalues (k,) and eigenvectors (d, k) of S that are `known` count exactly; the probes estimate only the rest.
     """
-    values = torch.zeros(0, dtype=torch.float64) if values is None else values
-    vectors = torch.zeros(y.numel(), 0, dtype=torch.float64) if vectors is None else vectors
+    values, vectors = known or (torch.zeros(0).double(), torch.zeros(y.numel(), 0).double())
     draws = noise.generator("probes")
     z = torch.randint(0, 2, (probes, *y.shape[1:]), generator=draws).to(y) * 2 - 1
     multiply = products(denoiser, y)

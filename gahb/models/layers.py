@@ -81,7 +81,7 @@ def conv_norm_relu(inputs: int, outputs: int, side: int = 3) -> nn.Sequential:
 def beside(a: Tensor, b: Tensor) -> Tensor:
     """The channels of a (B, m, H, W) and then those of b (B, n, H, W), (B, m + n, H, W).
 
-    torch joins channels-last tensors many times faster if told that channels are the last dimension.
+    On several threads torch joins channels-last tensors faster if told that channels are the last dimension.
     """
     return torch.cat([a.movedim(1, 3), b.movedim(1, 3)], dim=3).movedim(3, 1)
 
