@@ -22,11 +22,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
-from gahb import evaluation, figures, jacobian, noise
 from gahb.data.dataset import Dataset
 from gahb.data.manifold import Manifold
+from gahb.denoising import jacobian, noise, psnr
+from gahb.denoising.jacobian import Spectrum
 from gahb.errors import UserError
-from gahb.jacobian import Spectrum
+from gahb.figures import style
 
 from .models import Model, TrialModel, load, load_trial
 from .results import Answer, Desk, rows_of
@@ -110,7 +111,7 @@ class Basis:
             "top_eigenvalue": float(self.spectrum.values[0]),
             "effective_dimension": self.spectrum.trace,
             "asymmetry": self.spectrum.asymmetry,
-            "output_psnr": float(evaluation.psnr(self.clean, self.denoised)),
+            "output_psnr": float(psnr.psnr(self.clean, self.denoised)),
         }
         return found if self.angles is None else {**found, "largest_angle": float(self.angles["angle"].max())}
 
@@ -165,8 +166,8 @@ def analyse(
                 "sigma": level,
                 "effective_dimension": trace,
                 "error": float((clean - f).square().sum()) / level**2,
-                "sure": float(evaluation.sure(y.cpu(), f, level, trace)) / level**2,
-                "output_psnr": float(evaluation.psnr(clean, f)),
+                "sure": float(psnr.sure(y.cpu(), f, level, trace)) / level**2,
+                "output_psnr": float(psnr.psnr(clean, f)),
             }
         )
     coefficients = (clean.flatten().double() @ spectrum.vectors).abs()
@@ -212,10 +213,10 @@ def figure(basis: Basis) -> Figure:
 def draw_decay(axes: Axes, table: pd.DataFrame) -> None:
     """λ_k and |<x, e_k>| against k, each with an axis of its own."""
     other = axes.twinx()
-    other.plot(table["k"], table["coefficient"], ".", color=figures.COLOURS[0], markersize=4)
-    other.set_ylabel("|⟨x, e$_k$⟩|", color=figures.COLOURS[0])
-    axes.plot(table["k"], table["eigenvalue"], color=figures.COLOURS[1])
-    axes.set_ylabel("λ$_k$", color=figures.COLOURS[1])
+    other.plot(table["k"], table["coefficient"], ".", color=style.COLOURS[0], markersize=4)
+    other.set_ylabel("|⟨x, e$_k$⟩|", color=style.COLOURS[0])
+    axes.plot(table["k"], table["eigenvalue"], color=style.COLOURS[1])
+    axes.set_ylabel("λ$_k$", color=style.COLOURS[1])
     axes.set_xlabel("k")
     axes.set_zorder(other.get_zorder() + 1)
     axes.patch.set_visible(False)
@@ -224,10 +225,10 @@ def draw_decay(axes: Axes, table: pd.DataFrame) -> None:
 
 def draw_dimensions(axes: Axes, table: pd.DataFrame) -> None:
     """Effective dimension, squared error and SURE in units of σ² against σ; for the optimum they agree in the mean."""
-    styles = {"effective_dimension": "o-", "error": "s--", "sure": "^:"}
+    lines = {"effective_dimension": "o-", "error": "s--", "sure": "^:"}
     labels = {"effective_dimension": "tr J", "error": "‖x - f(y)‖²/σ²", "sure": "SURE/σ²"}
-    for i, (column, style) in enumerate(styles.items()):
-        axes.plot(table["sigma"], table[column], style, color=figures.COLOURS[i], markersize=4, label=labels[column])
+    for i, (column, line) in enumerate(lines.items()):
+        axes.plot(table["sigma"], table[column], line, color=style.COLOURS[i], markersize=4, label=labels[column])
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(SIGMAS, [f"{sigma:g}" for sigma in SIGMAS])

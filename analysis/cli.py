@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gahb.commands import Address, Json, NoWait, RecordUri, Storage, new_app, print_json, print_table, run, say
+from gahb.cli import Address, Json, NoWait, RecordUri, Storage, new_app, print_json, print_table, run, say
 
 if TYPE_CHECKING:
-    from gahb.record import Record
+    from gahb.tracking.record import Record
 
 app = new_app("Compare finished trials and draw the paper's figures from them.")
 
@@ -61,8 +61,8 @@ def scaling(
     storage: Storage = None,
 ) -> None:
     """Draw the PSNR gap against N and find where it closes (Figure 15)."""
-    from gahb.record import Record
-    from gahb.storage import record_uri
+    from gahb.storage.local import record_uri
+    from gahb.tracking.record import Record
 
     _answer("scaling", json, record, storage, sweep=sweep, threshold=threshold)
     _say_ui(Record(record_uri(record)), sweep)
@@ -175,8 +175,8 @@ def import_(
     storage: Storage = None,
 ) -> None:
     """Turn a published checkpoint into a finished run. Nothing in the file is executed."""
-    from gahb.record import Record
-    from gahb.storage import record_uri, storage_here
+    from gahb.storage.local import record_uri, storage_here
+    from gahb.tracking.record import Record
 
     from .importing import import_checkpoint
 
@@ -199,9 +199,9 @@ def _answer(
     **arguments: Any,
 ) -> None:
     """Run the analysis of this kind, keep its answer, and print it."""
-    from gahb import jobs
+    from gahb.execution import ray_jobs
 
-    jobs.hand_over("gahb-analyze", address, record, storage, wait=not no_wait)
+    ray_jobs.hand_over("gahb-analyze", address, record, storage, wait=not no_wait)
     from .results import Desk, keep
 
     desk = Desk.open(record, storage, address)

@@ -25,9 +25,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.special import digamma
 
-from gahb import figures
 from gahb.errors import UserError
-from gahb.record import Run
+from gahb.figures import style
+from gahb.tracking.record import Run
 from gahb.trial import Trial, differing
 from gahb.trial import keys as known_keys
 
@@ -187,8 +187,8 @@ def figure(table: pd.DataFrame, slopes: pd.DataFrame, fit: Range = WEAK_NOISE) -
             axes.plot(
                 means.index,
                 means,
-                color=figures.COLOURS[i % len(figures.COLOURS)],
-                linestyle=("-", "--", "-.")[i // len(figures.COLOURS) % 3],
+                color=style.COLOURS[i % len(style.COLOURS)],
+                linestyle=("-", "--", "-.")[i // len(style.COLOURS) % 3],
                 marker="osD^v<>p"[i % 8],
                 markersize=3,
                 label=_label(row),

@@ -14,11 +14,12 @@ from pathlib import Path
 import torch
 
 import gahb
-from gahb import cost, published, weights
 from gahb.errors import UserError
+from gahb.models import published
 from gahb.models.architectures import Architecture, UNet
-from gahb.record import Record, Run
-from gahb.storage import Storage
+from gahb.storage.local import Storage
+from gahb.tracking.record import Record, Run
+from gahb.training import cost, weights
 
 EXPERIMENT = "imported"
 

@@ -19,14 +19,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gahb import figures, weights
-from gahb.data import subsets
+from gahb.data import splits
 from gahb.data.dataset import Prepared
+from gahb.data.similarity import two_closest_distances
+from gahb.denoising.sampling import sample
 from gahb.errors import UserError
+from gahb.figures import style
 from gahb.models.layers import Denoiser
-from gahb.record import Run
-from gahb.sampling import sample
-from gahb.similarity import two_closest_distances
+from gahb.tracking.record import Run
+from gahb.training import weights
 from gahb.trial import Trial
 
 from .results import Answer, Desk, rows_of
@@ -93,7 +94,7 @@ def course_table(desk: Desk, run: Run, count: int, seed: int) -> pd.DataFrame:
     folder = desk.record.artifacts(run.run_id)
     card = weights.read_card(folder)
     trial = Trial.of(card["trial"])
-    images = subsets.training_images(Prepared.open(desk.storage, card["data_hash"]), trial)
+    images = splits.training_images(Prepared.open(desk.storage, card["data_hash"]), trial)
     psnr = {key: dict(desk.record.history(run.run_id, key)) for key in ("train_psnr", "test_psnr")}
     rows = []
     for images_seen, denoiser in weights.read_course(folder, desk.device):
@@ -158,7 +159,7 @@ def figure(course: pd.DataFrame, ends: pd.DataFrame) -> Figure:
         ends["n_train"],
         ends["memorised"],
         yerr=[ends["memorised"] - ends["low"], ends["high"] - ends["memorised"]],
-        color=figures.COLOURS[0],
+        color=style.COLOURS[0],
         marker="o",
         linestyle="none",
         capsize=2,
@@ -167,7 +168,7 @@ def figure(course: pd.DataFrame, ends: pd.DataFrame) -> Figure:
     left.set_ylabel("memorised fraction of samples")
     for i, (n_train, group) in enumerate(course.groupby("n_train")):
         mean = group.groupby("images_seen")["memorised"].mean()
-        colour = figures.COLOURS[i % len(figures.COLOURS)]
+        colour = style.COLOURS[i % len(style.COLOURS)]
         right.plot(mean.index, mean, color=colour, marker="osD^v<>p"[i % 8], markersize=4, label=f"N = {n_train:,}")
     right.set_xlabel("images seen")
     right.legend(frameon=False, fontsize=8)

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gahb import weights
-from gahb.data import subsets
+from gahb.data import splits
 from gahb.data.dataset import Prepared
 from gahb.errors import UserError
 from gahb.models.layers import Denoiser
-from gahb.record import Run
-from gahb.training import make_deterministic
+from gahb.tracking.record import Run
+from gahb.training import weights
+from gahb.training.loop import make_deterministic
 from gahb.trial import Trial
 
 from .results import Desk
@@ -45,7 +45,7 @@ class TrialModel(Model):
 
     def held_out(self, desk: Desk) -> Tensor:
         """The held-out images, (n_test, 1, H, W) uint8."""
-        return subsets.held_out_images(Prepared.open(desk.storage, self.card["data_hash"]), self.trial)
+        return splits.held_out_images(Prepared.open(desk.storage, self.card["data_hash"]), self.trial)
 
 
 def load(desk: Desk, run: Run) -> Model:
@@ -62,8 +62,8 @@ def load(desk: Desk, run: Run) -> Model:
         side = card["resolution"]
         return Model(run, card, denoiser, torch.empty(0, 1, side, side, dtype=torch.uint8))
     trial = Trial.of(card["trial"])
-    images = subsets.training_images(Prepared.open(desk.storage, card["data_hash"]), trial)
-    if subsets.subset_hash(images) != card["subset_hash"]:
+    images = splits.training_images(Prepared.open(desk.storage, card["data_hash"]), trial)
+    if splits.subset_hash(images) != card["subset_hash"]:
         raise UserError(
             f"the images of {run.name} in {desk.storage.uri} are not those it was trained on (their hash differs)"
         )

@@ -23,13 +23,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gahb import evaluation, figures
-from gahb.commands import say
-from gahb.data import subsets
+from gahb.cli import say
+from gahb.data import splits
+from gahb.data.similarity import closest, cosine, mismatched_cosine
+from gahb.denoising import psnr
+from gahb.denoising.sampling import Samples, sample
 from gahb.errors import UserError
-from gahb.record import Run
-from gahb.sampling import Samples, sample
-from gahb.similarity import closest, cosine, mismatched_cosine
+from gahb.figures import style
+from gahb.tracking.record import Run
 
 from .models import Model, TrialModel, load
 from .results import Answer, Desk
@@ -125,7 +126,7 @@ def check_pair(a: Model, b: Model, *, force: bool = False) -> None:
         sets = [model.trial.dataset.name for model in (a, b)]
         which = f"{sets[0]} and {sets[1]}" if sets[0] != sets[1] else f"{sets[0]} in two versions"
         raise UserError(f"{names} were trained on different data sets, {which}; {hint}")
-    rows_a, rows_b = (subsets.rows(m.trial.subset, m.trial.n_train, m.trial.n_test) for m in (a, b))
+    rows_a, rows_b = (splits.rows(m.trial.subset, m.trial.n_train, m.trial.n_test) for m in (a, b))
     common = len(np.intersect1d(rows_a, rows_b))
     if common:
         raise UserError(f"{names} were trained on {common} common images; {hint}")
@@ -200,7 +201,7 @@ def swap_gap(a: Model, b: Model, device: torch.device) -> float:
     count = min(a.trial.n_test, b.trial.n_test)
 
     def average_psnr(model: TrialModel, images: Tensor) -> float:
-        return evaluation.average_over_sigma(evaluation.mean_psnr(model.denoiser, images[:count].to(device), count))
+        return psnr.average_over_sigma(psnr.mean_psnr(model.denoiser, images[:count].to(device), count))
 
     own = average_psnr(a, a.train_images) + average_psnr(b, b.train_images)
     other = average_psnr(a, b.train_images) + average_psnr(b, a.train_images)
@@ -213,7 +214,7 @@ def figure(pair: Pair) -> Figure:
     picture = Figure(figsize=(2 + 0.8 * max(columns, 4), 6.2), layout="constrained")
     top, bottom = picture.subplots(2, 1, height_ratios=(3, 2))
     if columns:
-        figures.show_rows(top, pair.shown, ROW_LABELS)
+        style.show_rows(top, pair.shown, ROW_LABELS)
     draw_histograms(bottom, pair.table)
     bottom.legend(frameon=False, fontsize=8)
     bottom.set_xlabel("cosine similarity")
@@ -230,9 +231,9 @@ def draw_histograms(axes: Axes, table: pd.DataFrame) -> None:
     converged = table[table["converged"]]
     two, own = converged["cosine"], converged["closest_train"].dropna()
     bins = np.linspace(min([0.0, *two, *own]), 1, 41).tolist()
-    axes.hist(two, bins, color=figures.COLOURS[0], alpha=0.7, label="samples of two denoisers")
+    axes.hist(two, bins, color=style.COLOURS[0], alpha=0.7, label="samples of two denoisers")
     if len(own):
-        axes.hist(own, bins, color=figures.COLOURS[1], alpha=0.7, label="sample and closest training image")
+        axes.hist(own, bins, color=style.COLOURS[1], alpha=0.7, label="sample and closest training image")
 
 
 def say_diverged(pair: Pair) -> None:

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gahb import figures
 from gahb.errors import UserError
-from gahb.record import Run
+from gahb.figures import style
+from gahb.tracking.record import Run
 
 from .models import load
 from .pair import ROW_LABELS, Pair, check_pair, compare, draw_histograms, say_diverged
@@ -102,7 +102,7 @@ def figure(pairs: Sequence[Pair]) -> Figure:
     for column, pair in enumerate(pairs):
         top, histogram = picture.add_subplot(grid[0, column]), picture.add_subplot(grid[1, column])
         if len(pair.shown[0]):
-            figures.show_rows(top, [images[:SHOWN] for images in pair.shown], ROW_LABELS)
+            style.show_rows(top, [images[:SHOWN] for images in pair.shown], ROW_LABELS)
         if column:
             top.set_yticks([])
         top.set_title(title(pair), fontsize=9)
@@ -122,20 +122,20 @@ def title(pair: Pair) -> str:
 
 
 def _draw_curves(axes: Axes, table: pd.DataFrame) -> None:
-    styles = {"cosine": "o-", "excess": "s--", "closest_train": "^-"}
+    lines = {"cosine": "o-", "excess": "s--", "closest_train": "^-"}
     labels = {
         "cosine": "two denoisers, same noise",
         "excess": "excess over other noise (means removed)",
         "closest_train": "sample and closest training image",
     }
-    colours = {"cosine": figures.COLOURS[0], "excess": figures.COLOURS[2], "closest_train": figures.COLOURS[1]}
+    colours = {"cosine": style.COLOURS[0], "excess": style.COLOURS[2], "closest_train": style.COLOURS[1]}
     for i, (resolution, group) in enumerate(table.groupby("resolution")):
         means = group.groupby("n_train").mean(numeric_only=True)
-        for column, style in styles.items():
+        for column, line in lines.items():
             suffix = f", {resolution}×{resolution}" if table["resolution"].nunique() > 1 else ""
             alpha = 1 - 0.6 * i / table["resolution"].nunique()
             axes.plot(
-                means.index, means[column], style, color=colours[column], alpha=alpha, label=labels[column] + suffix
+                means.index, means[column], line, color=colours[column], alpha=alpha, label=labels[column] + suffix
             )
     axes.set_xscale("log")
     axes.set_xlabel("training images N")

@@ -15,9 +15,9 @@ from typing import Any
 
 import pandas as pd
 
-from gahb.commands import say
+from gahb.cli import say
 from gahb.errors import UserError
-from gahb.record import Run
+from gahb.tracking.record import Run
 from gahb.trial import Trial
 
 from . import memorization, pairs, transfer

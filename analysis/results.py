@@ -16,10 +16,12 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from gahb import cluster, figures, resources
-from gahb.commands import say
-from gahb.record import Record, Run
-from gahb.storage import Storage, record_uri, storage_here
+from gahb import hardware
+from gahb.cli import say
+from gahb.execution import ray_cluster
+from gahb.figures import style
+from gahb.storage.local import Storage, record_uri, storage_here
+from gahb.tracking.record import Record, Run
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,7 +46,7 @@ class Desk:
     @classmethod
     def open(cls, record: str | None, storage: str | None, address: str | None = None) -> "Desk":
         """The desk that the options of a command describe, on a GPU if there is one."""
-        resources.keep_freed_memory()
+        hardware.keep_freed_memory()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return cls(record_uri(record), storage_here(storage), device, address)
 
@@ -62,8 +64,8 @@ class Desk:
             UserError: what the function raises of that kind; a cluster out of reach.
         """
         done: dict[int, Result] = {}
-        with cluster.connected(self.address):
-            for i, result in cluster.each(_on_worker, [(function, replace(self), item) for item in items]):
+        with ray_cluster.connected(self.address):
+            for i, result in ray_cluster.each(_on_worker, [(function, replace(self), item) for item in items]):
                 done[i] = result
                 say(f"[{len(done)}/{len(items)}] {names[i]}")
         return [done[i] for i in range(len(items))]
@@ -129,7 +131,7 @@ def keep(desk: Desk, answer: Answer, sweep: str | None = None) -> tuple[str, Pat
             table.to_csv(Path(folder) / f"{stem}.csv", index=False)
         for stem, picture in answer.pictures.items():
             for suffix in ("png", "svg"):
-                figures.save(picture, Path(folder) / f"{stem}.{suffix}")
+                style.save(picture, Path(folder) / f"{stem}.{suffix}")
         for name, text in answer.texts.items():
             (Path(folder) / name).write_text(text)
         record.add_artifacts(run_id, Path(folder))

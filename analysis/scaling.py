@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from gahb import figures
-from gahb.record import Run
+from gahb.figures import style
+from gahb.tracking.record import Run
 from gahb.trial import Trial, differing
 
 from .results import Answer, Desk, rows_of
@@ -227,4 +227,4 @@ def _draw_stars(axes: Axes, stars: pd.DataFrame, key: str) -> None:
 
 
 def _colour(i: int) -> str:
-    return figures.COLOURS[i % len(figures.COLOURS)]
+    return style.COLOURS[i % len(style.COLOURS)]

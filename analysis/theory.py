@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gahb import figures
-from gahb.evaluation import INPUT_PSNR, SIGMAS, average_over_sigma
-from gahb.models.analytic import DENOISERS
-from gahb.optimality import At, kl_bound, squared_errors
+from gahb.denoising.analytic import DENOISERS
+from gahb.denoising.kl_bound import At, kl_bound, squared_errors
+from gahb.denoising.psnr import INPUT_PSNR, SIGMAS, average_over_sigma
+from gahb.figures import style
 
 from .curves import WEAK_NOISE, Range, line, where
 from .models import TrialModel, load_trial
@@ -155,4 +155,4 @@ def _draw_bounds(axes: Axes, summary: pd.DataFrame, column: str) -> None:
 
 def _colour(name: str) -> str:
     order = [NETWORK, "empirical", "threshold_dct", "threshold_wavelet", "wiener"]
-    return figures.COLOURS[order.index(name.replace("oracle", "threshold"))]
+    return style.COLOURS[order.index(name.replace("oracle", "threshold"))]

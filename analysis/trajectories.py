@@ -15,10 +15,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gahb import figures
-from gahb.commands import say
-from gahb.sampling import sample as draw
-from gahb.similarity import cosine
+from gahb.cli import say
+from gahb.data.similarity import cosine
+from gahb.denoising.sampling import sample as draw
+from gahb.figures import style
 
 from .models import Model, load
 from .pair import check_pair, common_mean
@@ -150,16 +150,16 @@ def figure(ways: Trajectories) -> Figure:
     picture = Figure(figsize=(1.4 + 0.85 * len(steps), 4.6), layout="constrained")
     top, bottom = picture.subplots(2, 1, height_ratios=(1.9, 2.4))
     names = [model.name for model in (ways.a, ways.b)]
-    figures.show_rows(top, [ways.denoised_a[steps], ways.denoised_b[steps]], names)
+    style.show_rows(top, [ways.denoised_a[steps], ways.denoised_b[steps]], names)
     side = ways.denoised_a.shape[-1] + 1
     labels = [f"step {step}\nσ = {sigma:.2f}" for step, sigma in zip(shown["step"], shown["sigma_a"], strict=True)]
     top.set_xticks([1 + side * (i + 0.5) for i in range(len(steps))], labels, fontsize=8)
-    bottom.plot(ways.table["step"], ways.table["cosine_centered"], color=figures.COLOURS[0])
-    bottom.plot(shown["step"], shown["cosine_centered"], "o", color=figures.COLOURS[0], markersize=4)
+    bottom.plot(ways.table["step"], ways.table["cosine_centered"], color=style.COLOURS[0])
+    bottom.plot(shown["step"], shown["cosine_centered"], "o", color=style.COLOURS[0], markersize=4)
     parting = where_they_part(ways.table)
     if parting is not None:
         label = f"they part at step {parting['step']:.0f}, σ = {parting['sigma_a']:.2f}"
-        bottom.axvline(parting["step"], color=figures.COLOURS[1], linestyle="--", label=label)
+        bottom.axvline(parting["step"], color=style.COLOURS[1], linestyle="--", label=label)
         bottom.legend(frameon=False, fontsize=8)
     bottom.set_ylim(min(0, ways.table["cosine_centered"].min() - 0.02), 1.02)
     bottom.set_xlabel("step")

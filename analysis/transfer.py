@@ -17,10 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gahb import evaluation, figures, noise
+from gahb.denoising import noise, psnr
 from gahb.errors import UserError
+from gahb.figures import style
 from gahb.models.layers import Denoiser
-from gahb.record import Run
+from gahb.tracking.record import Run
 from gahb.trial import Trial
 
 from .models import load_trial
@@ -113,14 +114,14 @@ def transfer_table(specialists: Sequence[Specialist], device: torch.device) -> p
     rows: list[dict[str, float | str]] = []
     for model in specialists:
         for of in specialists:
-            curve = evaluation.mean_psnr(model.denoiser, of.held_out[:count].to(device), count)
+            curve = psnr.mean_psnr(model.denoiser, of.held_out[:count].to(device), count)
             rows.append(
                 {
                     "resolution": int(model.run.params["resolution"]),
                     "model": model.label,
                     "n_train": int(model.run.params["n_train"]),
                     "images": of.label,
-                    "psnr": evaluation.average_over_sigma(curve),
+                    "psnr": psnr.average_over_sigma(curve),
                 }
             )
     table = pd.DataFrame(rows)
@@ -180,11 +181,11 @@ def _draw_matrix(axes: Axes, matrix: pd.DataFrame, title: str, colours: str) -> 
 def _draw_examples(axes: Axes, specialists: Sequence[Specialist], device: torch.device) -> None:
     """A row a class: clean, noisy, and denoised by each model."""
     clean = torch.cat([s.held_out[:1] for s in specialists]).float() / 255
-    sigma = evaluation.SIGMAS[evaluation.INPUT_PSNR.index(SHOWN_PSNR)]
+    sigma = psnr.SIGMAS[psnr.INPUT_PSNR.index(SHOWN_PSNR)]
     noisy = clean + sigma * torch.randn(clean.shape, generator=noise.generator("examples"))
     columns = [clean, noisy, *(s.denoiser(noisy.to(device)).cpu() for s in specialists)]
     rows = torch.stack(columns, dim=1)
-    figures.show_rows(axes, list(rows), [_short(s.label) for s in specialists])
+    style.show_rows(axes, list(rows), [_short(s.label) for s in specialists])
     width = clean.shape[-1] + 1
     heads = ["clean", f"{SHOWN_PSNR} dB", *(f"by {_short(s.label)}" for s in specialists)]
     axes.set_xticks([1 + width * (i + 0.5) for i in range(len(heads))], heads, rotation=30, ha="right", fontsize=8)

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness import Row, alternate, main
-from gahb import cost, training
-from gahb.checkpoints import Checkpoints
-from gahb.storage import Folder
+from gahb.storage.local import Folder
+from gahb.training import cost, loop
+from gahb.training.checkpoints import Checkpoints
 from gahb.trial import Trial
 
 INTERVAL = 60.0
@@ -22,15 +22,15 @@ MOST = 0.035
 
 def row(resolution: int) -> Row:
     trial = Trial.of({"dataset": "c_alpha", "resolution": resolution, "n_train": 1})
-    net, optimizer = training.start(trial, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    net, optimizer = loop.start(trial, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     for parameter in net.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    tensors = training.state(net, optimizer)
+    tensors = loop.state(net, optimizer)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         checkpoints = Checkpoints(Folder(Path(folder)))
         seconds = alternate({"save": lambda: checkpoints.save(1, tensors, {})})["save"].wall
-    pause = training.checkpoint_pause(INTERVAL, seconds)
+    pause = loop.checkpoint_pause(INTERVAL, seconds)
     share = seconds / (pause + seconds)
     size = sum(tensor.nbytes for tensor in tensors.values())
     return Row(

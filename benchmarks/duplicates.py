@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from benchmarks.harness import Row, alternate, main, matrix_rate, peak_memory
 from benchmarks.stacks import smooth_images
-from gahb.data.frames import THUMBNAIL
-from gahb.similarity import near_duplicates, unit
+from gahb.data.cropping import THUMBNAIL
+from gahb.data.similarity import near_duplicates, unit
 
 COUNT, SIDE, THRESHOLD = 20_000, 80, 0.95
 

@@ -20,9 +20,9 @@ from benchmarks.stacks import smooth_images
 
 
 def training(images_seen: int) -> None:
-    from gahb.checkpoints import Checkpoints
-    from gahb.storage import Folder
-    from gahb.training import train
+    from gahb.storage.local import Folder
+    from gahb.training.checkpoints import Checkpoints
+    from gahb.training.loop import train
     from gahb.trial import Trial
 
     trial = Trial.of(
@@ -39,9 +39,9 @@ def training(images_seen: int) -> None:
 
 
 def sampling(count: int) -> None:
+    from gahb.denoising.sampling import sample
     from gahb.models.architectures import UNet
     from gahb.models.layers import Denoiser, initialise
-    from gahb.sampling import sample
 
     torch.manual_seed(0)
     net = Denoiser(UNet(1, 16).build().apply(initialise)).eval()
@@ -50,13 +50,13 @@ def sampling(count: int) -> None:
 
 
 def duplicates(count: int) -> None:
-    from gahb.similarity import near_duplicates
+    from gahb.data.similarity import near_duplicates
 
     near_duplicates(smooth_images(count, 20).astype(np.float32), 0.95)
 
 
 def nearest(count: int) -> None:
-    from gahb.similarity import closest
+    from gahb.data.similarity import closest
 
     images = torch.from_numpy(smooth_images(count, 40)).unsqueeze(1)
     closest(images[:256].float() / 255, images[256:], centred=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from gahb import resources
+from gahb import hardware
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def alternate(ways: Mapping[str, Callable[[], object]], *, rounds: int = 5, warm
 
 def peak_memory() -> int:
     """The most memory that this process has held so far, in bytes."""
-    return resources.peak_memory(torch.device("cpu"))
+    return hardware.peak_memory(torch.device("cpu"))
 
 
 def matrix_rate(dtype: torch.dtype, device: torch.device | str = "cpu", side: int = 2048) -> float:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from benchmarks.harness import Row, alternate, main
 from benchmarks.models import DEVICE, convolution_rate, random, trained, waves
-from gahb import jacobian, resources
+from gahb import hardware
+from gahb.denoising import jacobian
 from gahb.models.architectures import UNet
 from gahb.models.layers import Denoiser
-from gahb.models.linear import linearised
+from gahb.models.linearization import linearised
 
 GPU = DEVICE.type == "cuda"
 GFLOP = {40: 1.12, 80: 6.70}
@@ -98,7 +99,7 @@ def top_row(denoiser: Denoiser, side: int, baseline: float) -> Row:
 
 
 def rows() -> list[Row]:
-    resources.keep_freed_memory()
+    hardware.keep_freed_memory()
     small, large = random(UNet(2)), trained(UNet(3))
     first, _ = full_rows(small, 40)
     second, seconds = full_rows(large, 80)

@@ -14,11 +14,12 @@ import torch
 
 from benchmarks.harness import Row, main
 from benchmarks.training import textbook_steps
-from gahb import cluster, training
-from gahb.checkpoints import Checkpoints
-from gahb.launch import launch
-from gahb.record import Record
-from gahb.storage import Folder
+from gahb.execution import ray_cluster
+from gahb.execution.launch import launch
+from gahb.storage.local import Folder
+from gahb.tracking.record import Record
+from gahb.training import loop
+from gahb.training.checkpoints import Checkpoints
 from gahb.trial import Trial, grid
 
 GPU = torch.cuda.is_available()
@@ -46,10 +47,10 @@ def textbook(trial: Trial, images: torch.Tensor) -> None:
         step()
 
 
-def in_turn(trial: Trial, images: torch.Tensor) -> training.Trained:
+def in_turn(trial: Trial, images: torch.Tensor) -> loop.Trained:
     """Our training in this process."""
     with tempfile.TemporaryDirectory() as folder:
-        return training.train(trial, images, images[:1], device=DEVICE, checkpoints=Checkpoints(Folder(Path(folder))))
+        return loop.train(trial, images, images[:1], device=DEVICE, checkpoints=Checkpoints(Folder(Path(folder))))
 
 
 def lasts(work: Callable[[], object]) -> float:
@@ -61,7 +62,7 @@ def lasts(work: Callable[[], object]) -> float:
 def rows() -> Sequence[Row]:
     torch.set_num_threads(1)
     images = torch.randint(0, 256, (256, 1, 16, 16), dtype=torch.uint8)
-    with tempfile.TemporaryDirectory() as folder, cluster.connected(None):
+    with tempfile.TemporaryDirectory() as folder, ray_cluster.connected(None):
         place = Path(folder)
         record = Record(f"sqlite:///{place / 'record.db'}")
         loop = len(MODELS) * lasts(lambda: textbook(MODELS[0], images))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.harness import Row, alternate, main, matrix_rate
 from benchmarks.stacks import smooth_images
-from gahb.similarity import BLOCK, closest, unit
+from gahb.data.similarity import BLOCK, closest, unit
 
 COUNT, SIDE, SAMPLES = 100_000, 80, 1000
 

@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness import Row, main
-from gahb import calibration, cluster
-from gahb.launch import launch
-from gahb.record import Record
-from gahb.storage import Folder
+from gahb.execution import ray_cluster
+from gahb.execution.launch import launch
+from gahb.planning import calibration
+from gahb.storage.local import Folder
+from gahb.tracking.record import Record
 from gahb.trial import grid
 
 SHORT = {
@@ -80,7 +81,7 @@ def between_trials() -> list[Row]:
             ends.append((line.split()[1].rstrip(":"), time.perf_counter()))
 
     cores = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory() as folder, cluster.connected(None):
+    with tempfile.TemporaryDirectory() as folder, ray_cluster.connected(None):
         record = Record(f"sqlite:///{folder}/record.db")
         launch(grid(SHORT), "short", storage=Folder(Path(folder) / "storage"), record=record, say=say)
         work = {run.name: calibration.device_seconds(run) or 0 for run in record.finished_trials("short")}

@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 
 from benchmarks.harness import Row, main
-from gahb import training
-from gahb.checkpoints import Checkpoints
-from gahb.data import subsets
+from gahb.data import splits
 from gahb.data.dataset import prepare
-from gahb.sampling import sample
-from gahb.similarity import cosine, mismatched_cosine
-from gahb.storage import Folder
+from gahb.data.similarity import cosine, mismatched_cosine
+from gahb.denoising.sampling import sample
+from gahb.storage.local import Folder
+from gahb.training import loop
+from gahb.training.checkpoints import Checkpoints
 from gahb.trial import SUBSETS, Trial
 
 SEEDS = (0, 1, 2)
@@ -51,10 +51,10 @@ def result(flat: dict[str, object], storage: Folder) -> Result:
     drawn = []
     for subset in SUBSETS:
         trial = Trial.of({**flat, "subset": subset})
-        prepared = prepare(trial.dataset, storage, subsets.needed(trial))
-        train, test = subsets.training_images(prepared, trial), subsets.held_out_images(prepared, trial)
+        prepared = prepare(trial.dataset, storage, splits.needed(trial))
+        train, test = splits.training_images(prepared, trial), splits.held_out_images(prepared, trial)
         folder = f"trials/{trial.signature(trial.dataset.hash(storage))}"
-        trained = training.train(trial, train, test, device=device, checkpoints=Checkpoints(storage, folder))
+        trained = loop.train(trial, train, test, device=device, checkpoints=Checkpoints(storage, folder))
         curves.append(trained.history[-1].curve.summary())
         mean = float(test.float().mean() / 255)
         drawn.append(sample(trained.denoiser, SAMPLES, trial.dataset.resolution, mean=mean, device=device))

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from benchmarks.harness import Row, alternate, main
 from benchmarks.models import DEVICE, Flat, convolution_rate, random
-from gahb import resources
+from gahb import hardware
+from gahb.denoising.sampling import CHUNK, Sampler, sample
 from gahb.models.architectures import UNet
-from gahb.sampling import CHUNK, Sampler, sample
 
 SIDE = 20
 ALONE = 4
@@ -42,7 +42,7 @@ def one_by_one(denoiser: Flat, count: int) -> Tensor:
 
 
 def rows() -> list[Row]:
-    resources.keep_freed_memory()
+    hardware.keep_freed_memory()
     denoiser = Flat(random(UNet(1)).net)
     steps = int(sample(denoiser, CHUNK, SIDE, mean=0.5, device=DEVICE).steps.sum())
     times = alternate(

@@ -14,7 +14,7 @@ from benchmarks.harness import Row, alternate, main
 from gahb.data.c_alpha import CAlpha
 from gahb.data.dataset import Dataset, prepare
 from gahb.data.manifold import CHUNK
-from gahb.storage import Folder
+from gahb.storage.local import Folder
 
 SIDE, ALPHA, COUNT = 80, 2.0, 2048
 

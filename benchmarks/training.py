@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.harness import Row, alternate, main, matrix_rate
-from gahb import compilation, cost, noise, resources, training
+from gahb import hardware
+from gahb.denoising import noise
 from gahb.models.layers import EPSILON, MOMENTUM, BiasFreeBatchNorm, initialise
+from gahb.training import compilation, cost, loop
 from gahb.trial import Trial
 
 ON_GPU = torch.cuda.is_available()
@@ -106,14 +108,14 @@ def textbook_steps(trial: Trial, images: Tensor) -> Callable[[], None]:
 
 def our_steps(trial: Trial, images: Tensor) -> Callable[[], None]:
     """One step as `training.train` takes it."""
-    net, optimizer = training.start(trial, DEVICE)
-    loss_of = training.compiled_loss(trial, DEVICE)
+    net, optimizer = loop.start(trial, DEVICE)
+    loss_of = loop.compiled_loss(trial, DEVICE)
     numbers = count()
 
     def step() -> None:
         draws = noise.generator("batch", trial.seed, trial.subset, next(numbers), device=DEVICE)
         noisy, target = noise.noisy_batch(images, trial.batch_size, draws)
-        training.training_step(loss_of, net, optimizer, noisy, target, trial.precision)
+        loop.training_step(loss_of, net, optimizer, noisy, target, trial.precision)
 
     return step
 
@@ -121,11 +123,11 @@ def our_steps(trial: Trial, images: Tensor) -> Callable[[], None]:
 def allocator(keep: bool) -> None:
     """glibc's as in a worker, or with what its defaults settle at: mapping anew every block above 32 MiB."""
     if keep:
-        return resources.keep_freed_memory()
+        return hardware.keep_freed_memory()
     libc = ctypes.CDLL(None)
-    libc.mallopt(resources.M_MMAP_THRESHOLD, 32 << 20)
-    libc.mallopt(resources.M_TRIM_THRESHOLD, 64 << 20)
-    libc.mallopt(resources.M_TOP_PAD, 128 << 10)
+    libc.mallopt(hardware.M_MMAP_THRESHOLD, 32 << 20)
+    libc.mallopt(hardware.M_TRIM_THRESHOLD, 64 << 20)
+    libc.mallopt(hardware.M_TOP_PAD, 128 << 10)
     libc.malloc_trim(0)
 
 
@@ -178,7 +180,7 @@ def row(case: Case) -> Row:
 
 
 def rows() -> Sequence[Row]:
-    training.make_deterministic()
+    loop.make_deterministic()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
         return [row(case) for case in CASES]

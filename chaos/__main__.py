@@ -68,7 +68,7 @@ def inside(options: argparse.Namespace) -> int:
     from chaos import report, rounds, sweep, writers
     from chaos.rounds import say
     from chaos.world import World
-    from gahb.record import Record
+    from gahb.tracking.record import Record
 
     begun = time.monotonic()
     whole = not options.short

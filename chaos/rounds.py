@@ -12,7 +12,7 @@ from chaos import sweep
 from chaos.failures import Failure
 from chaos.sweep import Comparison, Outcome
 from chaos.world import World
-from gahb.record import Record
+from gahb.tracking.record import Record
 
 PATIENCE = 20
 """A round that takes so many times as long as the undisturbed sweep (and its failures) counts as failed."""

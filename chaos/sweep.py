@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from safetensors.torch import load_file
 
-from gahb.record import Record
+from gahb.tracking.record import Record
 
 NAME = "demo"
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 
 from chaos.sweep import KEYS
-from gahb.record import Record
-from gahb.writer import Writer
+from gahb.tracking.metric_logger import Writer
+from gahb.tracking.record import Record
 
 EXPERIMENT = "writers"
 EVALUATIONS = 40

@@ -7,7 +7,7 @@ What to train stands in `gahb_sweeps`, what to learn from it in `gahb_analysis`.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gahb.weights import load
+    from gahb.training.weights import load
 
 __all__ = ["__version__", "load"]
 __version__ = "0.1.0"
@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "load":
-        from gahb.weights import load
+        from gahb.training.weights import load
 
         return load
     raise AttributeError(f"module 'gahb' has no attribute {name!r}")

@@ -16,10 +16,10 @@ from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any, get_type_hints
 
+from gahb.config_fields import check_range, flatten
 from gahb.data.dataset import Dataset
 from gahb.data.sources import SOURCES, Files, source_class
 from gahb.errors import UserError, did_you_mean
-from gahb.fields import check_range, flatten
 from gahb.models.architectures import ARCHITECTURES, Architecture
 
 SIGNATURE_VERSION = 1

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from gahb.commands import Address, Json, NoWait, RecordUri, Storage, new_app, print_json, print_table, run, say
+from gahb.cli import Address, Json, NoWait, RecordUri, Storage, new_app, print_json, print_table, run, say
 
 app = new_app("Train denoisers over training-set size, resolution, architecture and data.")
 
@@ -65,10 +65,11 @@ def plan(
     """Show each trial of a sweep, what it costs and what is already done. Runs nothing."""
     import statistics
 
-    from gahb import calibration, resources
-    from gahb.launch import plan as plan_trials
-    from gahb.record import Record
-    from gahb.storage import record_uri, storage_here
+    from gahb import hardware
+    from gahb.execution.launch import plan as plan_trials
+    from gahb.planning import calibration
+    from gahb.storage.local import record_uri, storage_here
+    from gahb.tracking.record import Record
 
     book = Record(record_uri(record))
     device = calibration.known(book)
@@ -96,7 +97,7 @@ def plan(
     else:
         hours = sum(row["hours"] for row in rows)
         rest = [row["hours"] for row in todo]
-        here, found = resources.here()
+        here, found = hardware.here()
         at_once = devices or (found if device.name == here else 1)
         wall = max(sum(rest) / at_once, max(rest, default=0))
         sources = "/".join(sorted({row["hours_from"] for row in rows}))
@@ -125,9 +126,10 @@ def calibrate(
     """Measure how fast this machine's GPU, or a core of it, trains, for `plan` to reckon with. Takes a minute."""
     import torch
 
-    from gahb import calibration, resources
-    from gahb.record import Record
-    from gahb.storage import record_uri, storage_here
+    from gahb import hardware
+    from gahb.planning import calibration
+    from gahb.storage.local import record_uri, storage_here
+    from gahb.tracking.record import Record
     from gahb.trial import parse_overrides
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -138,9 +140,9 @@ def calibrate(
         {"work": calibration.label(r.trial), "images_per_second": 1 / r.seconds, "gflops": r.flops / 1e9} for r in rates
     ]
     if json:
-        return print_json({"device": resources.name(device), "run_id": run_id, "rates": rows})
+        return print_json({"device": hardware.name(device), "run_id": run_id, "rates": rows})
     print_table(rows)
-    say(f"{resources.name(device)}, kept in run {run_id[:8]}")
+    say(f"{hardware.name(device)}, kept in run {run_id[:8]}")
 
 
 @app.command()
@@ -176,9 +178,9 @@ def status(
     storage: Storage = None,
 ) -> None:
     """Show the trials in the record."""
-    from gahb import launch
-    from gahb.record import Record
-    from gahb.storage import record_uri, storage_here
+    from gahb.execution import launch
+    from gahb.storage.local import record_uri, storage_here
+    from gahb.tracking.record import Record
 
     book, place = Record(record_uri(record)), storage_here(storage)
     rows: list[dict[str, Any]] = [
@@ -218,8 +220,8 @@ def retry(
     storage: Storage = None,
 ) -> None:
     """Train what has failed or was interrupted of a sweep, or one trial, with the settings that the record has."""
-    from gahb.record import Record
-    from gahb.storage import record_uri
+    from gahb.storage.local import record_uri
+    from gahb.tracking.record import Record
     from gahb.trial import Trial
 
     runs = Record(record_uri(record)).sweep_or_trial(sweep)
@@ -231,9 +233,9 @@ def retry(
 @app.command()
 def stop(sweep: SweepOrRun, json: Json = False, record: RecordUri = None, storage: Storage = None) -> None:
     """Let a trial, or all of a sweep, write a checkpoint and end; `launch` or `retry` goes on from there."""
-    from gahb.launch import state_of
-    from gahb.record import Record
-    from gahb.storage import record_uri, storage_here
+    from gahb.execution.launch import state_of
+    from gahb.storage.local import record_uri, storage_here
+    from gahb.tracking.record import Record
 
     book, place = Record(record_uri(record)), storage_here(storage)
     running = [found.run_id for found in book.sweep_or_trial(sweep) if state_of(found, place) == "running"]
@@ -254,12 +256,12 @@ def logs(
     storage: Storage = None,
 ) -> None:
     """Print what the workers said that had a trial in hand, one after the other."""
-    from gahb import worklog
-    from gahb.record import Record
-    from gahb.storage import record_uri, storage_here
+    from gahb.execution import worker_log
+    from gahb.storage.local import record_uri, storage_here
+    from gahb.tracking.record import Record
 
     found = Record(record_uri(record)).find(run)
-    texts = worklog.texts(storage_here(storage), f"trials/{found.signature}")
+    texts = worker_log.texts(storage_here(storage), f"trials/{found.signature}")
     if json:
         return print_json({"run_id": found.run_id, "workers": [{"worker": w, "log": text} for w, text in texts]})
     for worker, text in texts:
@@ -276,9 +278,9 @@ def show(
     storage: Storage = None,
 ) -> None:
     """Show everything the record has of one trial."""
-    from gahb.launch import METRICS, state_of
-    from gahb.record import Record
-    from gahb.storage import record_uri, storage_here
+    from gahb.execution.launch import METRICS, state_of
+    from gahb.storage.local import record_uri, storage_here
+    from gahb.tracking.record import Record
 
     book = Record(record_uri(record))
     found = book.find(run)
@@ -319,35 +321,36 @@ def data(
     """Prepare a data set and show what is in it: its manifest, some images, how close A and B come (Figure 6)."""
     import numpy as np
 
-    from gahb.data import overview, subsets
+    from gahb.data import splits
     from gahb.data.dataset import prepare
-    from gahb.figures import save
-    from gahb.storage import storage_here
+    from gahb.figures import dataset as pictures
+    from gahb.figures.style import save
+    from gahb.storage.local import storage_here
 
     trial = _data_trial(dataset, settings or [])
     root = storage_here(storage)
     if trial.dataset.found is not None:
-        subsets.check_size(trial, trial.dataset.found, trial.dataset.name)
-    prepared = prepare(trial.dataset, root, subsets.needed(trial), say)
+        splits.check_size(trial, trial.dataset.found, trial.dataset.name)
+    prepared = prepare(trial.dataset, root, splits.needed(trial), say)
     manifest = prepared.manifest
-    subsets.check_size(trial, manifest["count"], trial.dataset.name)
-    cosines = overview.closest_pairs(prepared, trial)
+    splits.check_size(trial, manifest["count"], trial.dataset.name)
+    cosines = pictures.closest_pairs(prepared, trial)
     folder = f"data/{manifest['hash']}"
     sheet, histogram = f"{folder}/contact-sheet.png", f"{folder}/closest-pairs-N{trial.n_train}.png"
-    first = overview.shown(prepared, np.arange(min(manifest["count"], overview.SHEET)))
+    first = pictures.shown(prepared, np.arange(min(manifest["count"], pictures.SHEET)))
     threshold = manifest["recipe"].get("duplicates", 1.0)
     with root.scratch() as work:
         for name, picture in (
-            (sheet, overview.contact_sheet(first)),
-            (histogram, overview.closest_pairs_histogram(cosines, threshold)),
+            (sheet, pictures.contact_sheet(first)),
+            (histogram, pictures.closest_pairs_histogram(cosines, threshold)),
         ):
             save(picture, work / "picture.png")
             root.keep(work / "picture.png", name)
     sheet, histogram, folder = (f"{root.uri}/{name}" for name in (sheet, histogram, folder))
     closest = {"n_train": trial.n_train, "median": float(np.median(cosines)), "max": float(cosines.max())}
     if json:
-        pictures = {"contact_sheet": sheet, "closest_pairs": histogram}
-        return print_json({"manifest": manifest, "closest_pairs": closest, "pictures": pictures, "folder": folder})
+        paths = {"contact_sheet": sheet, "closest_pairs": histogram}
+        return print_json({"manifest": manifest, "closest_pairs": closest, "pictures": paths, "folder": folder})
     facts = {**manifest, **manifest["recipe"]}
     for key, value in facts.items():
         if key != "recipe":
@@ -387,7 +390,7 @@ def _check_paths(trials: list[Any]) -> None:
     """Raise UserError if a trial's images have a path that a job on a cluster cannot read."""
     from gahb.data.image_ray import BASES
     from gahb.data.sources import SOURCES
-    from gahb.jobs import check_path
+    from gahb.execution.ray_jobs import check_path
 
     for key, names in (("dataset", SOURCES), ("base", BASES)):
         for value in {trial.flat()[key] for trial in trials if key in trial.flat()}.difference(names):
@@ -422,14 +425,14 @@ def _train(
     json: bool,
 ) -> None:
     """Train here, on a cluster that this machine belongs to, or as a job on one that it does not."""
-    from gahb import jobs
+    from gahb.execution import ray_jobs
 
-    if jobs.is_server(address):
+    if ray_jobs.is_server(address):
         _check_paths(trials)
-    jobs.hand_over("gahb-sweep", address, record, storage, wait=not no_wait, stop=f"gahb-sweep stop {sweep}")
-    from gahb.launch import launch as launch_trials
-    from gahb.record import Record
-    from gahb.storage import record_uri, storage_here
+    ray_jobs.hand_over("gahb-sweep", address, record, storage, wait=not no_wait, stop=f"gahb-sweep stop {sweep}")
+    from gahb.execution.launch import launch as launch_trials
+    from gahb.storage.local import record_uri, storage_here
+    from gahb.tracking.record import Record
 
     book, place = Record(record_uri(record)), storage_here(storage)
     _end(launch_trials(trials, sweep, storage=place, record=book, address=address, say=say, **options._asdict()), json)

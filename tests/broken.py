@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import Place
-from tests.gahb import test_published
+from tests.gahb.models import test_published
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 16, 16), dtype=np.uint8)
 

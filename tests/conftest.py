@@ -16,9 +16,9 @@ import torch
 from gahb_analysis.models import TrialModel, load_trial
 from gahb_analysis.results import Desk
 
-from gahb.launch import launch
-from gahb.record import Record
-from gahb.storage import Folder
+from gahb.execution.launch import launch
+from gahb.storage.local import Folder
+from gahb.tracking.record import Record
 from gahb.trial import Trial, grid
 
 TINY = {
@@ -59,9 +59,9 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
     """A Ray of this machine's own, with two CPUs' worth of workers, for the whole session."""
-    from gahb import cluster
+    from gahb.execution import ray_cluster
 
-    with cluster.connected(None):
+    with ray_cluster.connected(None):
         yield
 
 
@@ -156,7 +156,7 @@ def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
 
     def run(name: str, *arguments: str) -> Ended:
         module = importlib.import_module({"gahb-sweep": "gahb_sweeps.cli", "gahb-analyze": "gahb_analysis.cli"}[name])
-        from gahb.commands import run as run_app
+        from gahb.cli import run as run_app
 
         capfd.readouterr()
         with pytest.MonkeyPatch.context() as patch:

@@ -33,8 +33,8 @@ from tests.broken import (
     zip_of,
 )
 from tests.conftest import Ended, Place, copy
-from tests.gahb import test_published
 from tests.gahb.data import test_dataset
+from tests.gahb.models import test_published
 
 Command = Callable[..., Ended]
 

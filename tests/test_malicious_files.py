@@ -21,7 +21,7 @@ from gahb.errors import UserError
 from gahb.trial import Trial
 from tests.broken import npy, png
 from tests.conftest import TINY, Ended, Place
-from tests.gahb import test_published
+from tests.gahb.models import test_published
 
 Command = Callable[..., Ended]
 

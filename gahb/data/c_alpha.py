@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gahb.config_fields import flatten, later
 from gahb.data.manifold import CHUNK
 from gahb.errors import UserError
-from gahb.fields import flatten, later
 
 AT_ONCE = 8
 """Images whose pixels are worked on together, few enough for the processor's cache."""

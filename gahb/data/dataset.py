@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gahb.data.files import Files
-from gahb.data.frames import THUMBNAIL, gray_square, resize, thumbnail
+from gahb.config_fields import check_range, flatten, later
+from gahb.data.cropping import THUMBNAIL, gray_square, resize, thumbnail
+from gahb.data.image_files import Files
 from gahb.data.manifold import CHUNK
-from gahb.data.shuffling import shuffle
+from gahb.data.pixel_shuffling import shuffle
 from gahb.data.sources import Source
 from gahb.errors import UserError
-from gahb.fields import check_range, flatten, later
-from gahb.storage import Storage
+from gahb.storage.local import Storage
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ def _synthesise(source: Any, resolution: int, work: Path, count: int) -> NDArray
 def _from_files(
     source: Files, resolution: int, work: Path, say: Callable[[str], None]
 ) -> tuple[NDArray[np.uint8], dict[str, Any], list[str]]:
-    from gahb.similarity import near_duplicates
+    from gahb.data.similarity import near_duplicates
 
     keys = source.keys
     say(f"reading {len(keys)} images from {source.path}")

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gahb.data.c_alpha import CAlpha
+from gahb.data.cropping import gray_square, resize
 from gahb.data.disks import Disks
-from gahb.data.files import Files
-from gahb.data.frames import gray_square, resize
+from gahb.data.image_files import Files
 from gahb.data.manifold import CHUNK, Manifold
 from gahb.errors import UserError
 

@@ -2,7 +2,7 @@
 
 from gahb.data.c_alpha import CAlpha
 from gahb.data.disks import Disks
-from gahb.data.files import Files
+from gahb.data.image_files import Files
 from gahb.data.image_ray import ImageRay
 from gahb.data.sinusoids import Sinusoids
 

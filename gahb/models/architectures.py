@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from gahb.config_fields import check_range, flatten, later
 from gahb.errors import UserError
-from gahb.fields import check_range, flatten, later
-from gahb.models.counts import Layer, attention, convolution, doubling, linear
+from gahb.models.layer_costs import Layer, attention, convolution, doubling, linear
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,8 +7,8 @@ the first too unless it has a ReLU. With a `spacing` above 1 only every so many 
 
 from torch import Tensor, nn
 
+from gahb.models.activation_checkpointing import block
 from gahb.models.layers import PiecewiseLinear, conv, conv_norm_relu
-from gahb.models.recomputation import block
 
 TOGETHER = 3
 """Layers that are computed again together, which is near the least memory for 21."""

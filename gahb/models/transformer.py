@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import fold, normalize, unfold
 
-from gahb.models.recomputation import block
+from gahb.models.activation_checkpointing import block
 
 SLOWEST = 100.0
 """Tokens a radian of the slowest rotation, nearly; of the fastest, 1."""

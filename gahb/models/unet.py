@@ -9,8 +9,8 @@ last (neither).
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+from gahb.models.activation_checkpointing import block
 from gahb.models.layers import PiecewiseLinear, beside, conv, conv_norm_relu
-from gahb.models.recomputation import block
 
 
 class UNet(PiecewiseLinear):

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from gahb_analysis.curves import WEAK_NOISE, curve_names, curves_table, figure, line, optimum, slopes_table
 
+from gahb.denoising.psnr import INPUT_PSNR, SIGMAS
 from gahb.errors import UserError
-from gahb.evaluation import INPUT_PSNR, SIGMAS
-from gahb.record import Run
+from gahb.tracking.record import Run
 from gahb.trial import Trial, grid
 from tests.conftest import TINY, Ended, Place
 

@@ -8,11 +8,12 @@ from gahb_analysis.pair import draw_histograms
 from matplotlib.figure import Figure
 
 import gahb
-from gahb import noise, published
+from gahb.denoising import noise
 from gahb.errors import UserError
+from gahb.models import published
 from gahb.trial import Trial
 from tests.conftest import TINY, Ended, Place
-from tests.gahb.test_published import Payload, bf_cnn, unet
+from tests.gahb.models.test_published import Payload, bf_cnn, unet
 
 
 @pytest.fixture

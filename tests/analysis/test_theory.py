@@ -5,8 +5,8 @@ import pytest
 import torch
 from gahb_analysis.theory import CEILING, NETWORK, figure, is_oracle, summary_table, theory_table
 
-from gahb.evaluation import SIGMAS
-from gahb.models.analytic import DENOISERS
+from gahb.denoising.analytic import DENOISERS
+from gahb.denoising.psnr import SIGMAS
 from tests.conftest import Ended, Place
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from gahb_analysis.transfer import Specialist, choose, figure, labels, transfer_
 
 from gahb.errors import UserError
 from gahb.models.layers import Denoiser
-from gahb.record import Run
+from gahb.tracking.record import Run
 from gahb.trial import Trial, grid
 from tests.conftest import TINY, Ended, Place
 

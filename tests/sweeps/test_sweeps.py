@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from gahb_sweeps.catalog import SWEEPS, description
 
-from gahb.cost import training_flops
+from gahb.training.cost import training_flops
 from gahb.trial import parse_overrides
 from tests.conftest import Ended, Place
 

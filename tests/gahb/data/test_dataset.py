@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gahb.data import subsets
+from gahb.data import splits
 from gahb.data.dataset import Dataset, Prepared, prepare
 from gahb.data.disks import Disks
-from gahb.data.files import Files
-from gahb.data.shuffling import permutation, shuffle, unshuffle
+from gahb.data.image_files import Files
+from gahb.data.pixel_shuffling import permutation, shuffle, unshuffle
 from gahb.errors import UserError
-from gahb.storage import Folder
+from gahb.storage.local import Folder
 from gahb.trial import Trial
 
 
@@ -177,17 +177,17 @@ def test_subsets_are_disjoint_nested_and_held_out(tmp_path: Path) -> None:
         flat = {"dataset": str(tmp_path / "set.npy"), "resolution": 24, "n_train": n, "subset": subset, "n_test": 20}
         return Trial.of(flat)
 
-    a, b = (subsets.training_images(prepared, trial(40, s)) for s in "AB")
-    held_out = subsets.held_out_images(prepared, trial(40, "A"))
+    a, b = (splits.training_images(prepared, trial(40, s)) for s in "AB")
+    held_out = splits.held_out_images(prepared, trial(40, "A"))
     sets = [as_set(x.numpy()) for x in (a, b, held_out)]
     assert [len(s) for s in sets] == [40, 40, 20]
     assert len(set.union(*sets)) == 100
-    ten = subsets.training_images(prepared, trial(10, "A"))
+    ten = splits.training_images(prepared, trial(10, "A"))
     assert np.array_equal(ten.numpy(), a[:10].numpy())
-    assert subsets.subset_hash(ten) != subsets.subset_hash(a)
-    subsets.check_size(trial(40, "A"), 100, "set")
+    assert splits.subset_hash(ten) != splits.subset_hash(a)
+    splits.check_size(trial(40, "A"), 100, "set")
     with pytest.raises(UserError, match="at most 40"):
-        subsets.check_size(trial(41, "A"), 100, "set")
+        splits.check_size(trial(41, "A"), 100, "set")
 
 
 def test_a_synthetic_set_grows_without_changing(tmp_path: Path) -> None:

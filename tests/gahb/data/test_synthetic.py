@@ -12,7 +12,7 @@ from gahb.data.manifold import Manifold
 from gahb.data.sinusoids import Sinusoids
 from gahb.data.sources import Synthetic
 from gahb.errors import UserError
-from gahb.storage import Folder
+from gahb.storage.local import Folder
 
 MANIFOLDS = [(Disks(), 5), (Sinusoids(), 2), (ImageRay(), 1), (ImageRay(base="disks"), 1)]
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from gahb import cost
 from gahb.models.architectures import BFCNN, Architecture, Transformer, UNet
 from gahb.models.layers import BiasFreeBatchNorm, Denoiser, initialise
+from gahb.training import cost
 
 SMALL = [
     UNet(blocks=1, width=4),

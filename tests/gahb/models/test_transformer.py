@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gahb import cost
 from gahb.models.architectures import Transformer, UNet
 from gahb.models.layers import Denoiser
 from gahb.models.transformer import rotate, rotations
+from gahb.training import cost
 
 PATCH, DEPTH, WIDTH, HEADS = 4, 3, 32, 2
 ARCHITECTURE = Transformer(PATCH, DEPTH, WIDTH, HEADS)

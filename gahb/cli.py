@@ -1,0 +1,110 @@
+"""What the two commands share: options, how they end, where they talk and how they print tables."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from gahb.errors import UserError
+
+UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
+"""What typer raises for an unknown option or a missing argument; it has no public name in every version."""
+
+Json = Annotated[bool, typer.Option("--json", help="Data on stdout as JSON.")]
+RecordUri = Annotated[
+    str | None, typer.Option("--record", help="MLflow tracking URI [MLFLOW_TRACKING_URI, else ./mlflow.db].")
+]
+Storage = Annotated[
+    str | None,
+    typer.Option("--storage", help="Folder for data and checkpoints [GAHB_STORAGE, else ./gahb-storage]."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RAY_ADDRESS",
+        show_envvar=False,
+        help="Ray cluster: auto on one of its nodes, host:6379, or http://host:8265 from outside, as a job "
+        "[RAY_ADDRESS, else this machine].",
+    ),
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return when the job is submitted (with --address http://…).")]
+
+INTERRUPTED = 130
+"""The exit status that typer gives to an interruption."""
+
+
+def new_app(help: str) -> typer.Typer:
+    """An application whose help is plain text and which prints no tracebacks of its own making."""
+    return typer.Typer(help=help, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def run(app: Callable[..., Any], name: str) -> None:
+    """Run an application and exit: 0 when done, 2 with one line on stderr for what the user can put right, 130 when
+    interrupted."""
+    try:
+        code = app(prog_name=name, standalone_mode=False)
+    except UserError as error:
+        _end(_one_line(f"{name}: {error}"), 2)
+    except UsageError as error:
+        _end(_one_line(f"{name}: {error.format_message()} See {name} --help"), 2)
+    except OSError as error:  # a full disk, a storage that does not answer
+        _end(_one_line(f"{name}: {error}"), 2)
+    except Exception as error:
+        from gahb.tracking.record import may_pass
+
+        if not may_pass(error):
+            raise
+        _end(_one_line(f"{name}: the record does not answer: {error}"), 2)
+    if code == INTERRUPTED:
+        _end(f"{name}: interrupted; the same command goes on from here", INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def say(line: str) -> None:
+    """A line of talk, on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_json(data: Any) -> None:
+    """Data on stdout; a number that is not finite becomes null."""
+    print(json.dumps(_finite(data), indent=2, ensure_ascii=False))
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Rows with common keys as aligned columns on stdout, numbers to the right."""
+    if not rows:
+        return
+    header = list(rows[0])
+    cells = [header] + [[_text(row.get(key)) for key in header] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
+    right = [all(isinstance(row.get(key), int | float | None) for row in rows) for key in header]
+    for line in cells:
+        columns = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True))
+        print("  ".join(columns).rstrip())
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _one_line(text: str) -> str:
+    """A text in which what is not to be printed, such as a line's end in the name of a file, is written out."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def _end(line: str, code: int) -> None:
+    print(line, file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,246 @@
+"""Images from disk: a folder or a zip of image files (CelebA as distributed among them), one such file, LSUN, or a
+`.npy` array."""
+
+import hashlib
+import io
+import stat
+import unicodedata
+import warnings
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gahb.config_fields import later
+from gahb.data import lsun
+from gahb.data.cropping import LSUN_SIDE, crop_rule
+from gahb.errors import UserError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
+
+CROPS = ("auto", "lsun")
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
+"""What Pillow may take a file for, whatever its name; for some others it would start a program."""
+
+LARGEST = 1 << 28
+"""Bytes of the largest image file, unpacked."""
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Compressions in a zip that unpack no more than is asked for at a time."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Images in a folder (searched recursively), a zip, a file, LSUN's LMDB or a `.npy` array (N, H, W[, channels]).
+
+    Args:
+        path: the folder or file. It is not part of a trial's signature; the content is.
+        duplicates: of two images whose mean-removed 20×20 versions have |cosine| above this, the later one is
+            dropped (appendix B.1); 1 keeps all.
+        crop: "lsun" takes the 256×256 at the top left, as an LMDB's images are always taken; "auto" goes by the size.
+        limit: how many images are read, a choice by the sha256 of their keys; 0 reads all.
+
+    Raises:
+        UserError: nothing at the path, a format that is not read, no image inside, or a value out of range.
+    """
+
+    name: ClassVar[str] = "files"
+    path: str
+    duplicates: float = 0.95
+    crop: str = later("auto")
+    limit: int = later(0)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.duplicates <= 1:
+            raise UserError(f"duplicates={self.duplicates}: must lie in (0, 1]")
+        if self.crop not in CROPS:
+            raise UserError(f"crop={self.crop}: must be one of {', '.join(CROPS)}")
+        if self.limit < 0:
+            raise UserError(f"limit={self.limit}: must be at least 1, or 0 for all")
+
+    @cached_property
+    def _location(self) -> Path:
+        try:
+            path = Path(self.path).expanduser().absolute()
+            mode = path.stat().st_mode if self.path else 0
+        except (OSError, RuntimeError):  # a name that is too long, a loop of links, the home of nobody
+            raise UserError(
+                f"dataset={self.path}: no such file or folder, and no registered data set of that name"
+            ) from None
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise UserError(f"dataset={self.path}: neither a file nor a folder")
+        return path
+
+    @cached_property
+    def _array(self) -> NDArray[Any] | None:
+        """The `.npy` array, memory-mapped; None for a folder or zip."""
+        if self._location.suffix != ".npy":
+            return None
+        try:
+            array = np.asarray(np.lib.format.open_memmap(self._location, mode="r"))
+        except Exception as error:  # of many kinds, as the header is damaged
+            raise UserError(f"dataset={self.path}: not a .npy array of numbers ({error})") from None
+        if array.ndim not in (3, 4) or array.dtype != np.uint8 or 0 in array.shape:
+            raise UserError(
+                f"dataset={self.path}: needs uint8 images of shape (N, H, W) or (N, H, W, channels), "
+                f"but holds {array.dtype} {array.shape}"
+            )
+        return array
+
+    @cached_property
+    def _is_lmdb(self) -> bool:
+        return (self._location / lsun.FILE).is_file()
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """What names each image inside the source, in a fixed order: file names, LSUN's keys, or positions in the
+        array."""
+        names = self._names()
+        if not 0 < self.limit < len(names):
+            return names
+        chosen = set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[: self.limit])
+        return [name for name in names if name in chosen]
+
+    def _names(self) -> list[str]:
+        if self._array is not None:
+            return [str(i) for i in range(len(self._array))]
+        path = self._location
+        if self._is_lmdb:
+            names = lsun.keys(path)
+        elif path.is_dir():
+            names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
+        elif path.suffix.lower() in SUFFIXES:
+            names = [path.name]
+        elif self._archive is not None:
+            names = self._archive.namelist()
+        else:
+            raise UserError(f"dataset={self.path}: neither a folder, a .zip of images, an image nor a .npy array")
+        if not self._is_lmdb:
+            names = sorted(n for n in names if Path(n).suffix.lower() in SUFFIXES)
+        for name in names:
+            if problem := _problem(name):
+                raise UserError(f"dataset={self.path}: {name} {problem}; rename or remove it")
+        if not self._is_lmdb:
+            names = [name for name in names if not _hidden(name)]
+        if not names:
+            raise UserError(f"dataset={self.path}: holds no image ({', '.join(sorted(SUFFIXES))})")
+        return names
+
+    @cached_property
+    def frame(self) -> str:
+        """The crop of all images: "lsun", or what the first image's size says; UserError if there is no image."""
+        first = self.keys[0]
+        if self.crop == "lsun" or self._is_lmdb:
+            return "lsun"
+        if self._array is not None:
+            height, width = self._array.shape[1:3]
+        else:
+            height, width = self._decode(first).shape[:2]
+        return crop_rule(width, height)
+
+    @property
+    def _files(self) -> list[Path]:
+        """The files that hold the images."""
+        path = self._location
+        if self._is_lmdb:
+            return [path / lsun.FILE]
+        return [path] if path.is_file() else [path / key for key in self.keys]
+
+    @cached_property
+    def stamp(self) -> str:
+        """A hash of names, sizes and modification times: cheap, and changed when the source is touched."""
+        digest = hashlib.sha256(str(self._location).encode())
+        for file in self._files:
+            status = file.stat()
+            digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def fingerprint(self) -> str:
+        """sha256 of the bytes: of the file, or of a folder's image files with their names. Reads everything."""
+        path = self._location
+        digest = hashlib.sha256()
+        for file in self._files:
+            if path.is_dir():
+                digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\n".encode())
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+    def images(self) -> Iterator[NDArray[np.uint8]]:
+        """Every image in the order of `keys`, (H, W) or (H, W, channels).
+
+        Raises:
+            UserError: a file that cannot be decoded, that breaks CelebA's common size, or that is too small for
+                LSUN's crop; the message names it.
+        """
+        for key in self.keys:
+            pixels = self._decode(key) if self._array is None else self._array[int(key)]
+            height, width = pixels.shape[:2]
+            if self.frame == "celeba" and crop_rule(width, height) != "celeba":
+                raise UserError(f"dataset={self.path}: {key} is {width}×{height} among aligned CelebA faces; remove it")
+            if self.frame == "lsun" and min(width, height) < LSUN_SIDE:
+                raise UserError(
+                    f"dataset={self.path}: {key} is {width}×{height}, and LSUN's crop takes {LSUN_SIDE}×{LSUN_SIDE}"
+                )
+            yield pixels
+
+    def _decode(self, key: str) -> NDArray[np.uint8]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                with Image.open(io.BytesIO(self._read(key)), formats=FORMATS) as image:
+                    mode = "L" if image.mode in ("L", "1", "I;16", "I", "F") else "RGB"
+                    return np.asarray(image.convert(mode))
+        except UserError:
+            raise
+        except Exception as error:  # of many kinds, as the file is damaged
+            reason = str(error).partition(" <")[0]
+            raise UserError(f"dataset={self.path}: {key} cannot be decoded ({reason}); mend or remove it") from None
+
+    def _read(self, key: str) -> bytes:
+        if self._is_lmdb:
+            return lsun.read(self._location, key)
+        if self._archive is not None:
+            member = self._archive.getinfo(key)
+            if member.compress_type not in METHODS or stat.S_ISLNK(member.external_attr >> 16):
+                raise UserError(f"dataset={self.path}: {key} is no file that was stored or deflated; pack it anew")
+            self._check_size(key, member.file_size)
+            with self._archive.open(member) as file:
+                return file.read(member.file_size)
+        path = self._location if self._location.is_file() else self._location / key
+        self._check_size(key, path.stat().st_size)
+        return path.read_bytes()
+
+    def _check_size(self, key: str, size: int) -> None:
+        if size > LARGEST:
+            raise UserError(f"dataset={self.path}: {key} is larger than {LARGEST >> 20} MiB; remove it")
+
+    @cached_property
+    def _archive(self) -> zipfile.ZipFile | None:
+        """The zip; None for what is none."""
+        try:
+            return zipfile.ZipFile(self._location) if zipfile.is_zipfile(self._location) else None
+        except Exception as error:  # of many kinds, as the file is damaged
+            raise UserError(f"dataset={self.path}: the zip cannot be read ({error})") from None
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)
+
+
+def _problem(name: str) -> str | None:
+    """What makes a name unfit for a key, such as a way out of the archive; None if nothing does."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        return "leads out of the archive"
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name):
+        return "has a letter in its name that cannot be printed"
+    return None

@@ -1,0 +1,64 @@
+"""What a prepared data set looks like: some of its images, and how close the subsets A and B come (Figure 6).
+
+    c_i = max_j cos(a_i, b_j),    a_i in A, b_j in B, each pooled to 20×20 and without its mean,
+
+the cosine by which near-duplicates are told. Pixels that were shuffled are put back first.
+"""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from gahb.data import splits
+from gahb.data.cropping import thumbnail
+from gahb.data.dataset import Prepared
+from gahb.data.pixel_shuffling import unshuffle
+from gahb.data.similarity import BLOCK, closest
+from gahb.figures.style import COLOURS, show_rows
+from gahb.trial import SUBSETS, Trial
+
+SHEET = 96
+COLUMNS = 12
+"""Images on a contact sheet, and in each of its rows."""
+
+
+def shown(prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Images of the given rows, (n, side, side), with shuffled pixels put back."""
+    images = prepared.images[rows]
+    return unshuffle(images) if prepared.manifest["recipe"].get("shuffled") else images
+
+
+def closest_pairs(prepared: Prepared, trial: Trial) -> NDArray[np.float32]:
+    """For each image of A the cosine c_i to the closest image of B, both of the trial's N: (N,)."""
+    a, b = (_thumbnails(prepared, splits.rows(name, trial.n_train, trial.n_test)) for name in SUBSETS)
+    return torch.cat([closest(block, b, centred=True)[0] for block in a.split(BLOCK)]).numpy()
+
+
+def _thumbnails(prepared: Prepared, rows: NDArray[np.int64]) -> torch.Tensor:
+    return torch.from_numpy(np.stack([thumbnail(image.astype(np.float32)) for image in shown(prepared, rows)]))
+
+
+def contact_sheet(images: NDArray[np.uint8]) -> Figure:
+    """The first SHEET of images (n, side, side), each row labelled with its first image's number."""
+    images = images[:SHEET]
+    rows = -(-len(images) // COLUMNS)
+    page = np.full((rows * COLUMNS, *images.shape[1:]), 255, np.uint8)
+    page[: len(images)] = images
+    figure = Figure(figsize=(0.8 * COLUMNS, 0.8 * rows), layout="constrained")
+    tiles = torch.from_numpy(page).unsqueeze(1) / 255
+    show_rows(figure.subplots(), tiles.split(COLUMNS), [str(row * COLUMNS) for row in range(rows)])
+    return figure
+
+
+def closest_pairs_histogram(cosines: NDArray[np.float32], threshold: float) -> Figure:
+    """Histogram of the cosines of closest pairs, with the threshold above which images count as duplicates."""
+    figure = Figure(figsize=(4.5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(cosines, bins=50, range=(min(0, float(cosines.min())), 1), color=COLOURS[0])
+    if threshold < 1:
+        axes.axvline(threshold, color="0.3", linestyle=":", label=f"duplicates beyond {threshold:g}")
+        axes.legend(frameon=False)
+    axes.set_xlabel("cosine of an image of A to the closest of B")
+    axes.set_ylabel("images")
+    return figure

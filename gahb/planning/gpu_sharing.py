@@ -1,0 +1,50 @@
+"""How many trials share a device: on a CPU one a core, as many as fit in memory; on a GPU k at once, each with 1/k.
+
+k is the largest power of two, up to 8, for which the trials fit in the GPU's memory, each holding what `cost.memory`
+predicts and a context, and for which one alone leaves the GPU idle for all but 1/k of the time. How busy one keeps it
+is measured by `gahb-sweep calibrate`; until then a step of 2·10¹¹ FLOPs is assumed to fill it.
+"""
+
+import math
+from dataclasses import dataclass
+
+from gahb.planning.calibration import Device
+from gahb.training import cost
+from gahb.trial import Trial
+
+MOST = 8
+FILLING = 2e11
+"""FLOPs of a step that are assumed to fill a GPU: UNet 20×20 at batch 512. Reasoned, not measured."""
+
+CONTEXT = 0.8e9
+"""Bytes of a GPU that a process takes beside its tensors."""
+
+PROCESS = 0.5e9
+"""Bytes that a worker takes before it trains."""
+
+ROUNDING = 2**28
+"""Requests of memory are multiples of it, so that similar trials can follow each other in one worker."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The kind of GPU that a cluster has, its bytes of memory, and the CPUs that its node has for each."""
+
+    name: str
+    memory: int
+    cpus: float
+
+
+def share(trial: Trial, gpu: Gpu, device: Device | None, cpus: float) -> float:
+    """The part 1/k of a GPU that a trial of so many CPUs gets, by what is known of the device's speed."""
+    step = cost.TRAINING_FACTOR * cost.forward_flops(trial.architecture, trial.dataset.resolution) * trial.batch_size
+    measured = device.utilisation(trial) if device and device.name == gpu.name else None
+    fits = gpu.memory / (cost.memory(trial) + CONTEXT)
+    k = max(1.0, min(MOST, gpu.cpus / cpus, fits, 1 / (measured or min(1.0, step / FILLING))))
+    return 1.0 / 2 ** int(math.log2(k))
+
+
+def host_memory(trial: Trial, *, on_gpu: bool) -> int:
+    """Bytes of the node's memory that a trial is granted."""
+    needed = PROCESS + (0 if on_gpu else cost.memory(trial))
+    return math.ceil(needed / ROUNDING) * ROUNDING

@@ -1,0 +1,145 @@
+"""A worker's hold on its run: the only one that writes to it, what it has measured waits here until MLflow has it.
+
+A thread looks at the run every few seconds. It brings new metrics in order, after an outage of any length too, and
+finds out whether another worker has taken the trial over or the user wants it to stop; then training is halted.
+
+Nothing is logged twice. What the record has is known from the beginning, and a metric's time is that of its
+evaluation, which a worker that comes by again finds in the storage (`Checkpoints.keep_weights`): so a request that
+arrives late from a worker given up for dead is the same row of MLflow's table, not another one.
+"""
+
+import logging
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from gahb.storage.retry import pauses
+from gahb.tracking.record import Record, may_pass
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+log = logging.getLogger(__name__)
+
+LOOK = 10.0
+"""Seconds between two looks at the run."""
+
+BATCH = 1000
+"""Metrics a request, MLflow's limit."""
+
+
+class Superseded(Exception):
+    """Another worker has taken over the trial."""
+
+
+class Stopped(Exception):
+    """The user wants the trial to stop."""
+
+
+class Writer:
+    """The one worker that may write to a trial's run, which is running from here on; a context that ends when the
+    thread has ended.
+
+        Args:
+            record: a patient record.
+            run_id: of the trial.
+            halt: set when training shall end; `check` says why.
+    """
+
+    def __init__(self, record: Record, run_id: str, halt: threading.Event) -> None:
+        from mlflow import MlflowClient
+
+        self.run_id, self._halt = run_id, halt
+        self._attempt = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+        record.tag(run_id, {"gahb.attempt": self._attempt})
+        record.start(run_id)
+        self._known = record.logged(run_id)
+        self._client = MlflowClient(record.uri)
+        self._waiting: list[Metric] = []
+        self._news = threading.Condition()
+        self._end: Exception | None = None
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> "Writer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._news:
+            self._closing = True
+            self._news.notify_all()
+        self._thread.join()
+
+    def log(self, rows: Iterable[tuple[Mapping[str, float], float]]) -> None:
+        """Take metrics, each mapping with its `images_seen` and the time of its evaluation in seconds since 1970."""
+        from mlflow.entities import Metric
+
+        with self._news:
+            for row, time in rows:
+                step, milliseconds = int(row["images_seen"]), round(1000 * time)
+                for key, value in row.items():
+                    if (key, step) not in self._known:
+                        self._known.add((key, step))
+                        self._waiting.append(Metric(key, float(value), milliseconds, step))
+            self._news.notify_all()
+
+    def flush(self) -> None:
+        """Wait until the record has everything.
+
+        Raises:
+            Superseded, Stopped: as for `check`.
+            Exception: MLflow refuses for good, for instance because the run was deleted.
+        """
+        with self._news:
+            while self._waiting and not self._end:
+                self._news.wait()
+        self.check()
+
+    def check(self) -> None:
+        """Raise Superseded if another worker has taken over, or Stopped if the user wants to stop."""
+        if self._end:
+            raise self._end
+
+    def _work(self) -> None:
+        """The thread: look, write, wait. An error that may pass makes it wait longer, any other ends it."""
+        pause = pauses()
+        while True:
+            try:
+                self._look()
+                self._write()
+                wait, pause = LOOK, pauses()
+            except Exception as error:
+                if not may_pass(error):
+                    self._finish(error)
+                wait = next(pause)
+                log.warning("the record does not answer (%s); %d metrics wait", error, len(self._waiting))
+            with self._news:
+                if self._closing or self._end:
+                    return
+                if wait != LOOK or not self._waiting:
+                    self._news.wait(wait)
+
+    def _write(self) -> None:
+        while self._waiting and not self._end:
+            batch = self._waiting[:BATCH]
+            self._client.log_batch(self.run_id, metrics=batch)
+            with self._news:
+                del self._waiting[: len(batch)]
+                self._news.notify_all()
+
+    def _look(self) -> None:
+        tags = self._client.get_run(self.run_id).data.tags
+        if tags.get("gahb.attempt") != self._attempt:
+            self._finish(Superseded(self.run_id))
+        elif tags.get("gahb.stop"):
+            self._finish(Stopped(self.run_id))
+
+    def _finish(self, end: Exception) -> None:
+        with self._news:
+            self._end = end
+            self._halt.set()
+            self._news.notify_all()

@@ -1,0 +1,144 @@
+"""Checkpoints of a trial in progress: tensors and JSON in safetensors files, which execute nothing when read.
+
+Each file holds the sha256 of what is in it. The last two checkpoints are kept; one that cannot be read, or is not what
+was written, falls back to the one before. Beside them stand the weights at every evaluation, which are log-spaced in
+time and all kept.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from gahb.storage.local import Storage
+from gahb.storage.retry import passing
+
+log = logging.getLogger(__name__)
+
+KEPT = 2
+
+
+class Damaged(Exception):
+    """A file is not what was written."""
+
+
+class Checkpoints:
+    """The checkpoints in a folder of the storage, one file a step: `step-000000600.safetensors`; weights alone in
+    `weights/`, named by images seen. While the storage is full or out of reach, training goes on without."""
+
+    def __init__(self, storage: Storage, folder: str = "") -> None:
+        self.storage, self.folder = storage, folder
+        self._unwritten: dict[str, bytes] = {}
+
+    def save(self, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> bool:
+        """Keep the state after `step` steps; older files than the last two go. One that cannot be written now is
+        given up, as the next one will do: whether it was written."""
+        content = _packed(tensors, {**facts, "step": step})
+        try:
+            self.storage.write(self._at(f"step-{step:09d}.safetensors"), content)
+            for old in self._names()[:-KEPT]:
+                self.storage.remove(self._at(old))
+            self.flush()
+        except OSError as error:
+            if not passing(error):
+                raise
+            log.warning("no checkpoint at step %d: %s; training goes on", step, error)
+            return False
+        return True
+
+    def keep_weights(self, images_seen: int, weights: dict[str, Tensor]) -> float:
+        """Keep weights alone, for analyses of the training's course, and return when that was done first, in seconds
+        since 1970: training that comes by again finds what an earlier one left. What cannot be written now will be
+        with the next checkpoint or `flush`."""
+        name = self._at(f"weights/images-{images_seen:012d}.safetensors")
+        self._unwritten[name] = _packed(weights, {})
+        try:
+            self.flush()
+        except OSError as error:
+            if not passing(error):
+                raise
+            log.warning("the weights after %d images cannot be kept yet: %s", images_seen, error)
+            return time.time()
+        return self.storage.modified(name) or time.time()
+
+    def flush(self) -> None:
+        """Write what could not be written before. Raises OSError."""
+        for name in list(self._unwritten):
+            if not self.storage.create(name, self._unwritten[name]) and not self._is_whole(name):
+                self.storage.write(name, self._unwritten[name])
+            del self._unwritten[name]
+
+    @property
+    def step(self) -> int:
+        """The step of the newest checkpoint; 0 if there is none."""
+        return max((int(name.removeprefix("step-").partition(".")[0]) for name in self._names()), default=0)
+
+    def latest(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
+        """(step, tensors on the CPU, facts) of the newest readable checkpoint, or None. Raises OSError."""
+        for name in reversed(self._names()):
+            try:
+                tensors, facts = _unpacked(self.storage.read(self._at(name)))
+            except (Damaged, FileNotFoundError) as error:
+                log.warning("checkpoint %s cannot be read (%s); falling back to the one before", name, error)
+            else:
+                return facts["step"], tensors, facts
+        return None
+
+    def course(self) -> dict[int, dict[str, Tensor]]:
+        """Images seen → weights, of every evaluation that was kept. Raises OSError."""
+        found = {}
+        for name in self.storage.names(self._at("weights")):
+            try:
+                weights, _ = _unpacked(self.storage.read(self._at(f"weights/{name}")))
+            except Damaged as error:
+                log.warning("weights %s cannot be read (%s) and are left out", name, error)
+            else:
+                found[int(name.removeprefix("images-").partition(".")[0])] = weights
+        return found
+
+    def _is_whole(self, name: str) -> bool:
+        try:
+            _unpacked(self.storage.read(name))
+        except Damaged:
+            return False
+        return True
+
+    def _at(self, name: str) -> str:
+        return f"{self.folder}/{name}".lstrip("/")
+
+    def _names(self) -> list[str]:
+        return [name for name in self.storage.names(self.folder) if name.startswith("step-")]
+
+
+def _packed(tensors: dict[str, Tensor], facts: dict[str, Any]) -> bytes:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(facts)
+    return save(tensors, metadata={"facts": text, "sha256": _digest(tensors, text)})
+
+
+def _unpacked(content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and facts of a file. Files of earlier versions have no digest, and weights no facts."""
+    try:
+        tensors = load(content)
+        length = int.from_bytes(content[:8], "little")
+        about = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+        facts = json.loads(about.get("facts", "{}"))
+    except (SafetensorError, ValueError) as error:
+        raise Damaged(error) from None
+    if about.get("sha256", expected := _digest(tensors, about.get("facts", ""))) != expected:
+        raise Damaged("its checksum differs")
+    return tensors, facts
+
+
+def _digest(tensors: dict[str, Tensor], facts: str) -> str:
+    total = hashlib.sha256(facts.encode())
+    for name in sorted(tensors):
+        total.update(name.encode())
+        total.update(tensors[name].flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()

@@ -1,0 +1,335 @@
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import gahb
+from gahb.data import splits
+from gahb.data.dataset import prepare
+from gahb.denoising.psnr import INPUT_PSNR, average_over_sigma
+from gahb.errors import UserError
+from gahb.execution.launch import plan
+from gahb.models.architectures import UNet
+from gahb.planning import calibration
+from gahb.tracking.record import Record, Run
+from gahb.training import loop
+from gahb.training.checkpoints import Checkpoints
+from gahb.training.cost import forward_flops
+from gahb.training.weights import read_course
+from gahb.trial import Trial, grid
+from tests.conftest import TINY, Ended, Place
+
+LONG = {**TINY, "n_train": 4, "images": 32 * 1200}
+"""A trial that trains for several seconds, so that it can be killed on the way."""
+
+KEYS = ("images_seen", "loss", "learning_rate", "train_psnr", "test_psnr", "psnr_gap")
+
+
+def weights(place: Place, run_id: str) -> dict[str, torch.Tensor]:
+    return load_file(place.record.artifacts(run_id) / "weights.safetensors")
+
+
+def assert_same_result(one: tuple[Place, str], other: tuple[Place, str]) -> None:
+    """The same weights bit for bit, and metric histories without gap, double step or difference."""
+    first, second = weights(*one), weights(*other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    for key in KEYS:
+        history, reference = other[0].record.history(other[1], key), one[0].record.history(one[1], key)
+        assert history == reference
+        steps = [step for step, _ in history]
+        assert steps == sorted(set(steps)) and len(steps) > 3
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, str]:
+    """The run of LONG that nothing interrupted."""
+    place = Place(tmp_path_factory.mktemp("undisturbed"))
+    (row,) = place.launch([Trial.of(LONG)])
+    return place, row["run_id"]
+
+
+def test_a_finished_sweep_is_all_there(finished: Place) -> None:
+    runs = finished.record.finished_trials("tiny")
+    assert sorted(run.name for run in runs) == ["16x16-N1-A", "16x16-N1-B", "16x16-N64-A", "16x16-N64-B"]
+    for run in runs:
+        assert (
+            run.params["width"] == "8" and run.params["n_train"] in ("1", "64") and run.params["parameters"] == "5888"
+        )
+        assert {"gahb.signature", "gahb.data_hash", "gahb.subset_hash", "gahb.subset"} <= run.tags.keys()
+        folder = finished.record.artifacts(run.run_id)
+        names = {"weights.safetensors", "card.json", "psnr_curve.csv", "psnr_curve.png", "denoised.png", "course"}
+        assert {file.name for file in folder.iterdir()} == names
+        curve = pd.read_csv(folder / "psnr_curve.csv")
+        assert curve["images_seen"].unique().tolist() == [
+            step for step, _ in finished.record.history(run.run_id, "loss")
+        ]
+        last = curve[curve["images_seen"] == TINY["images"]]
+        assert last["input_psnr"].tolist() == list(INPUT_PSNR)
+        assert average_over_sigma(tuple(last["test_psnr"])) == pytest.approx(run.metrics["test_psnr"])
+        card = json.loads((folder / "card.json").read_text())
+        assert card["signature"] == run.signature and card["subset_hash"] == run.tags["gahb.subset_hash"]
+        assert card["images_seen"] == TINY["images"]
+        assert card["metrics"]["psnr_gap"] == pytest.approx(run.metrics["psnr_gap"])
+    gaps = {run.name: run.metrics["psnr_gap"] for run in runs}
+    assert min(gaps["16x16-N1-A"], gaps["16x16-N1-B"]) > max(gaps["16x16-N64-A"], gaps["16x16-N64-B"]) + 1
+
+
+def test_the_course_of_a_training_is_kept(finished: Place) -> None:
+    run = finished.record.find("16x16-N1-A")
+    folder = finished.record.artifacts(run.run_id)
+    y = torch.randn(1, 1, 16, 16)
+    outputs = {seen: denoiser(y).detach() for seen, denoiser in read_course(folder)}
+    assert list(outputs) == [step for step, _ in finished.record.history(run.run_id, "loss")]
+    assert torch.equal(outputs[TINY["images"]], gahb.load(run.run_id, record=finished.record.uri)(y))
+    assert len({tuple(out.flatten().tolist()) for out in outputs.values()}) == len(outputs)
+
+
+def test_load_gives_the_denoiser_that_was_trained(finished: Place) -> None:
+    denoiser = gahb.load("16x16-N1-A", record=finished.record.uri)
+    assert not denoiser.training
+    y = torch.randn(3, 1, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(denoiser(2 * y), 2 * denoiser(y))
+    run = finished.record.find("16x16-N1-A")
+    stored = weights(finished, run.run_id)
+    assert all(torch.equal(value, stored[key]) for key, value in denoiser.net.state_dict().items())
+    with pytest.raises(UserError, match="no trial"):
+        gahb.load("nothing", record=finished.record.uri)
+
+
+def test_a_second_launch_trains_nothing(finished: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gahb.execution.ray_cluster.run_trials", None)  # would fail if it were called
+    said: list[str] = []
+    trials = grid({**TINY, "n_train": (1, 64), "subset": ("A", "B")})
+    rows = finished.launch(trials, say=said.append)
+    assert said == ["4 trials: 4 finished; nothing to train"]
+    assert [row["trained"] for row in rows] == [False] * 4
+    assert all(row["metrics"].keys() == {"train_psnr", "test_psnr", "psnr_gap"} for row in rows)
+
+
+def test_a_trial_belongs_to_every_sweep_that_asked_for_it(finished: Place) -> None:
+    rows = finished.launch([Trial.of({**TINY, "n_train": 1})], "another")
+    assert [row["trained"] for row in rows] == [False]
+    assert [run.name for run in finished.record.trials("another")] == ["16x16-N1-A"]
+    assert len(finished.record.trials("tiny")) == 4
+
+
+def test_sizes_are_checked_before_anything_starts(place: Place, tmp_path: Path) -> None:
+    import numpy as np
+
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).integers(0, 256, (50, 16, 16), dtype=np.uint8))
+    trial = Trial.of({**TINY, "dataset": str(tmp_path / "few.npy"), "n_train": 10})
+    with pytest.raises(UserError, match=r"few has 50 images.*at most 9"):
+        place.launch([trial])
+    assert place.record.trials() == []
+
+
+def test_a_trial_larger_than_every_node_is_refused(ray_here: None, place: Place) -> None:
+    for options, changes, message in (
+        ({"cpus": 1000}, {}, "needs 1000 CPUs"),
+        ({"gpus": 1}, {}, "needs 1 GPUs"),
+        ({}, {"batch_size": 10**8}, "GB of memory, and the largest node has"),
+    ):
+        with pytest.raises(UserError, match=message):
+            place.launch([Trial.of({**TINY, "n_train": 1, **changes})], **options)
+    assert place.record.trials() == []
+
+
+def test_a_diverging_trial_fails_with_a_reason_and_the_rest_goes_on(ray_here: None, place: Place) -> None:
+    rows = place.launch(grid({**TINY, "n_train": 1, "learning_rate": (1e30, 2e-3)}))
+    assert [row["state"] for row in rows] == ["failed", "finished"]
+    assert "the loss was" in rows[0]["reason"] and rows[1]["reason"] is None
+
+
+def test_a_broken_worker_is_retried_and_its_reason_kept(ray_here: None, place: Place) -> None:
+    trial = Trial.of({**TINY, "n_train": 1, "images": 32 * 5})
+    (planned,) = plan([trial], place.store, place.record)
+    folder = place.storage / "trials"
+    folder.mkdir(parents=True)
+    (folder / planned.signature).write_text("a file where the checkpoints' folder should be")
+    (row,) = place.launch([trial], retries=1)
+    assert row["state"] == "failed" and "NotADirectoryError" in row["reason"]
+    (folder / planned.signature).unlink()
+    (row,) = place.launch([trial])
+    assert row["state"] == "finished" and row["reason"] is None
+
+
+def test_a_trial_trained_beside_another_is_the_same_trained_alone(undisturbed: tuple[Place, str], place: Place) -> None:
+    rows = place.launch(grid({**LONG, "subset": ("A", "B")}))
+    first, second = place.record.finished_trials("tiny")
+    assert attempt(first)[0] != attempt(second)[0], "they were not trained in two processes"
+    assert_same_result(undisturbed, (place, rows[0]["run_id"]))
+
+
+def test_a_finished_trial_tells_what_it_took_and_the_next_plan_knows(finished: Place) -> None:
+    runs = finished.record.finished_trials("tiny")
+    for run in runs:
+        assert run.tags["gahb.share"] == "1" and run.tags["gahb.device"].startswith("a core of ")
+        assert run.metrics["images_per_second"] > 0 and 0.1 < run.metrics["peak_memory_gb"] < 10
+        steps = [step for step, _ in finished.record.history(run.run_id, "images_per_second")]
+        assert steps == [TINY["images"]]
+    (device,) = calibration.devices(finished.record.trained())
+    (planned,) = plan([Trial.of({**TINY, "n_train": 5})], finished.store, finished.record, device)
+    took = [calibration.device_seconds(run) or 0 for run in runs]
+    assert planned.state == "new" and planned.known_from == "runs"
+    assert planned.seconds == pytest.approx(statistics.median(took))
+
+
+def attempt(run: Run) -> tuple[int, str]:
+    """pid and mark of the worker that has a run in hand."""
+    _, pid, mark = run.tags["gahb.attempt"].split("/")
+    return int(pid), mark
+
+
+def test_killed_workers_change_nothing(undisturbed: tuple[Place, str], place: Place) -> None:
+    kills: list[str] = []
+
+    def kill() -> None:
+        """kill -9 of the worker at three random moments after it has written a checkpoint."""
+        while len(kills) < 3:
+            time.sleep(0.3 + 0.7 * torch.rand(()).item())
+            for run in place.record.trials():
+                started = run.tags.get("gahb.attempt") and list((place.storage / "trials").glob("*/step-*"))
+                if started and run.state == "running" and attempt(run)[1] not in kills:
+                    time.sleep(torch.rand(()).item())
+                    kills.append(attempt(run)[1])
+                    os.kill(attempt(run)[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    (row,) = place.launch([Trial.of(LONG)], checkpoint_seconds=0.1)
+    thread.join(timeout=1)
+    assert len(kills) == 3
+    assert row["state"] == "finished" and row["trained"]
+    assert_same_result(undisturbed, (place, row["run_id"]))
+
+
+def sweep_process(place: Place, **changes: object) -> subprocess.Popen[str]:
+    overrides = [f"{key}={value}" for key, value in {**LONG, "subset": "A", **changes}.items()]
+    command = [sys.executable, "-c", "from gahb_sweeps.cli import main; main()", "launch", "demo", *overrides]
+    arguments = [*command, *place.flags, "--checkpoint-seconds", "0.1", "--json"]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_killed_launch_goes_on_at_the_next(undisturbed: tuple[Place, str], place: Place) -> None:
+    first = sweep_process(place)
+    while not (checkpoints := list((place.storage / "trials").glob("*/step-*"))):
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.1)
+    time.sleep(2 * torch.rand(()).item())
+    first.kill()
+    first.communicate()
+    (run,) = place.record.trials()
+    (planned,) = plan([Trial.of(LONG)], place.store, place.record)
+    assert planned.state == "interrupted" and run.state == "running" and checkpoints
+
+    second = sweep_process(place)
+    out, err = second.communicate(timeout=180)
+    assert second.returncode == 0, err
+    (row,) = json.loads(out)["trials"]
+    assert row["run_id"] == run.run_id and row["state"] == "finished"
+    assert_same_result(undisturbed, (place, row["run_id"]))
+
+
+def test_a_run_whose_launch_was_killed_while_it_made_it_gets_its_parameters(ray_here: None, place: Place) -> None:
+    trial = Trial.of({**TINY, "n_train": 1, "images": 32 * 5})
+    (planned,) = plan([trial], place.store, place.record)
+    tags = {"gahb.kind": "trial", "gahb.signature": planned.signature, "gahb.sweep.tiny": "true"}
+    tags["gahb.trial"] = json.dumps(trial.flat())
+    made = place.record.create("tiny", planned.name, f"{place.store.url}/artifacts", params={}, tags=tags)
+    (row,) = place.launch([trial])
+    assert row["run_id"] == made and row["state"] == "finished"
+    assert place.record.find(made).params["width"] == "8"
+
+
+def test_a_run_that_a_repeated_request_made_twice_is_kept_once(
+    ray_here: None, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Record.create
+
+    def twice(record: Record, *arguments: Any, **options: Any) -> str:
+        create(record, *arguments, **options)  # of this answer the client never heard
+        return create(record, *arguments, **options)
+
+    monkeypatch.setattr(Record, "create", twice)
+    (row,) = place.launch([Trial.of({**TINY, "n_train": 1, "images": 32 * 5})])
+    assert row["state"] == "finished"
+    assert [run.run_id for run in place.record.trials()] == [row["run_id"]]
+
+
+def test_a_worker_that_died_at_the_very_end_has_left_nothing_out(ray_here: None, place: Place) -> None:
+    trial = Trial.of({**TINY, "n_train": 1, "images": 32 * 100})
+    (planned,) = plan([trial], place.store, place.record)
+    prepared = prepare(trial.dataset, place.store, splits.needed(trial))
+    images = splits.training_images(prepared, trial), splits.held_out_images(prepared, trial)
+    checkpoints = Checkpoints(place.store, f"trials/{planned.signature}")
+    trained = loop.train(trial, *images, device=torch.device("cpu"), checkpoints=checkpoints)
+    (row,) = place.launch([trial])
+    run = place.record.find(row["run_id"])
+    assert [step for step, _ in place.record.history(run.run_id, "loss")] == [e.images_seen for e in trained.history]
+    assert run.metrics["images_per_second"] == pytest.approx(32 * 100 / trained.seconds, rel=0.8)
+
+
+def test_a_trial_in_the_hands_of_a_living_launch_is_left_alone(place: Place) -> None:
+    first = sweep_process(place, images=10**6)
+    while not place.record.trials() or place.record.trials()[0].state != "running":
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.2)
+    trial = Trial.of({**LONG, "images": 10**6})
+    said: list[str] = []
+    (row,) = place.launch([trial], say=said.append)
+    assert said == ["1 trials: 1 running; nothing to train"]
+    assert row["state"] == "running" and not row["trained"]
+    first.send_signal(signal.SIGINT)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 130 and "the same command goes on from here" in err
+    (planned,) = plan([trial], place.store, place.record)
+    assert planned.state == "interrupted"
+
+
+def test_a_stopped_trial_keeps_its_place_and_is_taken_up_by_retry(
+    undisturbed: tuple[Place, str], place: Place, command: Callable[..., Ended]
+) -> None:
+    first = sweep_process(place)
+    while not list((place.storage / "trials").glob("*/step-*")):
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.1)
+    ended = command("gahb-sweep", "stop", "demo", *place.flags)
+    assert ended.code == 0 and "1 running trials will stop" in ended.err
+    out, _ = first.communicate(timeout=120)
+    (row,) = json.loads(out)["trials"]
+    assert first.returncode == 0 and row["state"] == "interrupted" and row["reason"] == "stopped by the user"
+    step = Checkpoints(place.store, f"trials/{row['signature']}").step
+    assert 0 < step < 1200
+    ended = command("gahb-sweep", "retry", row["name"], "--json", *place.flags)
+    (row,) = ended.json["trials"]
+    assert ended.code == 0 and row["state"] == "finished"
+    assert_same_result(undisturbed, (place, row["run_id"]))
+    workers = command("gahb-sweep", "logs", row["run_id"], "--json", *place.flags).json["workers"]
+    assert [worker["log"].strip().splitlines()[-1].split(" ", 3)[3] for worker in workers] == ["stopped", "finished"]
+    assert f"try 1 from step {step}" in workers[1]["log"]
+    assert "nothing to stop" in command("gahb-sweep", "stop", "demo", *place.flags).err
+
+
+def test_plan_rows_have_what_others_script_against(place: Place) -> None:
+    rows: list[dict[str, Any]] = [p.row() for p in plan(grid({**TINY, "n_train": (1, 10)}), place.store, place.record)]
+    assert [row["state"] for row in rows] == ["new", "new"]
+    assert rows[0].keys() == {
+        "name", "signature", "dataset", "resolution", "n_train", "subset", "architecture", "parameters",
+        "receptive_field", "images", "flops", "hours", "hours_from", "memory", "state",
+    }  # fmt: skip
+    assert rows[0]["flops"] == 3 * forward_flops(UNet(blocks=1, width=8), 16) * 32 * 300
+    assert not place.storage.exists()

@@ -1,0 +1,130 @@
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from moto.server import ThreadedMotoServer
+
+from gahb.data.c_alpha import CAlpha
+from gahb.data.dataset import Dataset, Prepared, prepare
+from gahb.errors import UserError
+from gahb.storage.local import Folder, Storage, storage_at, storage_here
+from gahb.training.checkpoints import Checkpoints
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A server that speaks S3, with one bucket."""
+    import boto3
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("node")))
+        boto3.client("s3").create_bucket(Bucket="lab")
+        yield
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "folder":
+        return storage_at(str(tmp_path / "storage"))
+    request.getfixturevalue("s3")
+    return storage_at(f"s3://lab/{uuid.uuid4().hex}/runs")
+
+
+def test_what_is_written_is_read(storage: Storage) -> None:
+    assert storage.names("a/b") == [] and storage.modified("a/b/x") is None
+    with pytest.raises(FileNotFoundError):
+        storage.read("a/b/x")
+    storage.write("a/b/x", b"one")
+    storage.write("a/b/x", b"two")
+    storage.write("a/b/y", b"")
+    storage.write("a/b/deeper/z", b"three")
+    assert storage.read("a/b/x") == b"two" and storage.names("a/b") == ["x", "y"]
+    assert storage_at(storage.uri).read("a/b/deeper/z") == b"three"
+    assert (storage.modified("a/b/x") or 0) > 1.7e9
+    storage.remove("a/b/x")
+    storage.remove("a/b/x")
+    assert storage.names("a/b") == ["y"]
+
+
+def test_of_many_that_create_a_file_one_succeeds(storage: Storage) -> None:
+    done: list[bytes] = []
+
+    def create(content: bytes) -> None:
+        if storage.create("claims/0", content):
+            done.append(content)
+
+    threads = [threading.Thread(target=create, args=(b"%d" % i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 1 and storage.read("claims/0") == done[0]
+    assert storage.names("claims") == ["0"]
+
+
+def test_a_large_file_moves_in_and_is_fetched_once(storage: Storage) -> None:
+    with storage.scratch() as work:
+        (work / "big").write_bytes(b"x" * 10**6)
+        storage.keep(work / "big", "data/big")
+    assert storage.read("data/big") == b"x" * 10**6
+    first = storage.local("data/big")
+    assert first.read_bytes() == b"x" * 10**6
+    if not isinstance(storage, Folder):
+        first.unlink()
+        assert storage.local("data/big").stat().st_size == 10**6  # another node
+        storage.remove("data/big")
+        assert storage.local("data/big").exists()  # fetched already
+    with pytest.raises(FileNotFoundError):
+        storage.local("data/nothing")
+
+
+def test_data_and_checkpoints_live_in_either(storage: Storage) -> None:
+    import torch
+
+    dataset = Dataset(CAlpha(2.0), 16)
+    prepared = prepare(dataset, storage, 20, say=lambda line: None)
+    again = Prepared.open(storage, dataset.hash(storage))
+    assert np.array_equal(prepared.images, again.images) and len(again.images) == 20
+    checkpoints = Checkpoints(storage, "trials/abc")
+    for step in (1, 2, 3):
+        checkpoints.save(step, {"w": torch.full((2,), float(step))}, {})
+    assert storage.names("trials/abc") == ["step-000000002.safetensors", "step-000000003.safetensors"]
+    storage.write("trials/abc/step-000000003.safetensors", b"cut off")
+    latest = checkpoints.latest()
+    assert latest is not None and latest[0] == 2
+
+
+def test_the_time_of_weights_is_that_of_the_first(storage: Storage) -> None:
+    import torch
+
+    first = Checkpoints(storage, "t").keep_weights(512, {"w": torch.zeros(2)})
+    second = Checkpoints(storage, "t").keep_weights(512, {"w": torch.zeros(2)})
+    assert first == second == storage.modified("t/weights/images-000000000512.safetensors")
+    assert list(Checkpoints(storage, "t").course()) == [512]
+
+
+def test_a_bucket_that_is_not_there(s3: None) -> None:
+    with pytest.raises(UserError, match=r"storage s3://elsewhere/x: .*NoSuchBucket"):
+        storage_at("s3://elsewhere/x").write("a", b"")
+
+
+def test_settings_that_are_no_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    for uri in ("s3://", "gs://bucket/x", str(tmp_path / "file")):
+        with pytest.raises(UserError, match=r"storage .*: .*(give|is no folder)"):
+            storage_at(uri)
+    monkeypatch.setenv("GAHB_STORAGE", "~/s")
+    assert storage_here().uri == os.path.expanduser("~/s")  # noqa: PTH111
+    assert storage_here(str(tmp_path)).uri == str(tmp_path)
