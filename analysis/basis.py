@@ -27,10 +27,10 @@ from gahb.data.manifold import Manifold
 from gahb.denoising import jacobian, noise, psnr
 from gahb.denoising.jacobian import Spectrum
 from gahb.errors import UserError
+from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 
 from .models import Model, TrialModel, load, load_trial
-from .results import Answer, Desk, rows_of
 
 MOST_PIXELS = 1600
 """Up to so many pixels the whole Jacobian is computed, beyond it the top of the spectrum."""
@@ -45,8 +45,10 @@ SHOWN = 20
 """Eigenvectors in the picture."""
 
 
-def run(desk: Desk, *, run: str, image: int, sigma: float, top: int | None, images_of: str | None = None) -> Answer:
-    """The answer of `gahb-analyze basis`.
+def run(
+    context: AnalysisContext, *, run: str, image: int, sigma: float, top: int | None, images_of: str | None = None
+) -> AnalysisResult:
+    """The result of `gahb-analyze basis`.
 
     Args:
         run: what names the model's run.
@@ -55,14 +57,16 @@ def run(desk: Desk, *, run: str, image: int, sigma: float, top: int | None, imag
         top: see `analyse`.
         images_of: what names the trial whose held-out images are used; the model's own if left out.
     """
-    model = load(desk, desk.record.finished_model(run))
+    model = load(context, context.record.finished_model(run))
     if images_of is None and not isinstance(model, TrialModel):
         raise UserError(f"{model.name} was imported and has no held-out images; name a trial that has: --images-of RUN")
-    source = load_trial(desk, desk.record.finished_trial(images_of)) if images_of else model
+    source = load_trial(context, context.record.finished_trial(images_of)) if images_of else model
     assert isinstance(source, TrialModel)
     if source.resolution != model.resolution:
         raise UserError(f"{model.name} and {source.name} have images of different resolution")
-    basis = analyse(model, source.trial.dataset, held_out_image(desk, source, image), image, sigma, top, desk.device)
+    basis = analyse(
+        model, source.trial.dataset, held_out_image(context, source, image), image, sigma, top, context.device
+    )
     tables = {"basis": basis.table, "dimensions": basis.dimensions}
     if basis.angles is not None:
         tables["angles"] = basis.angles
@@ -72,7 +76,7 @@ def run(desk: Desk, *, run: str, image: int, sigma: float, top: int | None, imag
     lines = [f"effective dimension {basis.spectrum.trace:.1f}, asymmetry {basis.spectrum.asymmetry:.3f}{note}"]
     if basis.angles is not None:
         lines.append("angles to the tangent space: " + ", ".join(f"{row['angle']:.1f}°" for row in rows["angles"]))
-    return Answer(
+    return AnalysisResult(
         kind="basis",
         name=f"basis of {model.name}",
         runs=[model.run],
@@ -116,7 +120,7 @@ class Basis:
         return found if self.angles is None else {**found, "largest_angle": float(self.angles["angle"].max())}
 
 
-def held_out_image(desk: Desk, model: TrialModel, image: int) -> Tensor:
+def held_out_image(context: AnalysisContext, model: TrialModel, image: int) -> Tensor:
     """A held-out image of the model's data set, (1, 1, H, W) in [0, 1].
 
     Raises:
@@ -124,7 +128,7 @@ def held_out_image(desk: Desk, model: TrialModel, image: int) -> Tensor:
     """
     if image >= model.trial.n_test:
         raise UserError(f"image {image}: {model.name} has {model.trial.n_test} held-out images, 0 and up")
-    return model.held_out(desk)[image : image + 1].float() / 255
+    return model.held_out(context)[image : image + 1].float() / 255
 
 
 def analyse(

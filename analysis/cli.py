@@ -34,7 +34,7 @@ def pair(
     storage: Storage = None,
 ) -> None:
     """Sample from two models with the same noise and compare the images (Figure 2)."""
-    _answer("pair", json, record, storage, run1=run1, run2=run2, samples=samples, seed=seed, force=force)
+    _run_analysis("pair", json, record, storage, run1=run1, run2=run2, samples=samples, seed=seed, force=force)
 
 
 @app.command()
@@ -49,7 +49,7 @@ def pairs(
     storage: Storage = None,
 ) -> None:
     """Compare all pairs of a sweep, trained on A and on B (Figures 2, 10, 12)."""
-    _answer("pairs", json, record, storage, address, no_wait, sweep=sweep, samples=samples, seed=seed)
+    _run_analysis("pairs", json, record, storage, address, no_wait, sweep=sweep, samples=samples, seed=seed)
 
 
 @app.command()
@@ -64,7 +64,7 @@ def scaling(
     from gahb.storage.local import record_uri
     from gahb.tracking.record import Record
 
-    _answer("scaling", json, record, storage, sweep=sweep, threshold=threshold)
+    _run_analysis("scaling", json, record, storage, sweep=sweep, threshold=threshold)
     _say_ui(Record(record_uri(record)), sweep)
 
 
@@ -73,7 +73,7 @@ def curves(
     sweep: SweepName, fit: Fit = (20, 42), json: Json = False, record: RecordUri = None, storage: Storage = None
 ) -> None:
     """Draw the PSNR curves and fit their slopes (Figures 1, 4, 9, 11, 16)."""
-    _answer("curves", json, record, storage, sweep=sweep, fit=fit)
+    _run_analysis("curves", json, record, storage, sweep=sweep, fit=fit)
 
 
 @app.command()
@@ -93,7 +93,7 @@ def basis(
     storage: Storage = None,
 ) -> None:
     """Find the basis in which a model shrinks a noisy image (Figures 3-5, 16-21)."""
-    _answer("basis", json, record, storage, run=run, image=image, images_of=images_of, sigma=sigma, top=top)
+    _run_analysis("basis", json, record, storage, run=run, image=image, images_of=images_of, sigma=sigma, top=top)
 
 
 @app.command()
@@ -110,7 +110,7 @@ def trajectories(
     storage: Storage = None,
 ) -> None:
     """Follow two models from the same noise and find where they part (Figure 8)."""
-    _answer("trajectories", json, record, storage, run1=run1, run2=run2, sample=sample, seed=seed, force=force)
+    _run_analysis("trajectories", json, record, storage, run1=run1, run2=run2, sample=sample, seed=seed, force=force)
 
 
 @app.command()
@@ -125,7 +125,7 @@ def memorization(
     storage: Storage = None,
 ) -> None:
     """Count the samples that are training images, against N and against training time."""
-    _answer("memorization", json, record, storage, address, no_wait, sweep=sweep, samples=samples, seed=seed)
+    _run_analysis("memorization", json, record, storage, address, no_wait, sweep=sweep, samples=samples, seed=seed)
 
 
 @app.command()
@@ -133,7 +133,7 @@ def theory(
     run: RunName, fit: Fit = (20, 42), json: Json = False, record: RecordUri = None, storage: Storage = None
 ) -> None:
     """Compare a model with closed-form denoisers on training and held-out images; KL bounds (eqs. 5-13)."""
-    _answer("theory", json, record, storage, run=run, fit=fit)
+    _run_analysis("theory", json, record, storage, run=run, fit=fit)
 
 
 @app.command()
@@ -144,7 +144,7 @@ def transfer(
     storage: Storage = None,
 ) -> None:
     """Test models trained on one kind of image on the held-out images of the others."""
-    _answer("transfer", json, record, storage, sweeps=sweeps)
+    _run_analysis("transfer", json, record, storage, sweeps=sweeps)
 
 
 @app.command()
@@ -157,7 +157,7 @@ def report(
     storage: Storage = None,
 ) -> None:
     """Ask all that applies to a sweep and put it on one page of HTML, beside what the paper found."""
-    _answer("report", json, record, storage, address, no_wait, sweep=sweep)
+    _run_analysis("report", json, record, storage, address, no_wait, sweep=sweep)
 
 
 @app.command("import")
@@ -189,7 +189,7 @@ def import_(
         print(f"{key:<20}{value}")
 
 
-def _answer(
+def _run_analysis(
     kind: str,
     json: bool,
     record: str | None,
@@ -202,20 +202,20 @@ def _answer(
     from gahb.execution import ray_jobs
 
     ray_jobs.hand_over("gahb-analyze", address, record, storage, wait=not no_wait)
-    from .results import Desk, keep
+    from gahb.execution.analysis import AnalysisContext, log_result
 
-    desk = Desk.open(record, storage, address)
-    answer = import_module(f".{kind}", __package__).run(desk, **arguments)
-    run_id, folder = keep(desk, answer)
+    context = AnalysisContext.open(record, storage, address)
+    result = import_module(f".{kind}", __package__).run(context, **arguments)
+    run_id, folder = log_result(context, result)
     if json:
-        return print_json({"run_id": run_id, **answer.data, "artifacts": str(folder)})
-    for rows in answer.shown:
+        return print_json({"run_id": run_id, **result.data, "artifacts": str(folder)})
+    for rows in result.shown:
         print_table(rows)
-    for line in answer.lines:
+    for line in result.lines:
         print(line)
-    for stem in answer.pictures:
+    for stem in result.pictures:
         say(f"picture: {folder / f'{stem}.png'}")
-    for name in answer.texts:
+    for name in result.texts:
         say(f"page: {folder / name}")
 
 

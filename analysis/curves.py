@@ -26,12 +26,11 @@ from numpy.typing import ArrayLike
 from scipy.special import digamma
 
 from gahb.errors import UserError
+from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 from gahb.tracking.record import Run
 from gahb.trial import Trial, differing
 from gahb.trial import keys as known_keys
-
-from .results import Answer, Desk, rows_of
 
 Range = tuple[float, float]
 """Least and largest input PSNR in dB."""
@@ -48,8 +47,8 @@ MANIFOLDS = {"disks": 5, "sinusoids": 2, "ray": 1}
 """Data sets that are manifolds, and their dimensions."""
 
 
-def run(desk: Desk, *, sweep: str, fit: Range = WEAK_NOISE) -> Answer:
-    """The answer of `gahb-analyze curves`.
+def run(context: AnalysisContext, *, sweep: str, fit: Range = WEAK_NOISE) -> AnalysisResult:
+    """The result of `gahb-analyze curves`.
 
     Args:
         sweep: a sweep in the record.
@@ -58,12 +57,12 @@ def run(desk: Desk, *, sweep: str, fit: Range = WEAK_NOISE) -> Answer:
     Raises:
         UserError: the range holds fewer than two noise levels.
     """
-    runs = desk.record.finished_trials(sweep)
-    table = curves_table(runs, [desk.record.artifacts(run.run_id, "psnr_curve.csv").parent for run in runs])
+    runs = context.record.finished_trials(sweep)
+    table = curves_table(runs, [context.record.artifacts(run.run_id, "psnr_curve.csv").parent for run in runs])
     slopes = slopes_table(table, runs, fit)
     rows = rows_of(slopes)
     known = [key for key in rows[0] if any(row[key] is not None for row in rows)]
-    return Answer(
+    return AnalysisResult(
         kind="curves",
         name=f"curves of {sweep}",
         sweep=sweep,

@@ -24,13 +24,12 @@ from gahb.data.dataset import Prepared
 from gahb.data.similarity import two_closest_distances
 from gahb.denoising.sampling import sample
 from gahb.errors import UserError
+from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 from gahb.models.layers import Denoiser
 from gahb.tracking.record import Run
 from gahb.training import weights
 from gahb.trial import Trial
-
-from .results import Answer, Desk, rows_of
 
 RATIO = 1 / 3
 CONFIDENCE = 0.95
@@ -39,20 +38,20 @@ GENERALISED_DB = 0.5
 MEMORISED_FRACTION = 0.5
 
 
-def run(desk: Desk, *, sweep: str, samples: int, seed: int) -> Answer:
-    """The answer of `gahb-analyze memorization`; each trial is a Ray task.
+def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int) -> AnalysisResult:
+    """The result of `gahb-analyze memorization`; each trial is a Ray task.
 
     Args:
         sweep: a sweep in the record.
         samples: of each model, at least 2.
         seed: of the sampling noise.
     """
-    runs = with_two_images(desk.record.finished_trials(sweep))
-    courses = desk.spread(_course, [(run, samples, seed) for run in runs], [run.name for run in runs])
+    runs = with_two_images(context.record.finished_trials(sweep))
+    courses = context.map_on_cluster(_course, [(run, samples, seed) for run in runs], [run.name for run in runs])
     course = pd.concat(courses, ignore_index=True)
     ends = times(course)
     rows = rows_of(ends)
-    return Answer(
+    return AnalysisResult(
         kind="memorization",
         name=f"memorization of {sweep}",
         sweep=sweep,
@@ -65,8 +64,8 @@ def run(desk: Desk, *, sweep: str, samples: int, seed: int) -> Answer:
     )
 
 
-def _course(desk: Desk, work: tuple[Run, int, int]) -> pd.DataFrame:
-    return course_table(desk, *work)
+def _course(context: AnalysisContext, work: tuple[Run, int, int]) -> pd.DataFrame:
+    return history_table(context, *work)
 
 
 def memorised(
@@ -88,17 +87,17 @@ def bootstrap_interval(outcomes: NDArray[np.bool_]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def course_table(desk: Desk, run: Run, count: int, seed: int) -> pd.DataFrame:
+def history_table(context: AnalysisContext, run: Run, count: int, seed: int) -> pd.DataFrame:
     """A trial at each of its evaluations: run_id, name, n_train, images_seen, samples (how many converged), memorised
     (their fraction), low, high (its interval), train_psnr and test_psnr in dB."""
-    folder = desk.record.artifacts(run.run_id)
+    folder = context.record.artifacts(run.run_id)
     card = weights.read_card(folder)
     trial = Trial.of(card["trial"])
-    images = splits.training_images(Prepared.open(desk.storage, card["data_hash"]), trial)
-    psnr = {key: dict(desk.record.history(run.run_id, key)) for key in ("train_psnr", "test_psnr")}
+    images = splits.training_images(Prepared.open(context.storage, card["data_hash"]), trial)
+    psnr = {key: dict(context.record.history(run.run_id, key)) for key in ("train_psnr", "test_psnr")}
     rows = []
-    for images_seen, denoiser in weights.read_course(folder, desk.device):
-        outcomes = memorised(denoiser, images, count, seed, desk.device)
+    for images_seen, denoiser in weights.read_weight_history(folder, context.device):
+        outcomes = memorised(denoiser, images, count, seed, context.device)
         low, high = bootstrap_interval(outcomes)
         rows.append(
             {

@@ -9,13 +9,12 @@ from torch import Tensor
 from gahb.data import splits
 from gahb.data.dataset import Prepared
 from gahb.errors import UserError
+from gahb.execution.analysis import AnalysisContext
 from gahb.models.layers import Denoiser
 from gahb.tracking.record import Run
 from gahb.training import weights
 from gahb.training.loop import make_deterministic
 from gahb.trial import Trial
-
-from .results import Desk
 
 
 @dataclass(frozen=True)
@@ -43,35 +42,35 @@ class TrialModel(Model):
 
     trial: Trial
 
-    def held_out(self, desk: Desk) -> Tensor:
+    def held_out(self, context: AnalysisContext) -> Tensor:
         """The held-out images, (n_test, 1, H, W) uint8."""
-        return splits.held_out_images(Prepared.open(desk.storage, self.card["data_hash"]), self.trial)
+        return splits.held_out_images(Prepared.open(context.storage, self.card["data_hash"]), self.trial)
 
 
-def load(desk: Desk, run: Run) -> Model:
+def load(context: AnalysisContext, run: Run) -> Model:
     """The model of a finished run, whichever it is.
 
     Raises:
         UserError: a trial's images are not in the storage, or are no longer those it was trained on.
     """
     make_deterministic()
-    denoiser, card = weights.read(desk.record.artifacts(run.run_id), desk.device)
+    denoiser, card = weights.read(context.record.artifacts(run.run_id), context.device)
     if run.imported != ("trial" not in card):
         raise UserError(f"the artifacts of {run.name} are those of another kind of model")
     if run.imported:
         side = card["resolution"]
         return Model(run, card, denoiser, torch.empty(0, 1, side, side, dtype=torch.uint8))
     trial = Trial.of(card["trial"])
-    images = splits.training_images(Prepared.open(desk.storage, card["data_hash"]), trial)
+    images = splits.training_images(Prepared.open(context.storage, card["data_hash"]), trial)
     if splits.subset_hash(images) != card["subset_hash"]:
         raise UserError(
-            f"the images of {run.name} in {desk.storage.uri} are not those it was trained on (their hash differs)"
+            f"the images of {run.name} in {context.storage.uri} are not those it was trained on (their hash differs)"
         )
     return TrialModel(run, card, denoiser, images, trial)
 
 
-def load_trial(desk: Desk, run: Run) -> TrialModel:
+def load_trial(context: AnalysisContext, run: Run) -> TrialModel:
     """The model of a finished trial; errors as for `load`."""
-    model = load(desk, run)
+    model = load(context, run)
     assert isinstance(model, TrialModel), "an imported model"
     return model

@@ -29,11 +29,11 @@ from gahb.data.similarity import closest, cosine, mismatched_cosine
 from gahb.denoising import psnr
 from gahb.denoising.sampling import Samples, sample
 from gahb.errors import UserError
+from gahb.execution.analysis import AnalysisContext, AnalysisResult
 from gahb.figures import style
 from gahb.tracking.record import Run
 
 from .models import Model, TrialModel, load
-from .results import Answer, Desk
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -46,8 +46,8 @@ SHOWN = 8
 """Samples in the picture."""
 
 
-def run(desk: Desk, *, run1: str, run2: str, samples: int, seed: int, force: bool) -> Answer:
-    """The answer of `gahb-analyze pair`.
+def run(context: AnalysisContext, *, run1: str, run2: str, samples: int, seed: int, force: bool) -> AnalysisResult:
+    """The result of `gahb-analyze pair`.
 
     Args:
         run1, run2: what names the two runs.
@@ -55,9 +55,9 @@ def run(desk: Desk, *, run1: str, run2: str, samples: int, seed: int, force: boo
         seed: of the sampling noise.
         force: compare even models that `check_pair` refuses.
     """
-    a, b = (load(desk, desk.record.finished_model(text)) for text in (run1, run2))
+    a, b = (load(context, context.record.finished_model(text)) for text in (run1, run2))
     check_pair(a, b, force=force)
-    pair = compare(a, b, samples, seed, desk.device)
+    pair = compare(a, b, samples, seed, context.device)
     summary = pair.summary()
     say_diverged(pair)
     distributions = [
@@ -65,7 +65,7 @@ def run(desk: Desk, *, run1: str, run2: str, samples: int, seed: int, force: boo
         for key, value in summary.items()
         if isinstance(value, dict) and np.isfinite(value["mean"])
     ]
-    return Answer(
+    return AnalysisResult(
         kind="pair",
         name=f"{a.name} and {b.name}",
         runs=[a.run, b.run],

@@ -11,34 +11,34 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gahb.errors import UserError
+from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 from gahb.tracking.record import Run
 
 from .models import load
 from .pair import ROW_LABELS, Pair, check_pair, compare, draw_histograms, say_diverged
-from .results import Answer, Desk, rows_of
 
 SHOWN = 3
 """Samples of each pair in the picture."""
 
 
-def run(desk: Desk, *, sweep: str, samples: int, seed: int) -> Answer:
-    """The answer of `gahb-analyze pairs`; each pair is a Ray task.
+def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int) -> AnalysisResult:
+    """The result of `gahb-analyze pairs`; each pair is a Ray task.
 
     Args:
         sweep: a sweep in the record.
         samples: of each model, at least 2.
         seed: of the sampling noise.
     """
-    found = find_pairs(desk.record.finished_trials(sweep))
+    found = find_pairs(context.record.finished_trials(sweep))
     names = [f"{a.name} and {b.name}" for a, b in found]
-    pairs = desk.spread(_compare, [(a, b, samples, seed) for a, b in found], names)
+    pairs = context.map_on_cluster(_compare, [(a, b, samples, seed) for a, b in found], names)
     for pair in pairs:
         say_diverged(pair)
     table = pd.DataFrame([row(pair) for pair in pairs])
     per_sample = pd.concat([pair.table.assign(pair=name) for pair, name in zip(pairs, table["pair"], strict=True)])
     rows = rows_of(table)
-    return Answer(
+    return AnalysisResult(
         kind="pairs",
         name=f"pairs of {sweep}",
         sweep=sweep,
@@ -51,11 +51,11 @@ def run(desk: Desk, *, sweep: str, samples: int, seed: int) -> Answer:
     )
 
 
-def _compare(desk: Desk, work: tuple[Run, Run, int, int]) -> Pair:
+def _compare(context: AnalysisContext, work: tuple[Run, Run, int, int]) -> Pair:
     run_a, run_b, samples, seed = work
-    a, b = load(desk, run_a), load(desk, run_b)
+    a, b = load(context, run_a), load(context, run_b)
     check_pair(a, b)
-    return compare(a, b, samples, seed, desk.device)
+    return compare(a, b, samples, seed, context.device)
 
 
 def find_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:

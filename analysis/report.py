@@ -17,11 +17,11 @@ import pandas as pd
 
 from gahb.cli import say
 from gahb.errors import UserError
+from gahb.execution.analysis import AnalysisContext, AnalysisResult, log_result
 from gahb.tracking.record import Run
 from gahb.trial import Trial
 
 from . import memorization, pairs, transfer
-from .results import Answer, Desk, keep
 from .scaling import trials_table
 
 
@@ -129,23 +129,25 @@ class Question:
     runs: Sequence[Run]
 
 
-def run(desk: Desk, *, sweep: str) -> Answer:
-    """The answer of `gahb-analyze report` for a sweep in the record."""
-    runs = desk.record.finished_trials(sweep)
-    known = {(run.tags["gahb.kind"], _linked(run)) for run in desk.record.analyses(sweep)}
+def run(context: AnalysisContext, *, sweep: str) -> AnalysisResult:
+    """The result of `gahb-analyze report` for a sweep in the record."""
+    runs = context.record.finished_trials(sweep)
+    known = {(run.tags["gahb.kind"], _linked(run)) for run in context.record.analyses(sweep)}
     refused: dict[str, str] = {}
     for question in questions(sweep, runs):
         if (question.kind, frozenset(run.run_id for run in question.runs)) in known:
             continue
         try:
-            answer = import_module(f".{question.kind}", __package__).run(desk, **question.arguments)
-            keep(desk, answer, sweep)
-            say(answer.name)
+            result = import_module(f".{question.kind}", __package__).run(context, **question.arguments)
+            log_result(context, result, sweep)
+            say(result.name)
         except UserError as error:
             refused[f"{question.kind} of {', '.join(run.name for run in question.runs[:2])}"] = str(error)
-    shown = [(analysis, desk.record.artifacts(analysis.run_id)) for analysis in newest(desk.record.analyses(sweep))]
+    shown = [
+        (analysis, context.record.artifacts(analysis.run_id)) for analysis in newest(context.record.analyses(sweep))
+    ]
     names = [analysis.name for analysis, _ in shown]
-    return Answer(
+    return AnalysisResult(
         kind="report",
         name=f"report of {sweep}",
         sweep=sweep,

@@ -17,11 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 from gahb.tracking.record import Run
 from gahb.trial import Trial, differing
-
-from .results import Answer, Desk, rows_of
 
 FLOOR = 1e-3
 """The lowest gap that the picture shows, in dB; smaller and negative ones lie on it."""
@@ -31,18 +30,18 @@ CONFIDENCE = 0.95
 MARKERS = "osD^v<>p"
 
 
-def run(desk: Desk, *, sweep: str, threshold: float) -> Answer:
-    """The answer of `gahb-analyze scaling`.
+def run(context: AnalysisContext, *, sweep: str, threshold: float) -> AnalysisResult:
+    """The result of `gahb-analyze scaling`.
 
     Args:
         sweep: a sweep in the record.
         threshold: the PSNR gap in dB that counts as closed.
     """
-    runs = desk.record.finished_trials(sweep)
+    runs = context.record.finished_trials(sweep)
     trials = trials_table(runs)
     table, stars = scaling_table(trials), crossings(trials, threshold)
     rows, crossed = rows_of(table), rows_of(stars)
-    return Answer(
+    return AnalysisResult(
         kind="scaling",
         name=f"scaling of {sweep}",
         sweep=sweep,

@@ -17,11 +17,11 @@ from torch import Tensor
 from gahb.denoising.analytic import DENOISERS
 from gahb.denoising.kl_bound import At, kl_bound, squared_errors
 from gahb.denoising.psnr import INPUT_PSNR, SIGMAS, average_over_sigma
+from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 
 from .curves import WEAK_NOISE, Range, line, where
 from .models import TrialModel, load_trial
-from .results import Answer, Desk, rows_of
 
 NETWORK = "network"
 SETS = {"train": "training images", "test": "held-out images"}
@@ -42,18 +42,18 @@ LABELS = {
 }
 
 
-def run(desk: Desk, *, run: str, fit: Range = WEAK_NOISE) -> Answer:
-    """The answer of `gahb-analyze theory`.
+def run(context: AnalysisContext, *, run: str, fit: Range = WEAK_NOISE) -> AnalysisResult:
+    """The result of `gahb-analyze theory`.
 
     Args:
         run: what names the trial.
         fit: where slopes are fitted.
     """
-    model = load_trial(desk, desk.record.finished_trial(run))
-    table = theory_table(model, model.held_out(desk), desk.device)
+    model = load_trial(context, context.record.finished_trial(run))
+    table = theory_table(model, model.held_out(context), context.device)
     summary = summary_table(table, fit)
     rows = rows_of(summary)
-    return Answer(
+    return AnalysisResult(
         kind="theory",
         name=f"theory of {model.name}",
         runs=[model.run],

@@ -18,11 +18,11 @@ from torch import Tensor
 from gahb.cli import say
 from gahb.data.similarity import cosine
 from gahb.denoising.sampling import sample as draw
+from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 
 from .models import Model, load
 from .pair import check_pair, common_mean
-from .results import Answer, Desk, rows_of
 
 PARTED = 0.9
 """The share of the cosine at the start below which two ways have parted."""
@@ -31,8 +31,8 @@ SHOWN = 10
 """Steps in the picture, evenly spaced in log σ."""
 
 
-def run(desk: Desk, *, run1: str, run2: str, sample: int, seed: int, force: bool) -> Answer:
-    """The answer of `gahb-analyze trajectories`.
+def run(context: AnalysisContext, *, run1: str, run2: str, sample: int, seed: int, force: bool) -> AnalysisResult:
+    """The result of `gahb-analyze trajectories`.
 
     Args:
         run1, run2: what names the two runs.
@@ -40,9 +40,9 @@ def run(desk: Desk, *, run1: str, run2: str, sample: int, seed: int, force: bool
         seed: of the sampling noise.
         force: compare even models that `check_pair` refuses.
     """
-    a, b = (load(desk, desk.record.finished_model(text)) for text in (run1, run2))
+    a, b = (load(context, context.record.finished_model(text)) for text in (run1, run2))
     check_pair(a, b, force=force)
-    ways = follow(a, b, sample, seed, desk.device)
+    ways = follow(a, b, sample, seed, context.device)
     if not ways.converged:
         say("a sample diverged; the last images mean nothing")
     metrics, steps = ways.metrics(), rows_of(ways.table)
@@ -52,7 +52,7 @@ def run(desk: Desk, *, run1: str, run2: str, sample: int, seed: int, force: bool
         else "do not part"
     )
     ends = f"cosine {metrics['cosine_start']:.2f} at the start, {metrics['cosine_end']:.2f} at the end"
-    return Answer(
+    return AnalysisResult(
         kind="trajectories",
         name=f"trajectories of {a.name} and {b.name}",
         runs=[a.run, b.run],

@@ -19,30 +19,30 @@ from torch import Tensor
 
 from gahb.denoising import noise, psnr
 from gahb.errors import UserError
+from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 from gahb.models.layers import Denoiser
 from gahb.tracking.record import Run
 from gahb.trial import Trial
 
 from .models import load_trial
-from .results import Answer, Desk, rows_of
 
 SHOWN_PSNR = 12
 """Input PSNR in dB of the examples."""
 
 
-def run(desk: Desk, *, sweeps: Sequence[str]) -> Answer:
-    """The answer of `gahb-analyze transfer` for sweeps in the record."""
+def run(context: AnalysisContext, *, sweeps: Sequence[str]) -> AnalysisResult:
+    """The result of `gahb-analyze transfer` for sweeps in the record."""
     sweeps = list(dict.fromkeys(sweeps))
-    groups = choose([run for sweep in sweeps for run in desk.record.finished_trials(sweep)])
+    groups = choose([run for sweep in sweeps for run in context.record.finished_trials(sweep)])
     tables, pictures = [], {}
     for group in groups:
-        specialists = load_specialists(desk, group)
-        tables.append(transfer_table(specialists, desk.device))
-        pictures[f"transfer_{group[0].params['resolution']}"] = figure(tables[-1], specialists, desk.device)
+        specialists = load_specialists(context, group)
+        tables.append(transfer_table(specialists, context.device))
+        pictures[f"transfer_{group[0].params['resolution']}"] = figure(tables[-1], specialists, context.device)
     table = pd.concat(tables, ignore_index=True)
     rows = rows_of(table)
-    return Answer(
+    return AnalysisResult(
         kind="transfer",
         name=f"transfer in {' and '.join(sweeps)}",
         sweep=sweeps[0],
@@ -98,12 +98,12 @@ def labels(runs: Sequence[Run]) -> list[str]:
     return [w if words.count(w) == 1 else f"{w} {data_hash[:4]}" for w, data_hash in zip(words, hashes, strict=True)]
 
 
-def load_specialists(desk: Desk, runs: Sequence[Run]) -> list[Specialist]:
+def load_specialists(context: AnalysisContext, runs: Sequence[Run]) -> list[Specialist]:
     """The models of runs, with the held-out images of their classes."""
     specialists = []
     for run, label in zip(runs, labels(runs), strict=True):
-        model = load_trial(desk, run)
-        specialists.append(Specialist(run, label, model.denoiser, model.held_out(desk)))
+        model = load_trial(context, run)
+        specialists.append(Specialist(run, label, model.denoiser, model.held_out(context)))
     return specialists
 
 

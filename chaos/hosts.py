@@ -167,12 +167,12 @@ class Host:
         self.run("tc", *f"qdisc {verb} dev eth0 root {discipline}".split())
 
     def refuse(self, port: int) -> None:
-        """Answer every packet to a port with a reset, as if nothing listened there."""
+        """AnalysisResult every packet to a port with a reset, as if nothing listened there."""
         self.run("nft", "add table inet chaos { chain in { type filter hook input priority 0; }; }")
         self.run("nft", f"add rule inet chaos in tcp dport {port} reject with tcp reset")
 
     def accept(self) -> None:
-        """Answer again."""
+        """AnalysisResult again."""
         self.run("nft", "delete table inet chaos")
 
     def processes(self) -> list[tuple[int, str]]:

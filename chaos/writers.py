@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 
 from chaos.sweep import KEYS
-from gahb.tracking.metric_logger import Writer
+from gahb.tracking.metric_logger import MetricLogger
 from gahb.tracking.record import Record
 
 EXPERIMENT = "writers"
@@ -67,7 +67,7 @@ def _write(uri: str, run: str, barrier: Barrier) -> None:
     courses = {key: dict(_course(key)) for key in KEYS}
     rows = [({key: courses[key][step] for key in KEYS}, 1e9 + step) for step in range(1, EVALUATIONS + 1)]
     barrier.wait()
-    with Writer(Record(uri, patient=True), run, threading.Event()) as writer:
+    with MetricLogger(Record(uri, retry=True), run, threading.Event()) as writer:
         for i in range(len(rows)):
             writer.log(rows[: i + 1])
             writer.flush()

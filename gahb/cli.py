@@ -53,9 +53,9 @@ def run(app: Callable[..., Any], name: str) -> None:
     except OSError as error:  # a full disk, a storage that does not answer
         _end(_one_line(f"{name}: {error}"), 2)
     except Exception as error:
-        from gahb.tracking.record import may_pass
+        from gahb.tracking.record import is_retryable
 
-        if not may_pass(error):
+        if not is_retryable(error):
             raise
         _end(_one_line(f"{name}: the record does not answer: {error}"), 2)
     if code == INTERRUPTED:

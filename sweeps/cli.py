@@ -345,7 +345,7 @@ def data(
             (histogram, pictures.closest_pairs_histogram(cosines, threshold)),
         ):
             save(picture, work / "picture.png")
-            root.keep(work / "picture.png", name)
+            root.upload(work / "picture.png", name)
     sheet, histogram, folder = (f"{root.uri}/{name}" for name in (sheet, histogram, folder))
     closest = {"n_train": trial.n_train, "median": float(np.median(cosines)), "max": float(cosines.max())}
     if json:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 from gahb_analysis.models import TrialModel, load_trial
-from gahb_analysis.results import Desk
 
+from gahb.execution.analysis import AnalysisContext
 from gahb.execution.launch import launch
 from gahb.storage.local import Folder
 from gahb.tracking.record import Record
@@ -88,8 +88,8 @@ class Place:
         return ["--record", self.record.uri, "--storage", str(self.storage)]
 
     @property
-    def desk(self) -> Desk:
-        return Desk(self.record.uri, self.store, torch.device("cpu"))
+    def context(self) -> AnalysisContext:
+        return AnalysisContext(self.record.uri, self.store, torch.device("cpu"))
 
     def execute(self, statement: str, *values: Any) -> None:
         """Change the record's database behind MLflow's back."""
@@ -102,7 +102,7 @@ class Place:
 
     def model(self, name: str) -> TrialModel:
         """The model of a finished trial."""
-        return load_trial(self.desk, self.record.find(name))
+        return load_trial(self.context, self.record.find(name))
 
     def launch(self, trials: list[Trial], sweep: str = "tiny", **options: Any) -> list[dict[str, Any]]:
         return launch(trials, sweep, storage=self.store, record=self.record, **options)

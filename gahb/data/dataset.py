@@ -174,7 +174,7 @@ def prepare(dataset: Dataset, storage: Storage, needed: int, say: Callable[[str]
             "mean": float(np.mean(images, dtype=np.float64) / 255),
             "content_sha256": hashlib.sha256(images.data).hexdigest(),
         }
-        storage.keep(work / "images.npy", f"{folder}/{manifest['file']}")
+        storage.upload(work / "images.npy", f"{folder}/{manifest['file']}")
         storage.write(f"{folder}/manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False).encode())
     return Prepared.open(storage, data_hash)
 

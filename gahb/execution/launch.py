@@ -22,7 +22,7 @@ from gahb.training import cost
 from gahb.trial import Trial, differing, readable_name
 
 if TYPE_CHECKING:
-    from gahb.execution.task import Assignment
+    from gahb.execution.task import Task
 
 IN_HAND = ("finished", "running")
 """States of the trials that a launch leaves alone."""
@@ -133,7 +133,7 @@ def launch(
     """
     planned = plan(trials, storage, record)
     in_hand = {p.run.tags["gahb.launch"] for p in planned if p.run and p.state == "running"}
-    if leases.wait_for_signs(in_hand, storage, say):
+    if leases.wait_for_heartbeats(in_hand, storage, say):
         planned = plan(trials, storage, record)
     to_train = [p for p in planned if p.state not in IN_HAND]
     if not address and any(p.trial.compile for p in to_train):
@@ -145,19 +145,19 @@ def launch(
     trained: set[str] = set()
     if to_train:
         from gahb.execution import ray_cluster
-        from gahb.execution.task import Assignment
+        from gahb.execution.task import Task
 
-        with ray_cluster.connected(address), leases.sign_of_life(storage) as launch_id:
+        with ray_cluster.connected(address), leases.heartbeat(storage) as launch_id:
             gpu = ray_cluster.gpu() if gpus is None else None
             device = calibration.known(record, gpu.name if gpu else None)
             shares = {p.trial: gpu_sharing.share(p.trial, gpu, device, cpus) if gpu else gpus or 0 for p in planned}
             memory = {trial: gpu_sharing.host_memory(trial, on_gpu=shares[trial] > 0) for trial in shares}
             for p in to_train:
                 ray_cluster.check_resources(cpus, shares[p.trial], memory[p.trial])
-            mine = {p.signature for p in to_train if leases.take(storage, p.signature, launch_id)}
+            mine = {p.signature for p in to_train if leases.acquire(storage, p.signature, launch_id)}
             planned = plan(trials, storage, record, device)
-            assignments = {
-                p.signature: Assignment(
+            tasks = {
+                p.signature: Task(
                     flat=p.trial.flat(),
                     signature=p.signature,
                     data_hash=p.data_hash,
@@ -173,13 +173,11 @@ def launch(
                 for p in planned
                 if p.signature in mine and p.state not in IN_HAND
             }
-            record = Record(record.uri, patient=True)
-            failures = ray_cluster.run_trials(
-                list(assignments.values()), on_result=_Progress(planned, assignments, say)
-            )
+            record = Record(record.uri, retry=True)
+            failures = ray_cluster.run_trials(list(tasks.values()), on_result=_Progress(planned, tasks, say))
             for run_id, reason in failures.items():
                 record.fail(run_id, reason)
-            assigned = {assignment.run_id for assignment in assignments.values()}
+            assigned = {task.run_id for task in tasks.values()}
             ours = {run.run_id: run for run in record.trials(sweep) if run.tags.get("gahb.launch") == launch_id}
             for run_id in ours.keys() - assigned:
                 record.discard(run_id)  # made twice, because the server did not answer the first time
@@ -188,7 +186,7 @@ def launch(
                 record.interrupt(run_id)
             if unfinished:  # Tune ends quietly when the user interrupts it
                 raise KeyboardInterrupt
-            trained = set(assignments)
+            trained = set(tasks)
     for p in planned:
         if p.run and sweep not in p.run.sweeps:
             record.tag(p.run.run_id, {f"gahb.sweep.{sweep}": "true"})
@@ -199,8 +197,8 @@ def launch(
 class _Progress:
     """Says one line when a trial has seen all its images."""
 
-    def __init__(self, planned: Sequence[Planned], assignments: "Mapping[str, Assignment]", say: Callable[[str], None]):
-        self.trials = {assignments[p.signature].run_id: p for p in planned if p.signature in assignments}
+    def __init__(self, planned: Sequence[Planned], tasks: "Mapping[str, Task]", say: Callable[[str], None]):
+        self.trials = {tasks[p.signature].run_id: p for p in planned if p.signature in tasks}
         self.say = say
         self.done: set[str] = set()
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gahb.errors import UserError
-from gahb.execution.task import Assignment
+from gahb.execution.task import Task
 from gahb.planning.gpu_sharing import Gpu
 from gahb.tracking.preflight import check_listening
 
@@ -146,13 +146,11 @@ def check_resources(cpus: float, gpus: float, memory: int) -> None:
         )
 
 
-def run_trials(
-    assignments: Sequence[Assignment], *, on_result: Callable[[str, Mapping[str, Any]], None]
-) -> dict[str, str]:
+def run_trials(tasks: Sequence[Task], *, on_result: Callable[[str, Mapping[str, Any]], None]) -> dict[str, str]:
     """Run trials on the connected cluster until each has ended, or the user interrupts.
 
     Args:
-        assignments: the trials.
+        tasks: the trials.
         on_result: called in this process with a run id and its newest evaluation.
 
     Returns:
@@ -164,7 +162,7 @@ def run_trials(
     with tempfile.TemporaryDirectory() as folder:  # Tune's notes, which only this process reads
         tuner = tune.Tuner(
             tune.with_resources(_trial, _resources),
-            param_space={"assignment": tune.grid_search([assignment.plain() for assignment in assignments])},
+            param_space={"task": tune.grid_search([task.plain() for task in tasks])},
             tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(
                 name="launch",
@@ -222,9 +220,9 @@ def _resources(config: dict[str, Any]) -> Any:
     """What Tune sets aside for a trial. Memory counts only until it is set aside; `_trial` enforces a GPU's."""
     from ray import tune
 
-    assignment = Assignment.of(config["assignment"])
+    task = Task.of(config["task"])
     return tune.PlacementGroupFactory(
-        [{"CPU": assignment.cpus, "GPU": assignment.gpus, "memory": assignment.memory}],
+        [{"CPU": task.cpus, "GPU": task.gpus, "memory": task.memory}],
     )
 
 
@@ -232,12 +230,12 @@ def _trial(config: dict[str, Any]) -> None:
     """What a worker runs."""
     from ray import tune
 
-    from gahb.execution.worker import Broken, carry_out
+    from gahb.execution.worker import RetryableError, run_trial
 
-    assignment = Assignment.of(config["assignment"])
+    task = Task.of(config["task"])
     try:
-        carry_out(assignment, _device(assignment.cpus, assignment.gpus), lambda row: tune.report({"gahb": row}))
-    except Broken:
+        run_trial(task, _device(task.cpus, task.gpus), lambda row: tune.report({"gahb": row}))
+    except RetryableError:
         raise
     except Exception as error:
         tune.report({"gahb_refused": f"{type(error).__name__}: {error}"})
@@ -254,13 +252,13 @@ def _relay(on_result: Callable[[str, Mapping[str, Any]], None], failures: dict[s
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
             if "gahb" in result:
-                on_result(trial.config["assignment"]["run_id"], result["gahb"])
+                on_result(trial.config["task"]["run_id"], result["gahb"])
             if "gahb_refused" in result:
-                failures[trial.config["assignment"]["run_id"]] = result["gahb_refused"]
+                failures[trial.config["task"]["run_id"]] = result["gahb_refused"]
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
             reason = str(trial.get_error()).strip().splitlines()[-1]
-            failures[trial.config["assignment"]["run_id"]] = reason
+            failures[trial.config["task"]["run_id"]] = reason
 
     return Relay()
 

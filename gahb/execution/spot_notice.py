@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 log = logging.getLogger(__name__)
 
 ENDPOINT = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
-LOOK = 5.0
+POLL_SECONDS = 5.0
 """Seconds between two looks."""
 
 
@@ -33,7 +33,7 @@ def watched(save: threading.Event) -> Iterator[None]:
     ended = threading.Event()
 
     def look() -> None:
-        while not ended.wait(LOOK):
+        while not ended.wait(POLL_SECONDS):
             with contextlib.suppress(OSError):
                 if found := notice(service):
                     log.warning("the machine will be taken back (%s at %s)", found["action"], found["time"])

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 
 @dataclass(frozen=True)
-class Assignment:
+class Task:
     """Plain values only: what to train, its run, where data, checkpoints and record are, how often it may start again
     without having got further, and what is granted: CPUs, GPUs (a fraction if trials share one) and bytes of the node's
     memory."""

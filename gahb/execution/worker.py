@@ -18,11 +18,11 @@ from gahb.data import splits
 from gahb.data.dataset import Prepared
 from gahb.errors import UserError
 from gahb.execution import spot_notice, worker_log
-from gahb.execution.task import Assignment
+from gahb.execution.task import Task
 from gahb.figures import style
 from gahb.storage.local import Storage, storage_at
-from gahb.storage.retry import patiently
-from gahb.tracking.metric_logger import Stopped, Superseded, Writer
+from gahb.storage.retry import with_retries
+from gahb.tracking.metric_logger import MetricLogger, Stopped, Superseded
 from gahb.tracking.record import Record
 from gahb.training import loop, weights
 from gahb.training.checkpoints import Checkpoints
@@ -31,53 +31,53 @@ from gahb.trial import Trial
 
 log = logging.getLogger(__name__)
 
-LONGEST_BACKOFF = 60.0
+MAX_BACKOFF_SECONDS = 60.0
 """Seconds that a worker waits, at most, before it tries again what the last one died of."""
 
 
-class GivenUp(Exception):
+class RetriesExhausted(Exception):
     """The trial has failed too often without getting further. The message says of what."""
 
 
-class Broken(Exception):
+class RetryableError(Exception):
     """Something went wrong that another worker may get over. The message says what."""
 
 
-def carry_out(assignment: Assignment, device: torch.device, report: Callable[[dict[str, float]], None]) -> None:
+def run_trial(task: Task, device: torch.device, report: Callable[[dict[str, float]], None]) -> None:
     """Train the trial from where its checkpoint stands, log to its run, and leave weights, card, curve and examples.
 
     A trial that cannot succeed, or that the user stops, ends here with its reason in the record.
 
     Args:
-        assignment: the trial.
+        task: the trial.
         device: where to train.
         report: called with each new evaluation's metrics.
 
     Raises:
-        Broken: the next worker may get over it.
+        RetryableError: the next worker may get over it.
         Exception: the record or the storage cannot be used at all.
     """
-    storage = storage_at(assignment.storage)
-    record = Record(assignment.record_uri, patient=True)
-    run_id = assignment.run_id
-    checkpoints = Checkpoints(storage, assignment.folder)
+    storage = storage_at(task.storage)
+    record = Record(task.record_uri, retry=True)
+    run_id = task.run_id
+    checkpoints = Checkpoints(storage, task.folder)
     control = loop.Control()
     with (
-        worker_log.kept(storage, assignment.folder),
-        Writer(record, run_id, control.halt) as writer,
+        worker_log.kept(storage, task.folder),
+        MetricLogger(record, run_id, control.halt) as writer,
         spot_notice.watched(control.save),
     ):
         step, last = 0, False
         try:
-            step, last = _admit(assignment, record, checkpoints, writer, control)
-            _carry_out(assignment, device, report, record, checkpoints, writer, control)
+            step, last = _admit(task, record, checkpoints, writer, control)
+            _carry_out(task, device, report, record, checkpoints, writer, control)
             log.info("finished")
         except Superseded:
             log.info("another worker has taken over")
         except Stopped:
             log.info("stopped")
             record.interrupt(run_id, "stopped by the user")
-        except (loop.Diverged, OutOfMemory, GivenUp, UserError) as error:
+        except (loop.Diverged, OutOfMemory, RetriesExhausted, UserError) as error:
             log.error("%s", error)
             with contextlib.suppress(Superseded, Stopped):
                 writer.flush()
@@ -88,53 +88,53 @@ def carry_out(assignment: Assignment, device: torch.device, report: Callable[[di
             record.tag(run_id, {"gahb.reason": reason})
             record.add_text(run_id, traceback.format_exc(), "traceback.txt")
             if not last or checkpoints.step > step:
-                raise Broken(reason) from error
+                raise RetryableError(reason) from error
             record.fail(run_id, reason)
 
 
 def _admit(
-    assignment: Assignment, record: Record, checkpoints: Checkpoints, writer: Writer, control: loop.Control
+    task: Task, record: Record, checkpoints: Checkpoints, writer: MetricLogger, control: loop.Control
 ) -> tuple[int, bool]:
     """Count the workers that have started from this checkpoint, and wait longer before each next one: the checkpoint's
     step, and whether this worker is the last.
 
     Raises:
-        GivenUp: there were too many.
+        RetriesExhausted: there were too many.
         Stopped: the user did not want it to start any more.
     """
-    tags = record.tags(assignment.run_id)
+    tags = record.tags(task.run_id)
     if tags.get("gahb.stop"):
         raise Stopped
-    step = patiently(lambda: checkpoints.step)
+    step = with_retries(lambda: checkpoints.step)
     before, _, count = tags.get("gahb.starts", "").partition(":")
     tries = int(count) + 1 if before == str(step) else 1
     log.info("try %d from step %d", tries, step)
-    if tries > assignment.retries + 1:
-        raise GivenUp(tags.get("gahb.reason") or f"{tries - 1} workers died at step {step} or soon after")
-    record.tag(assignment.run_id, {"gahb.starts": f"{step}:{tries}"})
+    if tries > task.retries + 1:
+        raise RetriesExhausted(tags.get("gahb.reason") or f"{tries - 1} workers died at step {step} or soon after")
+    record.tag(task.run_id, {"gahb.starts": f"{step}:{tries}"})
     if tries > 1:
-        control.halt.wait(min(2.0 ** (tries - 2), LONGEST_BACKOFF))
+        control.halt.wait(min(2.0 ** (tries - 2), MAX_BACKOFF_SECONDS))
         writer.check()
-    return step, tries > assignment.retries
+    return step, tries > task.retries
 
 
 def _carry_out(
-    assignment: Assignment,
+    task: Task,
     device: torch.device,
     report: Callable[[dict[str, float]], None],
     record: Record,
     checkpoints: Checkpoints,
-    writer: Writer,
+    writer: MetricLogger,
     control: loop.Control,
 ) -> None:
-    trial = Trial.of(assignment.flat)
+    trial = Trial.of(task.flat)
     storage = checkpoints.storage
     hardware.reset_peak(device)
-    prepared = patiently(lambda: Prepared.open(storage, assignment.data_hash))
+    prepared = with_retries(lambda: Prepared.open(storage, task.data_hash))
     train_images = splits.training_images(prepared, trial)
     test_images = splits.held_out_images(prepared, trial)
     subset_hash = splits.subset_hash(train_images)
-    record.tag(assignment.run_id, {"gahb.subset_hash": subset_hash})
+    record.tag(task.run_id, {"gahb.subset_hash": subset_hash})
 
     def on_evaluation(history: list[loop.Evaluation]) -> None:
         writer.log([(evaluation.metrics(), evaluation.time) for evaluation in history])
@@ -153,24 +153,24 @@ def _carry_out(
             test_images,
             device=device,
             checkpoints=checkpoints,
-            checkpoint_seconds=assignment.checkpoint_seconds,
+            checkpoint_seconds=task.checkpoint_seconds,
             on_evaluation=on_evaluation,
             control=control,
         )
     except loop.Halted:
         writer.check()
         raise
-    patiently(checkpoints.flush, wait=wait)
+    with_retries(checkpoints.flush, wait=wait)
     total = trial.steps * trial.batch_size
     speed = {"images_per_second": total / trained.seconds} if math.isfinite(trained.seconds) else {}
     spent = {"images_seen": total, **speed, "peak_memory_gb": hardware.peak_memory(device) / 1e9}
-    writer.log([patiently(lambda: _first(storage, f"{assignment.folder}/spent.json", spent), wait=wait)])
-    share = assignment.gpus if device.type == "cuda" else assignment.cpus
-    record.tag(assignment.run_id, {"gahb.device": hardware.name(device), "gahb.share": share, "gahb.reason": ""})
+    writer.log([with_retries(lambda: _first(storage, f"{task.folder}/spent.json", spent), wait=wait)])
+    share = task.gpus if device.type == "cuda" else task.cpus
+    record.tag(task.run_id, {"gahb.device": hardware.name(device), "gahb.share": share, "gahb.reason": ""})
     card = {
-        "signature": assignment.signature,
-        "trial": assignment.flat,
-        "data_hash": assignment.data_hash,
+        "signature": task.signature,
+        "trial": task.flat,
+        "data_hash": task.data_hash,
         "content_sha256": prepared.manifest["content_sha256"],
         "subset_hash": subset_hash,
         "images_seen": total,
@@ -180,11 +180,11 @@ def _carry_out(
     }
     with tempfile.TemporaryDirectory() as folder:
         weights.save(Path(folder), trained.denoiser, card)
-        weights.save_course(Path(folder), patiently(checkpoints.course, wait=wait))
+        weights.save_weight_history(Path(folder), with_retries(checkpoints.weight_history, wait=wait))
         style.write_trial(Path(folder), trained, test_images)
         writer.flush()
-        record.add_artifacts(assignment.run_id, Path(folder))
-    record.finish(assignment.run_id)
+        record.add_artifacts(task.run_id, Path(folder))
+    record.finish(task.run_id)
 
 
 def _first(storage: Storage, name: str, row: dict[str, float]) -> tuple[dict[str, float], float]:

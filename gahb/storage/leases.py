@@ -17,14 +17,14 @@ from typing import Any
 
 from gahb.storage.local import Storage
 
-HEARTBEAT = 10.0
+HEARTBEAT_SECONDS = 10.0
 """Seconds between two signs of life of a launch."""
 
-PATIENCE = 60.0
+LEASE_TTL = 60.0
 """Seconds without one after which a launch on another machine counts as dead."""
 
 
-def take(storage: Storage, signature: str, launch_id: str) -> bool:
+def acquire(storage: Storage, signature: str, launch_id: str) -> bool:
     """Take a trial in hand, unless another living launch has it."""
     claims = f"claims/{signature}"
     before = storage.names(claims)
@@ -34,7 +34,7 @@ def take(storage: Storage, signature: str, launch_id: str) -> bool:
 
 
 @contextlib.contextmanager
-def sign_of_life(storage: Storage) -> Iterator[str]:
+def heartbeat(storage: Storage) -> Iterator[str]:
     """A launch's id, whose file is written again and again until the block ends."""
     launch_id = uuid.uuid4().hex[:12]
     name, content = f"launches/{launch_id}", json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()
@@ -42,7 +42,7 @@ def sign_of_life(storage: Storage) -> Iterator[str]:
     ended = threading.Event()
 
     def live() -> None:
-        while not ended.wait(HEARTBEAT):
+        while not ended.wait(HEARTBEAT_SECONDS):
             with contextlib.suppress(OSError):
                 storage.write(name, content)
 
@@ -57,7 +57,7 @@ def sign_of_life(storage: Storage) -> Iterator[str]:
             storage.remove(name)
 
 
-def wait_for_signs(launch_ids: Iterable[str], storage: Storage, say: Callable[[str], None]) -> bool:
+def wait_for_heartbeats(launch_ids: Iterable[str], storage: Storage, say: Callable[[str], None]) -> bool:
     """Wait until those of the launches that are on other machines show a new sign of life, or are taken for dead;
     whether there were any. One that has just died looks alive for a while."""
     owners = {launch_id: _owner(storage, launch_id) for launch_id in launch_ids}
@@ -84,7 +84,7 @@ def alive(storage: Storage, launch_id: str) -> bool:
     """Whether a launch has shown a sign of life lately, and its process lives if it is one of this machine."""
     name = f"launches/{launch_id}"
     last = storage.modified(name) if launch_id else None
-    if last is None or time.time() - last > PATIENCE:
+    if last is None or time.time() - last > LEASE_TTL:
         return False
     owner = _owner(storage, launch_id)
     if owner is None:  # it has just ended

@@ -52,7 +52,7 @@ class Storage(Protocol):
     def local(self, name: str) -> Path:
         """The file on this machine, fetched once if need be. Raises FileNotFoundError."""
 
-    def keep(self, path: Path, name: str) -> None:
+    def upload(self, path: Path, name: str) -> None:
         """Move a file of this machine's, from `scratch`, into place."""
 
     def scratch(self) -> contextlib.AbstractContextManager[Path]:
@@ -139,7 +139,7 @@ class Folder:
             raise FileNotFoundError(name)
         return self.path / name
 
-    def keep(self, path: Path, name: str) -> None:
+    def upload(self, path: Path, name: str) -> None:
         (self.path / name).parent.mkdir(parents=True, exist_ok=True)
         path.replace(self.path / name)
 

@@ -9,29 +9,29 @@ Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
-LONGEST = 30.0
+MAX_BACKOFF_SECONDS = 30.0
 """Seconds between two tries, at most."""
 
 PERMANENT = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 """What is wrong with a file and does not pass. Other OSErrors may: a full disk, a server that does not answer."""
 
 
-def passing(error: Exception) -> bool:
+def is_retryable(error: Exception) -> bool:
     """Whether an error may pass by itself."""
     return isinstance(error, OSError) and not isinstance(error, PERMANENT)
 
 
-def pauses() -> Iterator[float]:
-    """Seconds before each next try: 1, 2, 4, … LONGEST."""
+def backoff() -> Iterator[float]:
+    """Seconds before each next try: 1, 2, 4, … MAX_BACKOFF_SECONDS."""
     pause = 1.0
     while True:
         yield pause
-        pause = min(2 * pause, LONGEST)
+        pause = min(2 * pause, MAX_BACKOFF_SECONDS)
 
 
-def patiently(
+def with_retries(
     call: Callable[[], Result],
-    may_pass: Callable[[Exception], bool] = passing,
+    is_retryable: Callable[[Exception], bool] = is_retryable,
     wait: Callable[[float], object] = time.sleep,
 ) -> Result:
     """What a call returns, tried again as long as it raises what may pass. Between tries it waits, which may raise too.
@@ -39,11 +39,11 @@ def patiently(
     Raises:
         Exception: what the call raises and will not pass.
     """
-    for pause in pauses():
+    for pause in backoff():
         try:
             return call()
         except Exception as error:
-            if not may_pass(error):
+            if not is_retryable(error):
                 raise
             log.warning("%s; trying again in %.0f s", str(error).strip().splitlines()[0], pause)
         wait(pause)

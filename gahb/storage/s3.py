@@ -78,7 +78,7 @@ class Bucket:
                     (Path(folder) / "file").replace(path)
         return path
 
-    def keep(self, path: Path, name: str) -> None:
+    def upload(self, path: Path, name: str) -> None:
         with self._translated(name):
             _client().upload_file(str(path), self.bucket, self._key(name))
         (self._cache / name).parent.mkdir(parents=True, exist_ok=True)
@@ -138,5 +138,5 @@ def _client() -> Any:
         from botocore.config import Config
     except ImportError:
         raise UserError("a storage on S3 needs boto3: pip install 'gahb[s3]'") from None
-    retries = {"mode": "standard", "max_attempts": 3}  # who can wait longer does so with `patiently`
+    retries = {"mode": "standard", "max_attempts": 3}  # who can wait longer does so with `with_retries`
     return boto3.client("s3", config=Config(retries=retries, connect_timeout=5, read_timeout=20))

@@ -4,7 +4,7 @@ A thread looks at the run every few seconds. It brings new metrics in order, aft
 finds out whether another worker has taken the trial over or the user wants it to stop; then training is halted.
 
 Nothing is logged twice. What the record has is known from the beginning, and a metric's time is that of its
-evaluation, which a worker that comes by again finds in the storage (`Checkpoints.keep_weights`): so a request that
+evaluation, which a worker that comes by again finds in the storage (`Checkpoints.save_weights`): so a request that
 arrives late from a worker given up for dead is the same row of MLflow's table, not another one.
 """
 
@@ -16,15 +16,15 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from gahb.storage.retry import pauses
-from gahb.tracking.record import Record, may_pass
+from gahb.storage.retry import backoff
+from gahb.tracking.record import Record, is_retryable
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 log = logging.getLogger(__name__)
 
-LOOK = 10.0
+POLL_SECONDS = 10.0
 """Seconds between two looks at the run."""
 
 BATCH = 1000
@@ -39,7 +39,7 @@ class Stopped(Exception):
     """The user wants the trial to stop."""
 
 
-class Writer:
+class MetricLogger:
     """The one worker that may write to a trial's run, which is running from here on; a context that ends when the
     thread has ended.
 
@@ -64,7 +64,7 @@ class Writer:
         self._closing = False
         self._thread = threading.Thread(target=self._work, daemon=True)
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "MetricLogger":
         self._thread.start()
         return self
 
@@ -106,21 +106,21 @@ class Writer:
 
     def _work(self) -> None:
         """The thread: look, write, wait. An error that may pass makes it wait longer, any other ends it."""
-        pause = pauses()
+        pause = backoff()
         while True:
             try:
                 self._look()
                 self._write()
-                wait, pause = LOOK, pauses()
+                wait, pause = POLL_SECONDS, backoff()
             except Exception as error:
-                if not may_pass(error):
+                if not is_retryable(error):
                     self._finish(error)
                 wait = next(pause)
                 log.warning("the record does not answer (%s); %d metrics wait", error, len(self._waiting))
             with self._news:
                 if self._closing or self._end:
                     return
-                if wait != LOOK or not self._waiting:
+                if wait != POLL_SECONDS or not self._waiting:
                     self._news.wait(wait)
 
     def _write(self) -> None:

@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from gahb.errors import UserError
-from gahb.storage.retry import passing, patiently
+from gahb.storage import retry as retries
+from gahb.storage.retry import with_retries
 from gahb.tracking.preflight import check_database, check_record
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it writes into the home directory
@@ -106,8 +107,8 @@ class Record:
         UserError: on first use, if the record cannot be reached.
     """
 
-    def __init__(self, uri: str, *, patient: bool = False) -> None:
-        self.uri, self.patient = uri, patient
+    def __init__(self, uri: str, *, retry: bool = False) -> None:
+        self.uri, self.retry = uri, retry
 
     @property
     def exists(self) -> bool:
@@ -120,7 +121,7 @@ class Record:
     @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's client. A fresh SQLite file gets its tables here, one process at a time: two at once break it."""
-        if not self.patient:
+        if not self.retry:
             check_record(self.uri)
         from mlflow import MlflowClient
 
@@ -132,8 +133,8 @@ class Record:
                 return client
 
         try:
-            if self.patient:
-                return _Patient(patiently(connect, may_pass))  # type: ignore[return-value]
+            if self.retry:
+                return _Retrying(with_retries(connect, is_retryable))  # type: ignore[return-value]
             return connect()
         except UserError:
             raise
@@ -398,7 +399,7 @@ class Record:
             return str(found.experiment_id)
 
 
-class _Patient:
+class _Retrying:
     """A client whose every call waits for a server that does not answer. The calls that a worker and the end of a
     launch make may be made twice."""
 
@@ -407,10 +408,10 @@ class _Patient:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.client, name)
-        return lambda *args, **options: patiently(lambda: method(*args, **options), may_pass)
+        return lambda *args, **options: with_retries(lambda: method(*args, **options), is_retryable)
 
 
-def may_pass(error: Exception) -> bool:
+def is_retryable(error: Exception) -> bool:
     """Whether what MLflow raised is for want of a server, a database or a disk, and not for what was asked."""
     from mlflow.exceptions import MlflowException
     from requests import HTTPError
@@ -419,7 +420,7 @@ def may_pass(error: Exception) -> bool:
         return _at_fault(error.get_http_status_code())
     if isinstance(error, HTTPError) and error.response is not None:
         return _at_fault(error.response.status_code)
-    return passing(error)
+    return retries.is_retryable(error)
 
 
 def _at_fault(status: int) -> bool:

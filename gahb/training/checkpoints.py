@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from gahb.storage.local import Storage
-from gahb.storage.retry import passing
+from gahb.storage.retry import is_retryable
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +46,13 @@ class Checkpoints:
                 self.storage.remove(self._at(old))
             self.flush()
         except OSError as error:
-            if not passing(error):
+            if not is_retryable(error):
                 raise
             log.warning("no checkpoint at step %d: %s; training goes on", step, error)
             return False
         return True
 
-    def keep_weights(self, images_seen: int, weights: dict[str, Tensor]) -> float:
+    def save_weights(self, images_seen: int, weights: dict[str, Tensor]) -> float:
         """Keep weights alone, for analyses of the training's course, and return when that was done first, in seconds
         since 1970: training that comes by again finds what an earlier one left. What cannot be written now will be
         with the next checkpoint or `flush`."""
@@ -61,7 +61,7 @@ class Checkpoints:
         try:
             self.flush()
         except OSError as error:
-            if not passing(error):
+            if not is_retryable(error):
                 raise
             log.warning("the weights after %d images cannot be kept yet: %s", images_seen, error)
             return time.time()
@@ -90,7 +90,7 @@ class Checkpoints:
                 return facts["step"], tensors, facts
         return None
 
-    def course(self) -> dict[int, dict[str, Tensor]]:
+    def weight_history(self) -> dict[int, dict[str, Tensor]]:
         """Images seen → weights, of every evaluation that was kept. Raises OSError."""
         found = {}
         for name in self.storage.names(self._at("weights")):

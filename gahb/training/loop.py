@@ -125,7 +125,7 @@ def train(
             trial, train_images, test_images, device, checkpoints, checkpoint_seconds, on_evaluation, asked, recompute
         )
 
-    return out_of_memory.sparing(run, cost.memory(trial), say)
+    return out_of_memory.with_less_memory(run, cost.memory(trial), say)
 
 
 def _train(
@@ -166,7 +166,7 @@ def _train(
             curve = psnr.curve(Denoiser(net), train_images, test_images)
             net.train()
             seen = step * trial.batch_size
-            history.append(Evaluation(seen, loss.item(), rate, curve, checkpoints.keep_weights(seen, net.state_dict())))
+            history.append(Evaluation(seen, loss.item(), rate, curve, checkpoints.save_weights(seen, net.state_dict())))
         if due and not all(map(math.isfinite, history[-1].metrics().values())):
             raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
         halting = control.halt.is_set()

@@ -16,13 +16,13 @@ class OutOfMemory(Exception):
     """A training does not fit even where activations are computed again. The message says how much it takes."""
 
 
-def is_shortage(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether the error says that there was no memory left."""
     said = isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in PHRASES)
     return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
-def sparing(run: Callable[[bool], Result], need: int, say: Callable[[str], None]) -> Result:
+def with_less_memory(run: Callable[[bool], Result], need: int, say: Callable[[str], None]) -> Result:
     """run(False), or run(True), which holds less, after it ran out of memory.
 
     Args:
@@ -36,7 +36,7 @@ def sparing(run: Callable[[bool], Result], need: int, say: Callable[[str], None]
     try:
         return run(False)
     except Exception as error:
-        if not is_shortage(error):
+        if not is_out_of_memory(error):
             raise
     gc.collect()  # only here, where the traceback holds the tensors no longer
     torch.cuda.empty_cache()
@@ -44,7 +44,7 @@ def sparing(run: Callable[[bool], Result], need: int, say: Callable[[str], None]
     try:
         return run(True)
     except Exception as error:
-        if not is_shortage(error):
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
             f"out of memory even where activations are computed again in backward; without that training takes about "

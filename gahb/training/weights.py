@@ -32,7 +32,7 @@ def save(folder: Path, denoiser: Denoiser, card: dict[str, Any]) -> None:
     (folder / CARD).write_text(json.dumps({"format": FORMAT, **card}, indent=2, ensure_ascii=False))
 
 
-def save_course(folder: Path, course: dict[int, dict[str, Tensor]]) -> None:
+def save_weight_history(folder: Path, course: dict[int, dict[str, Tensor]]) -> None:
     """Write the weights at every evaluation, images seen → weights, into a folder beside the last ones."""
     (folder / COURSE).mkdir()
     for images_seen, tensors in course.items():
@@ -63,7 +63,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         return card
 
 
-def read_course(folder: Path, device: torch.device | str = "cpu") -> Iterator[tuple[int, Denoiser]]:
+def read_weight_history(folder: Path, device: torch.device | str = "cpu") -> Iterator[tuple[int, Denoiser]]:
     """Images seen and the denoiser at that moment, for every evaluation of a training, in order; see `read`."""
     architecture = _architecture(read_card(folder))
     for file in sorted((folder / COURSE).glob("images-*.safetensors")):

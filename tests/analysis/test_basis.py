@@ -31,7 +31,7 @@ def test_basis_command(command: Callable[..., Ended], finished: Place) -> None:
     folder = finished.record.artifacts(run.run_id)
     assert {file.name for file in folder.iterdir()} == {"basis.csv", "dimensions.csv", "basis.png", "basis.svg"}
     # an orthonormal basis keeps the image's norm
-    clean = question.held_out_image(finished.desk, finished.model("16x16-N64-A"), 3)
+    clean = question.held_out_image(finished.context, finished.model("16x16-N64-A"), 3)
     table = pd.read_csv(folder / "basis.csv")
     assert (table["coefficient"] ** 2).sum() == pytest.approx(float(clean.square().sum()), rel=1e-5)
 

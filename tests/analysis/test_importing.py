@@ -88,7 +88,7 @@ def test_an_imported_model_has_a_basis_at_anothers_image_and_a_way(
     refused = command("gahb-analyze", "basis", "faces", *place.flags)
     assert refused.code == 2 and "--images-of RUN" in refused.err and refused.err.count("\n") == 1
     found = command("gahb-analyze", "basis", "faces", "--images-of", "8x8-N1-A", "--json", *place.flags).json
-    clean = place.model("8x8-N1-A").held_out(place.desk)[:1].float() / 255
+    clean = place.model("8x8-N1-A").held_out(place.context)[:1].float() / 255
     y = clean + 0.15 * torch.randn(1, 1, 8, 8, generator=noise.generator("basis", 0))
     denoiser = gahb.load("faces", record=place.record.uri)
     jacobian = torch.autograd.functional.jacobian(lambda v: denoiser(v).flatten(), y).reshape(64, 64)

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 def table_of(place: Place, name: str) -> pd.DataFrame:
     model = place.model(name)
-    return theory_table(model, model.held_out(place.desk), CPU)
+    return theory_table(model, model.held_out(place.context), CPU)
 
 
 def test_the_excess_is_measured_from_the_best_that_does_not_know_the_clean_image(finished: Place) -> None:

@@ -27,7 +27,7 @@ from gahb.tracking.record import Record, Run
 from gahb.training import loop
 from gahb.training.checkpoints import Checkpoints
 from gahb.training.cost import forward_flops
-from gahb.training.weights import read_course
+from gahb.training.weights import read_weight_history
 from gahb.trial import Trial, grid
 from tests.conftest import TINY, Ended, Place
 
@@ -91,7 +91,7 @@ def test_the_course_of_a_training_is_kept(finished: Place) -> None:
     run = finished.record.find("16x16-N1-A")
     folder = finished.record.artifacts(run.run_id)
     y = torch.randn(1, 1, 16, 16)
-    outputs = {seen: denoiser(y).detach() for seen, denoiser in read_course(folder)}
+    outputs = {seen: denoiser(y).detach() for seen, denoiser in read_weight_history(folder)}
     assert list(outputs) == [step for step, _ in finished.record.history(run.run_id, "loss")]
     assert torch.equal(outputs[TINY["images"]], gahb.load(run.run_id, record=finished.record.uri)(y))
     assert len({tuple(out.flatten().tolist()) for out in outputs.values()}) == len(outputs)

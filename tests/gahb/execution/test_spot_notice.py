@@ -52,7 +52,7 @@ def test_a_notice_asks_for_a_checkpoint(instance: tuple[str, type[Instance]], mo
     url, service = instance
     assert spot_notice.notice(url) is None
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)
-    monkeypatch.setattr(spot_notice, "LOOK", 0.05)
+    monkeypatch.setattr(spot_notice, "POLL_SECONDS", 0.05)
     save = threading.Event()
     with spot_notice.watched(save):
         assert not save.wait(0.3)

@@ -13,18 +13,20 @@ from gahb.storage.local import Folder
 
 def test_a_trial_is_in_the_hands_of_one_living_launch(tmp_path: Path) -> None:
     storage = Folder(tmp_path)
-    with leases.sign_of_life(storage) as first, leases.sign_of_life(storage) as second:
+    with leases.heartbeat(storage) as first, leases.heartbeat(storage) as second:
         assert leases.alive(storage, first) and leases.alive(storage, second)
-        assert leases.take(storage, "abc", first)
-        assert not leases.take(storage, "abc", second) and leases.take(storage, "def", second)
+        assert leases.acquire(storage, "abc", first)
+        assert not leases.acquire(storage, "abc", second) and leases.acquire(storage, "def", second)
     assert not leases.alive(storage, first)
-    with leases.sign_of_life(storage) as third:
-        assert leases.take(storage, "abc", third) and not leases.take(storage, "abc", "another")
+    with leases.heartbeat(storage) as third:
+        assert leases.acquire(storage, "abc", third) and not leases.acquire(storage, "abc", "another")
 
 
 def test_a_process_that_has_died_is_not_alive(tmp_path: Path) -> None:
-    script = "import sys; from pathlib import Path; from gahb.storage import leases; from gahb.storage.local import Folder\n"
-    script += "with leases.sign_of_life(Folder(Path(sys.argv[1]))) as i: print(i, flush=True); sys.stdin.read()"
+    script = (
+        "import sys; from pathlib import Path; from gahb.storage import leases; from gahb.storage.local import Folder\n"
+    )
+    script += "with leases.heartbeat(Folder(Path(sys.argv[1]))) as i: print(i, flush=True); sys.stdin.read()"
     child = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -44,10 +46,10 @@ def test_a_launch_elsewhere_is_waited_for_until_it_shows_life_or_is_taken_for_de
     storage, said = Folder(tmp_path), list[str]()
     storage.write("launches/abc", json.dumps({"host": "elsewhere", "pid": 1}).encode())
     assert leases.alive(storage, "abc")
-    monkeypatch.setattr(leases, "PATIENCE", 1.5)
+    monkeypatch.setattr(leases, "LEASE_TTL", 1.5)
     began = time.monotonic()
-    assert leases.wait_for_signs(["abc"], storage, said.append) and len(said) == 1
+    assert leases.wait_for_heartbeats(["abc"], storage, said.append) and len(said) == 1
     assert time.monotonic() - began > 1 and not leases.alive(storage, "abc")
-    assert not leases.wait_for_signs(["gone"], storage, said.append)
+    assert not leases.wait_for_heartbeats(["gone"], storage, said.append)
     storage.write("launches/here", json.dumps({"host": os.uname().nodename, "pid": os.getpid()}).encode())
-    assert not leases.wait_for_signs(["here"], storage, said.append) and len(said) == 1
+    assert not leases.wait_for_heartbeats(["here"], storage, said.append) and len(said) == 1

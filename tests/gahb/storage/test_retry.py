@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from gahb.storage.retry import LONGEST, passing, patiently, pauses
+from gahb.storage.retry import MAX_BACKOFF_SECONDS, backoff, is_retryable, with_retries
 
 
 def test_pauses_double_up_to_the_longest() -> None:
-    assert list(itertools.islice(pauses(), 7)) == [1, 2, 4, 8, 16, LONGEST, LONGEST]
+    assert list(itertools.islice(backoff(), 7)) == [1, 2, 4, 8, 16, MAX_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS]
 
 
 def test_what_passes_is_tried_again_and_the_rest_is_raised() -> None:
@@ -21,9 +21,9 @@ def test_what_passes_is_tried_again_and_the_rest_is_raised() -> None:
             raise answer
         return answer
 
-    assert patiently(call, wait=waited.append) == "written" and waited == [1, 2]
+    assert with_retries(call, wait=waited.append) == "written" and waited == [1, 2]
     with pytest.raises(FileNotFoundError):
-        patiently(lambda: Path("/no/such/file").read_text(), wait=waited.append)
+        with_retries(lambda: Path("/no/such/file").read_text(), wait=waited.append)
     assert waited == [1, 2]
 
 
@@ -32,9 +32,13 @@ def test_waiting_may_end() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        patiently(lambda: (_ for _ in ()).throw(OSError("down")), wait=stop)
+        with_retries(lambda: (_ for _ in ()).throw(OSError("down")), wait=stop)
 
 
 def test_only_what_may_pass_passes() -> None:
-    assert passing(OSError(errno.EIO, "Input/output error")) and passing(ConnectionError())
-    assert not passing(PermissionError()) and not passing(NotADirectoryError()) and not passing(ValueError())
+    assert is_retryable(OSError(errno.EIO, "Input/output error")) and is_retryable(ConnectionError())
+    assert (
+        not is_retryable(PermissionError())
+        and not is_retryable(NotADirectoryError())
+        and not is_retryable(ValueError())
+    )

@@ -77,7 +77,7 @@ def test_of_many_that_create_a_file_one_succeeds(storage: Storage) -> None:
 def test_a_large_file_moves_in_and_is_fetched_once(storage: Storage) -> None:
     with storage.scratch() as work:
         (work / "big").write_bytes(b"x" * 10**6)
-        storage.keep(work / "big", "data/big")
+        storage.upload(work / "big", "data/big")
     assert storage.read("data/big") == b"x" * 10**6
     first = storage.local("data/big")
     assert first.read_bytes() == b"x" * 10**6
@@ -109,8 +109,8 @@ def test_data_and_checkpoints_live_in_either(storage: Storage) -> None:
 def test_the_time_of_weights_is_that_of_the_first(storage: Storage) -> None:
     import torch
 
-    first = Checkpoints(storage, "t").keep_weights(512, {"w": torch.zeros(2)})
-    second = Checkpoints(storage, "t").keep_weights(512, {"w": torch.zeros(2)})
+    first = Checkpoints(storage, "t").save_weights(512, {"w": torch.zeros(2)})
+    second = Checkpoints(storage, "t").save_weights(512, {"w": torch.zeros(2)})
     assert first == second == storage.modified("t/weights/images-000000000512.safetensors")
     assert list(Checkpoints(storage, "t").course()) == [512]
 

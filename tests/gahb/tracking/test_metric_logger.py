@@ -4,15 +4,15 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from gahb.tracking.metric_logger import Stopped, Superseded, Writer
+from gahb.tracking.metric_logger import MetricLogger, Stopped, Superseded
 from tests.conftest import Place
 from tests.gahb.tracking.test_record import new_trial
 
 ROWS = [({"images_seen": step, "loss": 1 / step, "psnr_gap": float(step)}, 1.8e9 + step) for step in (16, 32, 64)]
 
 
-def open_writer(place: Place, run_id: str) -> Writer:
-    return Writer(place.record, run_id, threading.Event())
+def open_writer(place: Place, run_id: str) -> MetricLogger:
+    return MetricLogger(place.record, run_id, threading.Event())
 
 
 def assert_complete(place: Place, run_id: str) -> None:
@@ -44,10 +44,10 @@ def test_a_late_request_is_no_second_row(place: Place) -> None:
 
 
 def test_a_superseded_worker_is_halted_and_writes_no_more(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gahb.tracking.metric_logger.LOOK", 0.2)
+    monkeypatch.setattr("gahb.tracking.metric_logger.POLL_SECONDS", 0.2)
     run_id = new_trial(place)
     halt = threading.Event()
-    with Writer(place.record, run_id, halt) as cut_off:
+    with MetricLogger(place.record, run_id, halt) as cut_off:
         cut_off.check()
         with open_writer(place, run_id) as taking_over:
             taking_over.log(ROWS[:1])
@@ -60,10 +60,10 @@ def test_a_superseded_worker_is_halted_and_writes_no_more(place: Place, monkeypa
 
 
 def test_a_user_stops_a_worker(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gahb.tracking.metric_logger.LOOK", 0.2)
+    monkeypatch.setattr("gahb.tracking.metric_logger.POLL_SECONDS", 0.2)
     run_id = new_trial(place)
     halt = threading.Event()
-    with Writer(place.record, run_id, halt) as writer:
+    with MetricLogger(place.record, run_id, halt) as writer:
         place.record.tag(run_id, {"gahb.stop": "true"})
         assert halt.wait(10)
         with pytest.raises(Stopped):

@@ -83,4 +83,4 @@ def test_other_errors_are_not_taken_for_a_shortage() -> None:
         return torch.ones(2) @ torch.ones(3)
 
     with pytest.raises(RuntimeError, match="size"):
-        out_of_memory.sparing(fails, 1, print)
+        out_of_memory.with_less_memory(fails, 1, print)

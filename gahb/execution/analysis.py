@@ -1,8 +1,8 @@
-"""What an analysis works with, what it answers, and how the answer enters the record.
+"""What an analysis works with, what it answers, and how the result enters the record.
 
-Every module of this package that answers a question has a function `run(desk, …)` that returns an `Answer`, and its
-`kind` is the module's name. `keep` makes of it one run in the experiment `<sweep>-analysis`, with tables, figures and
-links to what it was computed from. The command and the report go through these two alone.
+An analysis is a function `run(context, …)` that returns an `AnalysisResult`. `log_result` makes of it one run in the
+experiment `<sweep>-analysis`, with tables, figures and links to what it was computed from. The command and the report
+go through these two alone.
 """
 
 import tempfile
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Desk:
+class AnalysisContext:
     """Where models and images are found, and where to compute.
 
     Args:
@@ -44,8 +44,8 @@ class Desk:
     address: str | None = None
 
     @classmethod
-    def open(cls, record: str | None, storage: str | None, address: str | None = None) -> "Desk":
-        """The desk that the options of a command describe, on a GPU if there is one."""
+    def open(cls, record: str | None, storage: str | None, address: str | None = None) -> "AnalysisContext":
+        """The context that the options of a command describe, on a GPU if there is one."""
         hardware.keep_freed_memory()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return cls(record_uri(record), storage_here(storage), device, address)
@@ -54,11 +54,11 @@ class Desk:
     def record(self) -> Record:
         return Record(self.uri)
 
-    def spread(
-        self, function: Callable[["Desk", Item], Result], items: Sequence[Item], names: Sequence[str]
+    def map_on_cluster(
+        self, function: Callable[["AnalysisContext", Item], Result], items: Sequence[Item], names: Sequence[str]
     ) -> list[Result]:
-        """`function(desk, item)` of every item, as Ray tasks, each with a core and, where there are any, a GPU. Each is
-        told by its name when it is done.
+        """`function(context, item)` of every item, as Ray tasks, each with a core and, where there are any, a GPU. A
+        line with its name says when each is done.
 
         Raises:
             UserError: what the function raises of that kind; a cluster out of reach.
@@ -71,13 +71,15 @@ class Desk:
         return [done[i] for i in range(len(items))]
 
 
-def _on_worker(work: tuple[Callable[[Desk, Item], Result], Desk, Item], device: torch.device) -> Result:
-    function, desk, item = work
-    return function(replace(desk, device=device), item)
+def _on_worker(
+    work: tuple[Callable[[AnalysisContext, Item], Result], AnalysisContext, Item], device: torch.device
+) -> Result:
+    function, context, item = work
+    return function(replace(context, device=device), item)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class AnalysisResult:
     """What an analysis found.
 
     Args:
@@ -109,33 +111,33 @@ class Answer:
     lines: Sequence[str] = ()
 
 
-def keep(desk: Desk, answer: Answer, sweep: str | None = None) -> tuple[str, Path]:
-    """Log an answer; returns its run id and the folder with its artifacts.
+def log_result(context: AnalysisContext, result: AnalysisResult, sweep: str | None = None) -> tuple[str, Path]:
+    """Log a result; returns its run id and the folder with its artifacts.
 
     Args:
-        sweep: whose experiment it joins; the answer's own, or else the first run's, if left out.
+        sweep: whose experiment it joins; the result's own, or else the first run's, if left out.
     """
-    record = desk.record
-    sweep = sweep or answer.sweep or answer.runs[0].sweeps[0]
-    links = "\n".join(f"- [{run.name}](#/experiments/{run.experiment_id}/runs/{run.run_id})" for run in answer.runs)
+    record = context.record
+    sweep = sweep or result.sweep or result.runs[0].sweeps[0]
+    links = "\n".join(f"- [{run.name}](#/experiments/{run.experiment_id}/runs/{run.run_id})" for run in result.runs)
     tags = {
-        "gahb.kind": answer.kind,
+        "gahb.kind": result.kind,
         f"gahb.sweep.{sweep}": "true",
-        **{f"gahb.of.{i}": run.run_id for i, run in enumerate(answer.runs)},
-        "mlflow.note.content": f"{answer.kind} of\n\n{links}",
+        **{f"gahb.of.{i}": run.run_id for i, run in enumerate(result.runs)},
+        "mlflow.note.content": f"{result.kind} of\n\n{links}",
     }
-    artifacts = f"{desk.storage.url}/artifacts"
-    run_id = record.create(f"{sweep}-analysis", answer.name, artifacts, params=answer.settings, tags=tags)
+    artifacts = f"{context.storage.url}/artifacts"
+    run_id = record.create(f"{sweep}-analysis", result.name, artifacts, params=result.settings, tags=tags)
     with tempfile.TemporaryDirectory() as folder:
-        for stem, table in answer.tables.items():
+        for stem, table in result.tables.items():
             table.to_csv(Path(folder) / f"{stem}.csv", index=False)
-        for stem, picture in answer.pictures.items():
+        for stem, picture in result.pictures.items():
             for suffix in ("png", "svg"):
                 style.save(picture, Path(folder) / f"{stem}.{suffix}")
-        for name, text in answer.texts.items():
+        for name, text in result.texts.items():
             (Path(folder) / name).write_text(text)
         record.add_artifacts(run_id, Path(folder))
-    record.log_metrics(run_id, answer.metrics)
+    record.log_metrics(run_id, result.metrics)
     record.finish(run_id)
     return run_id, record.artifacts(run_id)
 
