@@ -61,7 +61,7 @@ def scaling(
     storage: Storage = None,
 ) -> None:
     """Draw the PSNR gap against N and find where it closes (Figure 15)."""
-    from gahb.storage.local import record_uri
+    from gahb.storage.base import record_uri
     from gahb.tracking.record import Record
 
     _run_analysis("scaling", json, record, storage, sweep=sweep, threshold=threshold)
@@ -175,7 +175,7 @@ def import_(
     storage: Storage = None,
 ) -> None:
     """Turn a published checkpoint into a finished run. Nothing in the file is executed."""
-    from gahb.storage.local import record_uri, storage_here
+    from gahb.storage.base import record_uri, storage_here
     from gahb.tracking.record import Record
 
     from .importing import import_checkpoint

@@ -17,7 +17,7 @@ import gahb
 from gahb.errors import UserError
 from gahb.models import published
 from gahb.models.architectures import Architecture, UNet
-from gahb.storage.local import Storage
+from gahb.storage.base import Storage
 from gahb.tracking.record import Record, Run
 from gahb.training import cost, weights
 

@@ -68,7 +68,7 @@ def plan(
     from gahb import hardware
     from gahb.execution.launch import plan as plan_trials
     from gahb.planning import calibration
-    from gahb.storage.local import record_uri, storage_here
+    from gahb.storage.base import record_uri, storage_here
     from gahb.tracking.record import Record
 
     book = Record(record_uri(record))
@@ -128,7 +128,7 @@ def calibrate(
 
     from gahb import hardware
     from gahb.planning import calibration
-    from gahb.storage.local import record_uri, storage_here
+    from gahb.storage.base import record_uri, storage_here
     from gahb.tracking.record import Record
     from gahb.trial import parse_overrides
 
@@ -179,7 +179,7 @@ def status(
 ) -> None:
     """Show the trials in the record."""
     from gahb.execution import launch
-    from gahb.storage.local import record_uri, storage_here
+    from gahb.storage.base import record_uri, storage_here
     from gahb.tracking.record import Record
 
     book, place = Record(record_uri(record)), storage_here(storage)
@@ -220,7 +220,7 @@ def retry(
     storage: Storage = None,
 ) -> None:
     """Train what has failed or was interrupted of a sweep, or one trial, with the settings that the record has."""
-    from gahb.storage.local import record_uri
+    from gahb.storage.base import record_uri
     from gahb.tracking.record import Record
     from gahb.trial import Trial
 
@@ -234,7 +234,7 @@ def retry(
 def stop(sweep: SweepOrRun, json: Json = False, record: RecordUri = None, storage: Storage = None) -> None:
     """Let a trial, or all of a sweep, write a checkpoint and end; `launch` or `retry` goes on from there."""
     from gahb.execution.launch import state_of
-    from gahb.storage.local import record_uri, storage_here
+    from gahb.storage.base import record_uri, storage_here
     from gahb.tracking.record import Record
 
     book, place = Record(record_uri(record)), storage_here(storage)
@@ -257,7 +257,7 @@ def logs(
 ) -> None:
     """Print what the workers said that had a trial in hand, one after the other."""
     from gahb.execution import worker_log
-    from gahb.storage.local import record_uri, storage_here
+    from gahb.storage.base import record_uri, storage_here
     from gahb.tracking.record import Record
 
     found = Record(record_uri(record)).find(run)
@@ -279,7 +279,7 @@ def show(
 ) -> None:
     """Show everything the record has of one trial."""
     from gahb.execution.launch import METRICS, state_of
-    from gahb.storage.local import record_uri, storage_here
+    from gahb.storage.base import record_uri, storage_here
     from gahb.tracking.record import Record
 
     book = Record(record_uri(record))
@@ -325,7 +325,7 @@ def data(
     from gahb.data.dataset import prepare
     from gahb.figures import dataset as pictures
     from gahb.figures.style import save
-    from gahb.storage.local import storage_here
+    from gahb.storage.base import storage_here
 
     trial = _data_trial(dataset, settings or [])
     root = storage_here(storage)
@@ -431,7 +431,7 @@ def _train(
         _check_paths(trials)
     ray_jobs.hand_over("gahb-sweep", address, record, storage, wait=not no_wait, stop=f"gahb-sweep stop {sweep}")
     from gahb.execution.launch import launch as launch_trials
-    from gahb.storage.local import record_uri, storage_here
+    from gahb.storage.base import record_uri, storage_here
     from gahb.tracking.record import Record
 
     book, place = Record(record_uri(record)), storage_here(storage)

@@ -20,7 +20,7 @@ from gahb import hardware
 from gahb.cli import say
 from gahb.execution import ray_cluster
 from gahb.figures import style
-from gahb.storage.local import Storage, record_uri, storage_here
+from gahb.storage.base import Storage, record_uri, storage_here
 from gahb.tracking.record import Record, Run
 
 Item = TypeVar("Item")

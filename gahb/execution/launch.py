@@ -16,7 +16,7 @@ from gahb.data.dataset import Dataset, prepare
 from gahb.planning import calibration, gpu_sharing
 from gahb.planning.calibration import Device
 from gahb.storage import leases
-from gahb.storage.local import Storage
+from gahb.storage.base import Storage
 from gahb.tracking.record import Record, Run
 from gahb.training import cost
 from gahb.trial import Trial, differing, readable_name

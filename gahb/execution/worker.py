@@ -20,7 +20,7 @@ from gahb.errors import UserError
 from gahb.execution import spot_notice, worker_log
 from gahb.execution.task import Task
 from gahb.figures import style
-from gahb.storage.local import Storage, storage_at
+from gahb.storage.base import Storage, storage_at
 from gahb.storage.retry import with_retries
 from gahb.tracking.metric_logger import MetricLogger, Stopped, Superseded
 from gahb.tracking.record import Record

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from gahb.storage.local import Storage
+from gahb.storage.base import Storage
 
 LINE = "%(asctime)s %(levelname)s %(message)s"
 

@@ -28,7 +28,7 @@ from gahb.trial import Trial, union
 if TYPE_CHECKING:
     import torch
 
-    from gahb.storage.local import Storage
+    from gahb.storage.base import Storage
     from gahb.tracking.record import Record, Run
 
 EXPERIMENT = KIND = "calibration"

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from gahb.storage.local import Storage
+from gahb.storage.base import Storage
 
 HEARTBEAT_SECONDS = 10.0
 """Seconds between two signs of life of a launch."""

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from gahb.storage.local import Storage
+from gahb.storage.base import Storage
 from gahb.storage.retry import is_retryable
 
 log = logging.getLogger(__name__)

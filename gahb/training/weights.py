@@ -107,7 +107,7 @@ def load(run: str, *, device: torch.device | str = "cpu", record: str | None = N
     Raises:
         UserError: no such run, several, or one that has not finished.
     """
-    from gahb.storage.local import record_uri
+    from gahb.storage.base import record_uri
     from gahb.tracking.record import Record
 
     book = Record(record_uri(record))

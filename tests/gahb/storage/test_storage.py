@@ -11,7 +11,8 @@ from moto.server import ThreadedMotoServer
 from gahb.data.c_alpha import CAlpha
 from gahb.data.dataset import Dataset, Prepared, prepare
 from gahb.errors import UserError
-from gahb.storage.local import Folder, Storage, storage_at, storage_here
+from gahb.storage.base import Storage, storage_at, storage_here
+from gahb.storage.local import Folder
 from gahb.training.checkpoints import Checkpoints
 
 
