@@ -1,6 +1,14 @@
-"""Waiting for a server, a disk or a network to come back: a worker tries again until it does, however long it takes."""
+"""Retries with exponential backoff and jitter, for as long as a server, a disk or a network may take to come back.
+
+The n-th pause is drawn evenly from
+
+    [p/2, p],   p = min(2ⁿ, MAX_BACKOFF_SECONDS) seconds,   n = 0, 1, 2, …
+
+so that many workers which lost the same server do not all return to it at once.
+"""
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -10,7 +18,7 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 MAX_BACKOFF_SECONDS = 30.0
-"""Seconds between two tries, at most."""
+"""The longest pause between two tries."""
 
 PERMANENT = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 """What is wrong with a file and does not pass. Other OSErrors may: a full disk, a server that does not answer."""
@@ -22,11 +30,11 @@ def is_retryable(error: Exception) -> bool:
 
 
 def backoff() -> Iterator[float]:
-    """Seconds before each next try: 1, 2, 4, … MAX_BACKOFF_SECONDS."""
-    pause = 1.0
+    """Seconds to wait before each next try, without end."""
+    longest = 1.0
     while True:
-        yield pause
-        pause = min(2 * pause, MAX_BACKOFF_SECONDS)
+        yield random.uniform(longest / 2, longest)
+        longest = min(2 * longest, MAX_BACKOFF_SECONDS)
 
 
 def with_retries(
@@ -34,10 +42,15 @@ def with_retries(
     is_retryable: Callable[[Exception], bool] = is_retryable,
     wait: Callable[[float], object] = time.sleep,
 ) -> Result:
-    """What a call returns, tried again as long as it raises what may pass. Between tries it waits, which may raise too.
+    """What an idempotent call returns, tried again, with backoff, as long as it raises what is retryable.
+
+    Args:
+        call: to be made until it succeeds.
+        is_retryable: whether an exception of the call may pass.
+        wait: called with seconds between two tries; it may raise, which ends the tries.
 
     Raises:
-        Exception: what the call raises and will not pass.
+        Exception: what the call raises and is not retryable.
     """
     for pause in backoff():
         try:
@@ -45,6 +58,6 @@ def with_retries(
         except Exception as error:
             if not is_retryable(error):
                 raise
-            log.warning("%s; trying again in %.0f s", str(error).strip().splitlines()[0], pause)
+            log.warning("%s; trying again in %.1f s", (str(error).strip() or repr(error)).splitlines()[0], pause)
         wait(pause)
     raise AssertionError("unreachable")

@@ -11,7 +11,7 @@ from gahb.storage import leases
 from gahb.storage.local import Folder
 
 
-def test_a_trial_is_in_the_hands_of_one_living_launch(tmp_path: Path) -> None:
+def test_a_trial_s_lease_is_held_by_one_living_launch(tmp_path: Path) -> None:
     storage = Folder(tmp_path)
     with leases.heartbeat(storage) as first, leases.heartbeat(storage) as second:
         assert leases.alive(storage, first) and leases.alive(storage, second)
@@ -20,6 +20,18 @@ def test_a_trial_is_in_the_hands_of_one_living_launch(tmp_path: Path) -> None:
     assert not leases.alive(storage, first)
     with leases.heartbeat(storage) as third:
         assert leases.acquire(storage, "abc", third) and not leases.acquire(storage, "abc", "another")
+    assert storage.names("leases/abc") == ["000000", "000001"] and storage.names("leases/def") == ["000000"]
+
+
+def test_a_lease_that_an_earlier_version_wrote_is_respected_and_numbering_goes_on(tmp_path: Path) -> None:
+    storage = Folder(tmp_path)
+    with leases.heartbeat(storage) as old, leases.heartbeat(storage) as new:
+        storage.write("claims/abc/000000", b"long ended")
+        storage.write("claims/abc/000001", old.encode())
+        assert not leases.acquire(storage, "abc", new)
+    with leases.heartbeat(storage) as new, leases.heartbeat(storage) as another:
+        assert leases.acquire(storage, "abc", new) and not leases.acquire(storage, "abc", another)
+    assert storage.names("leases/abc") == ["000002"] and storage.names("claims/abc") == ["000000", "000001"]
 
 
 def test_a_process_that_has_died_is_not_alive(tmp_path: Path) -> None:
@@ -40,7 +52,7 @@ def test_a_process_that_has_died_is_not_alive(tmp_path: Path) -> None:
     assert not leases.alive(Folder(tmp_path), launch_id)
 
 
-def test_a_launch_elsewhere_is_waited_for_until_it_shows_life_or_is_taken_for_dead(
+def test_a_launch_elsewhere_is_waited_for_until_its_heartbeat_or_its_lease_s_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage, said = Folder(tmp_path), list[str]()

@@ -6,14 +6,20 @@ import pytest
 
 from gahb.storage.retry import MAX_BACKOFF_SECONDS, backoff, is_retryable, with_retries
 
-
-def test_pauses_double_up_to_the_longest() -> None:
-    assert list(itertools.islice(backoff(), 7)) == [1, 2, 4, 8, 16, MAX_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS]
+LONGEST = [1, 2, 4, 8, 16, MAX_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS]
 
 
-def test_what_passes_is_tried_again_and_the_rest_is_raised() -> None:
+def test_pauses_double_up_to_the_longest_and_no_two_are_the_same() -> None:
+    drawn = [list(itertools.islice(backoff(), len(LONGEST))) for _ in range(200)]
+    for pauses in zip(*drawn, strict=True):
+        longest = LONGEST[drawn[0].index(pauses[0])]
+        assert longest / 2 <= min(pauses) < 0.6 * longest and 0.9 * longest < max(pauses) <= longest
+        assert len(set(pauses)) == len(drawn)
+
+
+def test_what_is_retryable_is_tried_again_and_the_rest_is_raised() -> None:
     waited: list[float] = []
-    answers = iter([OSError(errno.ENOSPC, "No space left on device"), TimeoutError("no answer"), "written"])
+    answers = iter([OSError(errno.ENOSPC, "No space left on device"), TimeoutError(), "written"])
 
     def call() -> str:
         answer = next(answers)
@@ -21,10 +27,12 @@ def test_what_passes_is_tried_again_and_the_rest_is_raised() -> None:
             raise answer
         return answer
 
-    assert with_retries(call, wait=waited.append) == "written" and waited == [1, 2]
+    assert with_retries(call, wait=waited.append) == "written"
+    first, second = waited
+    assert 0.5 <= first <= 1 <= second <= 2
     with pytest.raises(FileNotFoundError):
         with_retries(lambda: Path("/no/such/file").read_text(), wait=waited.append)
-    assert waited == [1, 2]
+    assert waited == [first, second]
 
 
 def test_waiting_may_end() -> None:
@@ -35,10 +43,7 @@ def test_waiting_may_end() -> None:
         with_retries(lambda: (_ for _ in ()).throw(OSError("down")), wait=stop)
 
 
-def test_only_what_may_pass_passes() -> None:
+def test_a_file_s_own_fault_is_not_retryable() -> None:
     assert is_retryable(OSError(errno.EIO, "Input/output error")) and is_retryable(ConnectionError())
-    assert (
-        not is_retryable(PermissionError())
-        and not is_retryable(NotADirectoryError())
-        and not is_retryable(ValueError())
-    )
+    for error in (PermissionError(), NotADirectoryError(), ValueError()):
+        assert not is_retryable(error)

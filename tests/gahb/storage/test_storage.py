@@ -63,7 +63,7 @@ def test_of_many_that_create_a_file_one_succeeds(storage: Storage) -> None:
     done: list[bytes] = []
 
     def create(content: bytes) -> None:
-        if storage.create("claims/0", content):
+        if storage.create("leases/0", content):
             done.append(content)
 
     threads = [threading.Thread(target=create, args=(b"%d" % i,)) for i in range(8)]
@@ -71,8 +71,8 @@ def test_of_many_that_create_a_file_one_succeeds(storage: Storage) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(done) == 1 and storage.read("claims/0") == done[0]
-    assert storage.names("claims") == ["0"]
+    assert len(done) == 1 and storage.read("leases/0") == done[0]
+    assert storage.names("leases") == ["0"]
 
 
 def test_a_large_file_moves_in_and_is_fetched_once(storage: Storage) -> None:
@@ -113,7 +113,7 @@ def test_the_time_of_weights_is_that_of_the_first(storage: Storage) -> None:
     first = Checkpoints(storage, "t").save_weights(512, {"w": torch.zeros(2)})
     second = Checkpoints(storage, "t").save_weights(512, {"w": torch.zeros(2)})
     assert first == second == storage.modified("t/weights/images-000000000512.safetensors")
-    assert list(Checkpoints(storage, "t").course()) == [512]
+    assert list(Checkpoints(storage, "t").weight_history()) == [512]
 
 
 def test_a_bucket_that_is_not_there(s3: None) -> None:
