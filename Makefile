@@ -1,15 +1,16 @@
 # make demo   the transition from memorisation to generalisation, small, from a bare clone
-# make test   the default tests          make lint   format, lint, types
+# make test   the default tests          make lint   format, lint, types, imports between folders
 # make bench  speed against textbook baselines, into benchmarks/RESULTS.md
 # make test-slow, make test-gpu   the tests behind markers
 # make chaos  a sweep on several hosts that fail, into chaos/RESULTS.md; as root
+# make docs   docs/settings.md from the code
 # make audit  known vulnerabilities of the installed dependencies
 
 PYTHON      ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN         := .venv/bin
 
-.PHONY: demo test test-slow test-gpu bench chaos lint audit clean
+.PHONY: demo test test-slow test-gpu bench chaos lint docs audit clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml $(CONSTRAINTS)
@@ -43,6 +44,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: .venv/installed
+	$(BIN)/python -m docs
 
 audit: .venv/installed
 	$(BIN)/python -m pip freeze --exclude-editable > .venv/installed.txt
