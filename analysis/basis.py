@@ -29,6 +29,7 @@ from gahb.denoising.jacobian import Spectrum
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
+from gahb.tracking import lookup
 
 from .models import Model, TrialModel, load, load_trial
 
@@ -57,10 +58,10 @@ def run(
         top: see `analyse`.
         images_of: what names the trial whose held-out images are used; the model's own if left out.
     """
-    model = load(context, context.record.finished_model(run))
+    model = load(context, lookup.finished_model(context.record, run))
     if images_of is None and not isinstance(model, TrialModel):
         raise UserError(f"{model.name} was imported and has no held-out images; name a trial that has: --images-of RUN")
-    source = load_trial(context, context.record.finished_trial(images_of)) if images_of else model
+    source = load_trial(context, lookup.finished_trial(context.record, images_of)) if images_of else model
     assert isinstance(source, TrialModel)
     if source.resolution != model.resolution:
         raise UserError(f"{model.name} and {source.name} have images of different resolution")
@@ -77,10 +78,9 @@ def run(
     if basis.angles is not None:
         lines.append("angles to the tangent space: " + ", ".join(f"{row['angle']:.1f}°" for row in rows["angles"]))
     return AnalysisResult(
-        kind="basis",
         name=f"basis of {model.name}",
         runs=[model.run],
-        settings={"image": image, "images_of": source.name, "sigma": sigma, "top": top, "estimated": estimated},
+        settings={"image": image, "images_of": images_of, "sigma": sigma, "top": top, "estimated": estimated},
         metrics=metrics,
         tables=tables,
         pictures={"basis": figure(basis)},

@@ -28,9 +28,10 @@ from scipy.special import digamma
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
-from gahb.tracking.record import Run
-from gahb.trial import Trial, differing
-from gahb.trial import keys as known_keys
+from gahb.grids import differing
+from gahb.tracking import lookup
+from gahb.tracking.run import Run
+from gahb.trial import Trial, type_of
 
 Range = tuple[float, float]
 """Least and largest input PSNR in dB."""
@@ -57,13 +58,12 @@ def run(context: AnalysisContext, *, sweep: str, fit: Range = WEAK_NOISE) -> Ana
     Raises:
         UserError: the range holds fewer than two noise levels.
     """
-    runs = context.record.finished_trials(sweep)
+    runs = lookup.finished_trials(context.record, sweep)
     table = curves_table(runs, [context.record.artifacts(run.run_id, "psnr_curve.csv").parent for run in runs])
     slopes = slopes_table(table, runs, fit)
     rows = rows_of(slopes)
     known = [key for key in rows[0] if any(row[key] is not None for row in rows)]
     return AnalysisResult(
-        kind="curves",
         name=f"curves of {sweep}",
         sweep=sweep,
         runs=runs,
@@ -83,7 +83,7 @@ def curves_table(runs: Sequence[Run], artifacts: Sequence[Path]) -> pd.DataFrame
         runs: finished trials.
         artifacts: the folder of each with `psnr_curve.csv`; of curves taken during training, the last one counts.
     """
-    trials = [Trial.of(run.trial) for run in runs]
+    trials = [run.trial for run in runs]
     names = curve_names(trials)
     order = {run.run_id: _order(trial.flat()) for run, trial in zip(runs, trials, strict=True)}
     tables = []
@@ -121,7 +121,7 @@ def curve_names(trials: Sequence[Trial]) -> list[str]:
 def slopes_table(table: pd.DataFrame, runs: Sequence[Run], fit: Range) -> pd.DataFrame:
     """A row a curve: slope and intercept on training and test images, fitted over a range, and the optimum's (NaN where
     it is not known)."""
-    flats = {run.run_id: run.trial for run in runs}
+    flats = {run.run_id: run.flat for run in runs}
     rows = []
     for curve, group in table.groupby("curve", sort=False):
         means = group.groupby("input_psnr")[["train_psnr", "test_psnr"]].mean()
@@ -215,7 +215,7 @@ def _label(row: pd.Series) -> str:
 
 def _written(key: str, value: Any) -> str:
     """A setting in words; nothing for one that the trial does not have. A switch that is off may be missing."""
-    if known_keys()[key] is bool:
+    if type_of(key) is bool:
         return key if value else f"not {key}"
     if value is None:
         return ""

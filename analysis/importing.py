@@ -18,14 +18,16 @@ from gahb.errors import UserError
 from gahb.models import published
 from gahb.models.architectures import Architecture, UNet
 from gahb.storage.base import Storage
-from gahb.tracking.record import Record, Run
+from gahb.tracking import lookup
+from gahb.tracking.record_writer import RecordWriter
+from gahb.tracking.run import Kind, Run, Tag, member_of
 from gahb.training import cost, weights
 
 EXPERIMENT = "imported"
 
 
 def import_checkpoint(
-    record: Record, storage: Storage, file: Path, *, name: str, resolution: int | None, first_relu: bool
+    record: RecordWriter, storage: Storage, file: Path, *, name: str, resolution: int | None, first_relu: bool
 ) -> Run:
     """The run of a published checkpoint, made if there is none.
 
@@ -43,7 +45,7 @@ def import_checkpoint(
     content = hashlib.sha256(file.read_bytes()).hexdigest()
     facts = {"architecture": architecture.flat(), "resolution": side}
     signature = hashlib.sha256(json.dumps([content, facts], sort_keys=True).encode()).hexdigest()[:12]
-    for run in record.models():
+    for run in record.runs(Kind.TRIAL, Kind.IMPORT):
         if run.signature == signature and run.state == "finished":
             return run
         if run.name == name:
@@ -55,10 +57,10 @@ def import_checkpoint(
         params={
             **architecture.flat(),
             "resolution": side,
-            "parameters": cost.parameters(architecture),
+            "parameters": cost.parameters(architecture, side),
             "file": file.name,
         },
-        tags={"gahb.kind": "import", "gahb.signature": signature, f"gahb.sweep.{EXPERIMENT}": "true"},
+        tags={Tag.KIND: Kind.IMPORT, Tag.SIGNATURE: signature, **member_of(EXPERIMENT)},
     )
     card = {
         "signature": signature,
@@ -72,7 +74,7 @@ def import_checkpoint(
         weights.save(Path(folder), denoiser, card)
         record.add_artifacts(run_id, Path(folder))
     record.finish(run_id)
-    return record.find(run_id)
+    return lookup.find(record, run_id)
 
 
 def usual_resolution(architecture: Architecture) -> int:

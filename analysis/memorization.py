@@ -27,7 +27,8 @@ from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 from gahb.models.layers import Denoiser
-from gahb.tracking.record import Run
+from gahb.tracking import lookup
+from gahb.tracking.run import Run
 from gahb.training import weights
 from gahb.trial import Trial
 
@@ -46,13 +47,12 @@ def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int) -> Ana
         samples: of each model, at least 2.
         seed: of the sampling noise.
     """
-    runs = with_two_images(context.record.finished_trials(sweep))
+    runs = with_two_images(lookup.finished_trials(context.record, sweep))
     courses = context.map_on_cluster(_course, [(run, samples, seed) for run in runs], [run.name for run in runs])
     course = pd.concat(courses, ignore_index=True)
     ends = times(course)
     rows = rows_of(ends)
     return AnalysisResult(
-        kind="memorization",
         name=f"memorization of {sweep}",
         sweep=sweep,
         runs=runs,
@@ -92,7 +92,7 @@ def history_table(context: AnalysisContext, run: Run, count: int, seed: int) -> 
     (their fraction), low, high (its interval), train_psnr and test_psnr in dB."""
     folder = context.record.artifacts(run.run_id)
     card = weights.read_card(folder)
-    trial = Trial.of(card["trial"])
+    trial = Trial.of(card["trial"], card.get("plugins", ()))
     images = splits.training_images(Prepared.open(context.storage, card["data_hash"]), trial)
     psnr = {key: dict(context.record.history(run.run_id, key)) for key in ("train_psnr", "test_psnr")}
     rows = []

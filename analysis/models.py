@@ -11,9 +11,9 @@ from gahb.data.dataset import Prepared
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext
 from gahb.models.layers import Denoiser
-from gahb.tracking.record import Run
+from gahb.tracking.run import Run
 from gahb.training import weights
-from gahb.training.loop import make_deterministic
+from gahb.training.step import make_deterministic
 from gahb.trial import Trial
 
 
@@ -60,7 +60,7 @@ def load(context: AnalysisContext, run: Run) -> Model:
     if run.imported:
         side = card["resolution"]
         return Model(run, card, denoiser, torch.empty(0, 1, side, side, dtype=torch.uint8))
-    trial = Trial.of(card["trial"])
+    trial = Trial.of(card["trial"], card.get("plugins", ()))
     images = splits.training_images(Prepared.open(context.storage, card["data_hash"]), trial)
     if splits.subset_hash(images) != card["subset_hash"]:
         raise UserError(

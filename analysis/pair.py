@@ -31,7 +31,8 @@ from gahb.denoising.sampling import Samples, sample
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult
 from gahb.figures import style
-from gahb.tracking.record import Run
+from gahb.tracking import lookup
+from gahb.tracking.run import Run
 
 from .models import Model, TrialModel, load
 
@@ -55,7 +56,7 @@ def run(context: AnalysisContext, *, run1: str, run2: str, samples: int, seed: i
         seed: of the sampling noise.
         force: compare even models that `check_pair` refuses.
     """
-    a, b = (load(context, context.record.finished_model(text)) for text in (run1, run2))
+    a, b = (load(context, lookup.finished_model(context.record, text)) for text in (run1, run2))
     check_pair(a, b, force=force)
     pair = compare(a, b, samples, seed, context.device)
     summary = pair.summary()
@@ -66,7 +67,6 @@ def run(context: AnalysisContext, *, run1: str, run2: str, samples: int, seed: i
         if isinstance(value, dict) and np.isfinite(value["mean"])
     ]
     return AnalysisResult(
-        kind="pair",
         name=f"{a.name} and {b.name}",
         runs=[a.run, b.run],
         settings={"samples": samples, "seed": seed},

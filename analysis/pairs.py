@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
-from gahb.tracking.record import Run
+from gahb.tracking import lookup
+from gahb.tracking.run import Run
 
 from .models import load
 from .pair import ROW_LABELS, Pair, check_pair, compare, draw_histograms, say_diverged
@@ -30,7 +31,7 @@ def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int) -> Ana
         samples: of each model, at least 2.
         seed: of the sampling noise.
     """
-    found = find_pairs(context.record.finished_trials(sweep))
+    found = find_pairs(lookup.finished_trials(context.record, sweep))
     names = [f"{a.name} and {b.name}" for a, b in found]
     pairs = context.map_on_cluster(_compare, [(a, b, samples, seed) for a, b in found], names)
     for pair in pairs:
@@ -39,7 +40,6 @@ def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int) -> Ana
     per_sample = pd.concat([pair.table.assign(pair=name) for pair, name in zip(pairs, table["pair"], strict=True)])
     rows = rows_of(table)
     return AnalysisResult(
-        kind="pairs",
         name=f"pairs of {sweep}",
         sweep=sweep,
         runs=[run for runs in found for run in runs],
@@ -66,7 +66,7 @@ def find_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
     """
     halves: dict[str, dict[str, Run]] = {}
     for run in runs:
-        flat = run.trial
+        flat = run.flat
         subset = flat.pop("subset")
         halves.setdefault(json.dumps(flat, sort_keys=True), {})[subset] = run
     pairs = [(half["A"], half["B"]) for half in halves.values() if len(half) == 2]

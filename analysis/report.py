@@ -1,108 +1,27 @@
 """One page that says what a sweep trained and what its analyses found, each beside what the paper found.
 
-What applies to the sweep and has not been asked yet of its finished trials is computed first (`questions`). The page
-holds its pictures inside, so it can be sent as one file; as an artifact it opens in the MLflow UI. It shows the newest
-analysis of each kind (and, where an analysis is of single trials, the newest of each) that the record has.
+What applies to the sweep (each analysis knows that itself, see `catalog`) and has not been asked yet of its finished
+trials, with the settings by default, is computed first. The page holds its pictures inside, so it can be sent as one
+file; as an artifact it opens in the MLflow UI. It shows these analyses, and of the others in the record the newest of
+each kind and name.
 """
 
 import base64
 import html
+import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from gahb.cli import say
 from gahb.errors import UserError
-from gahb.execution.analysis import AnalysisContext, AnalysisResult, log_result
-from gahb.tracking.record import Run
-from gahb.trial import Trial
+from gahb.execution.analysis import AnalysisContext, AnalysisResult, Description, Question, description_of, log_result
+from gahb.registry import ANALYSES
+from gahb.tracking import lookup
+from gahb.tracking.run import Run
 
-from . import memorization, pairs, transfer
 from .scaling import trials_table
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How to read an analysis's pictures, what the paper saw there, and the command that makes it."""
-
-    title: str
-    reading: str
-    paper: str
-    command: str
-
-
-KINDS = {
-    "curves": Kind(
-        "Output PSNR against input PSNR",
-        "Each curve is one training-set size. Where train lies above test, the network remembers its images; the "
-        "dotted identity is a denoiser that does nothing.",
-        "Figures 1, 9, 11: at N = 1 and 10 train has unit slope and test is poor at every noise level; at N = 10⁵ both "
-        "coincide. Figure 4: slopes 0.46, 0.61, 0.75, 0.83 for α = 1, 2, 3, 5, where α/(α+1) is optimal.",
-        "curves {sweep}",
-    ),
-    "pairs": Kind(
-        "Two models, one noise",
-        "Above, samples of the models trained on A and on B from the same noise, each beside the closest image of its "
-        "training set; below, the cosine of the two samples (blue) and of a sample and its closest image (orange). "
-        "Excess is what the first has beyond samples from different noise.",
-        "Figures 2, 10, 12: as N grows the blue histogram moves to 1 and the orange one away from it; they cross "
-        "between N = 10³ and 10⁴.",
-        "pairs {sweep}",
-    ),
-    "scaling": Kind(
-        "PSNR gap against N",
-        "Train minus held-out PSNR averaged over noise levels, a curve for each resolution; bars span subsets and "
-        "seeds, dotted lines mark where the gap falls below the threshold.",
-        "Figure 15: the gap falls with N at every resolution; larger images need more N, but the step from 80×80 to "
-        "160×160 costs much less than that from 40×40 to 80×80.",
-        "scaling {sweep}",
-    ),
-    "memorization": Kind(
-        "Memorised samples",
-        "The fraction of samples at most a third as far from their closest training image as from the next, at the end "
-        "of training against N, and against images seen.",
-        "Figure 2 shows copies up to N = 100, distorted copies at N = 1000 and none at 10⁵.",
-        "memorization {sweep}",
-    ),
-    "basis": Kind(
-        "Shrinkage factors and adaptive basis",
-        "Eigenvalues λ and eigenvectors of the denoiser's Jacobian at one noisy image, and the image's coefficients in "
-        "that basis.",
-        "Figure 3: the largest λ lie a little above 1 and decay slowly, vectors oscillate along contours and in smooth "
-        "regions. Figure 5 (disks): about five λ near 1, then a fall to 0.67, 0.55, 0.39.",
-        "basis RUN",
-    ),
-    "trajectories": Kind(
-        "Where sampling paths part",
-        "The denoised image on the way from noise to sample, in both models.",
-        "Figure 8: paths that end in different images part near their middle.",
-        "trajectories RUN1 RUN2",
-    ),
-    "theory": Kind(
-        "Beside analytic denoisers",
-        "The trained denoiser among those that need no training.",
-        "Section 2.1 and eq. 5: the gap to the optimum, integrated over noise levels, bounds the error of the density.",
-        "theory RUN",
-    ),
-    "transfer": Kind(
-        "Models on other kinds of image",
-        "Each row is a model, each column the held-out images of one kind; numbers are PSNR and what is lost "
-        "against the kind's own model.",
-        "The paper poses this as a question: how far the inductive bias alone carries to images never seen.",
-        "transfer {sweep} OTHER",
-    ),
-    "pair": Kind(
-        "A single pair",
-        "As above, for two chosen models.",
-        "Figure 14: at N = 20,000 on 32×32 rooms, BF-CNN, the cosine of pairs is close to 1.",
-        "pair RUN1 RUN2",
-    ),
-}
-"""The analyses that a report shows, in its order."""
 
 LONGEST = 60
 """Rows of the longest table that a page shows; longer ones are artifacts of their analysis."""
@@ -116,39 +35,25 @@ td, th { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #ddd
 """
 
 
-SAMPLES, SEED, SIGMA, THRESHOLD = 64, 0, 0.15, 1.0
-"""What the commands take by default."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """An analysis to be run: its kind, the arguments of its `run`, and the runs that it will be computed from."""
-
-    kind: str
-    arguments: dict[str, Any]
-    runs: Sequence[Run]
-
-
 def run(context: AnalysisContext, *, sweep: str) -> AnalysisResult:
     """The result of `gahb-analyze report` for a sweep in the record."""
-    runs = context.record.finished_trials(sweep)
-    known = {(run.tags["gahb.kind"], _linked(run)) for run in context.record.analyses(sweep)}
+    runs = lookup.finished_trials(context.record, sweep)
+    asked = [(kind, question) for kind in ANALYSES for question in described(kind).asks(sweep, runs)]
+    known = lookup.analyses(context.record, sweep)
     refused: dict[str, str] = {}
-    for question in questions(sweep, runs):
-        if (question.kind, frozenset(run.run_id for run in question.runs)) in known:
+    for kind, question in asked:
+        if any(answers(analysis, kind, question) for analysis in known):
             continue
         try:
-            result = import_module(f".{question.kind}", __package__).run(context, **question.arguments)
-            log_result(context, result, sweep)
+            result = ANALYSES[kind](context, **question.options)
+            log_result(context, kind, result, sweep)
             say(result.name)
         except UserError as error:
-            refused[f"{question.kind} of {', '.join(run.name for run in question.runs[:2])}"] = str(error)
-    shown = [
-        (analysis, context.record.artifacts(analysis.run_id)) for analysis in newest(context.record.analyses(sweep))
-    ]
+            refused[f"{kind} of {', '.join(run.name for run in question.runs[:2])}"] = str(error)
+    chosen = newest(lookup.analyses(context.record, sweep), asked)
+    shown = [(analysis, context.record.artifacts(analysis.run_id)) for analysis in chosen]
     names = [analysis.name for analysis, _ in shown]
     return AnalysisResult(
-        kind="report",
         name=f"report of {sweep}",
         sweep=sweep,
         runs=runs,
@@ -158,65 +63,34 @@ def run(context: AnalysisContext, *, sweep: str) -> AnalysisResult:
     )
 
 
-def questions(sweep: str, runs: Sequence[Run]) -> list[Question]:
-    """What there is to ask of a sweep's finished trials. Bases are of one trial a curve, that of the largest N; theory
-    of one trial a data set and resolution; trajectories of the pairs of the least and of the largest N."""
-    asked = [Question("curves", {"sweep": sweep}, runs)]
-    found = _or_none(pairs.find_pairs, runs)
-    sampling = {"samples": SAMPLES, "seed": SEED}
-    if found:
-        both = [run for pair in found for run in pair]
-        asked.append(Question("pairs", {"sweep": sweep, **sampling}, both))
-    if len({run.params["n_train"] for run in runs}) > 1:
-        asked.append(Question("scaling", {"sweep": sweep, "threshold": THRESHOLD}, runs))
-        several = _or_none(memorization.with_two_images, runs)
-        asked.append(Question("memorization", {"sweep": sweep, **sampling}, several))
-    for run in _largest(runs, ignored=("n_train", "subset", "seed")):
-        at = {"run": run.run_id, "image": 0, "sigma": SIGMA, "top": None}
-        asked.append(Question("basis", at, [run]))
-    for a, b in found[:1] + found[1:][-1:]:
-        ends = {"run1": a.run_id, "run2": b.run_id, "sample": 0, "seed": SEED, "force": False}
-        asked.append(Question("trajectories", ends, [a, b]))
-    of_images = {key for run in runs for key in Trial.of(_flat(run)).dataset.flat()}
-    other_keys = [key for run in runs for key in _flat(run) if key not in of_images]
-    asked += [Question("theory", {"run": run.run_id}, [run]) for run in _largest(runs, ignored=other_keys)]
-    if groups := _or_none(transfer.choose, runs):
-        asked.append(Question("transfer", {"sweeps": [sweep]}, [run for group in groups for run in group]))
-    return asked
+def described(kind: str) -> Description:
+    """What is known of a kind of analysis, which a guest that is not here any more may have brought."""
+    return description_of(kind, ANALYSES.get(kind))
 
 
-def _largest(runs: Sequence[Run], ignored: Sequence[str]) -> list[Run]:
-    """Of the trials that differ in nothing but the ignored keys, the first of the largest N."""
-    chosen: dict[str, Run] = {}
-    for run in runs:
-        rest = repr({key: value for key, value in _flat(run).items() if key not in ignored})
-        if int(run.params["n_train"]) > int(chosen.setdefault(rest, run).params["n_train"]):
-            chosen[rest] = run
-    return list(chosen.values())
+def answers(analysis: Run, kind: str, question: Question) -> bool:
+    """Whether an analysis in the record is of that kind, was computed from the question's runs and has its settings."""
+    if analysis.kind != kind or analysis.links != {run.run_id for run in question.runs}:
+        return False
+    parameters = inspect.signature(ANALYSES[kind]).parameters.values()
+    options = {**{p.name: p.default for p in parameters if p.default is not p.empty}, **question.options}
+    return all(analysis.params.get(key, str(value)) == str(value) for key, value in options.items())
 
 
-def _flat(run: Run) -> dict[str, Any]:
-    flat: dict[str, Any] = run.trial
-    return flat
-
-
-def _or_none(choose: Any, runs: Sequence[Run]) -> Any:
-    """What an analysis chooses among runs, nothing if it finds none that will do."""
-    try:
-        return choose(runs)
-    except UserError:
-        return []
-
-
-def _linked(analysis: Run) -> frozenset[str]:
-    return frozenset(run_id for tag, run_id in analysis.tags.items() if tag.startswith("gahb.of."))
-
-
-def newest(analyses: Sequence[Run]) -> list[Run]:
-    """Of analyses in the order of time, the last of each kind and name, in the order of KINDS."""
-    last = {(run.tags["gahb.kind"], run.name): run for run in analyses if run.tags["gahb.kind"] in KINDS}
-    order = list(KINDS)
-    return sorted(last.values(), key=lambda run: order.index(run.tags["gahb.kind"]))
+def newest(analyses: Sequence[Run], asked: Sequence[tuple[str, Question]]) -> list[Run]:
+    """Of analyses in the order of time, the last of each kind and name, in the order of ANALYSES; where some of them
+    are answers to what is asked, the last of those."""
+    last: dict[tuple[str, str], Run] = {}
+    answered: set[tuple[str, str]] = set()
+    for analysis in analyses:
+        key = analysis.kind, analysis.name
+        if any(answers(analysis, kind, question) for kind, question in asked):
+            answered.add(key)
+        elif key in answered:
+            continue
+        last[key] = analysis
+    order = [*ANALYSES, *sorted({kind for kind, _ in last} - set(ANALYSES))]
+    return sorted((run for run in last.values() if run.kind != "report"), key=lambda run: order.index(run.kind))
 
 
 def page(sweep: str, trials: pd.DataFrame, analyses: Sequence[tuple[Run, Path]], refused: Mapping[str, str]) -> str:
@@ -227,7 +101,7 @@ def page(sweep: str, trials: pd.DataFrame, analyses: Sequence[tuple[Run, Path]],
         analyses: the analyses to show and the folders with their artifacts.
         refused: what could not be computed, and why.
     """
-    missing = [kind.command.format(sweep=sweep) for name, kind in KINDS.items() if not _has(analyses, name)]
+    missing = [usage(kind, sweep) for kind in ANALYSES if kind != "report" and not _has(analyses, kind)]
     more = "; ".join(f"<code>gahb-analyze {html.escape(command)}</code>" for command in missing)
     reasons = "".join(f"<li>{html.escape(name)}: {html.escape(reason)}</li>" for name, reason in refused.items())
     parts = [
@@ -242,19 +116,26 @@ def page(sweep: str, trials: pd.DataFrame, analyses: Sequence[tuple[Run, Path]],
     return "\n".join(parts)
 
 
+def usage(kind: str, sweep: str) -> str:
+    """How to ask for an analysis: its command with what it needs."""
+    parameters = inspect.signature(ANALYSES[kind]).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.name != "context"]
+    return " ".join([kind, *({"sweep": sweep, "sweeps": f"{sweep} OTHER"}.get(name, name.upper()) for name in needed)])
+
+
 def _has(analyses: Sequence[tuple[Run, Path]], kind: str) -> bool:
-    return any(run.tags["gahb.kind"] == kind for run, _ in analyses)
+    return any(run.kind == kind for run, _ in analyses)
 
 
 def _section(run: Run, folder: Path) -> str:
-    kind = KINDS[run.tags["gahb.kind"]]
+    about = described(run.kind)
     pictures = "".join(map(_picture, sorted(folder.glob("*.png"))))
     files = [file for file in sorted(folder.glob("*.csv")) if file.stem != "trials"]  # they head the page
     tables = [table for file in files if len(table := pd.read_csv(file)) <= LONGEST]
-    return (
-        f"<h2>{kind.title}</h2><p>{html.escape(run.name)}. {kind.reading}</p>{pictures}"
-        f"<p class=paper>In the paper: {kind.paper}</p>{''.join(map(_table, tables))}"
-    )
+    title, reading, paper = map(html.escape, (about.title, about.reading, about.paper))
+    found = f"<p class=paper>In the paper: {paper}</p>" if paper else ""
+    heading = f"<h2>{title}</h2><p>{html.escape(run.name)}. {reading}</p>"
+    return f"{heading}{pictures}{found}{''.join(map(_table, tables))}"
 
 
 def _picture(file: Path) -> str:

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
-from gahb.tracking.record import Run
-from gahb.trial import Trial, differing
+from gahb.grids import differing
+from gahb.tracking import lookup
+from gahb.tracking.run import Run
 
 FLOOR = 1e-3
 """The lowest gap that the picture shows, in dB; smaller and negative ones lie on it."""
@@ -37,12 +38,11 @@ def run(context: AnalysisContext, *, sweep: str, threshold: float) -> AnalysisRe
         sweep: a sweep in the record.
         threshold: the PSNR gap in dB that counts as closed.
     """
-    runs = context.record.finished_trials(sweep)
+    runs = lookup.finished_trials(context.record, sweep)
     trials = trials_table(runs)
     table, stars = scaling_table(trials), crossings(trials, threshold)
     rows, crossed = rows_of(table), rows_of(stars)
     return AnalysisResult(
-        kind="scaling",
         name=f"scaling of {sweep}",
         sweep=sweep,
         runs=runs,
@@ -66,7 +66,7 @@ def _where(star: dict[str, Any]) -> str:
 
 def trials_table(runs: Sequence[Run]) -> pd.DataFrame:
     """A row a trial: run_id, curve, resolution, parameters, n_train, subset, seed, train_psnr, test_psnr, psnr_gap."""
-    trials = [Trial.of(run.trial) for run in runs]
+    trials = [run.trial for run in runs]
     keys = [key for key in differing(trials) if key != "seed"]
     rows = []
     for run, trial in zip(runs, trials, strict=True):

@@ -19,6 +19,7 @@ from gahb.denoising.kl_bound import At, kl_bound, squared_errors
 from gahb.denoising.psnr import INPUT_PSNR, SIGMAS, average_over_sigma
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
+from gahb.tracking import lookup
 
 from .curves import WEAK_NOISE, Range, line, where
 from .models import TrialModel, load_trial
@@ -49,12 +50,11 @@ def run(context: AnalysisContext, *, run: str, fit: Range = WEAK_NOISE) -> Analy
         run: what names the trial.
         fit: where slopes are fitted.
     """
-    model = load_trial(context, context.record.finished_trial(run))
+    model = load_trial(context, lookup.finished_trial(context.record, run))
     table = theory_table(model, model.held_out(context), context.device)
     summary = summary_table(table, fit)
     rows = rows_of(summary)
     return AnalysisResult(
-        kind="theory",
         name=f"theory of {model.name}",
         runs=[model.run],
         settings={"fit": fit},

@@ -20,6 +20,7 @@ from gahb.data.similarity import cosine
 from gahb.denoising.sampling import sample as draw
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
+from gahb.tracking import lookup
 
 from .models import Model, load
 from .pair import check_pair, common_mean
@@ -40,7 +41,7 @@ def run(context: AnalysisContext, *, run1: str, run2: str, sample: int, seed: in
         seed: of the sampling noise.
         force: compare even models that `check_pair` refuses.
     """
-    a, b = (load(context, context.record.finished_model(text)) for text in (run1, run2))
+    a, b = (load(context, lookup.finished_model(context.record, text)) for text in (run1, run2))
     check_pair(a, b, force=force)
     ways = follow(a, b, sample, seed, context.device)
     if not ways.converged:
@@ -53,7 +54,6 @@ def run(context: AnalysisContext, *, run1: str, run2: str, sample: int, seed: in
     )
     ends = f"cosine {metrics['cosine_start']:.2f} at the start, {metrics['cosine_end']:.2f} at the end"
     return AnalysisResult(
-        kind="trajectories",
         name=f"trajectories of {a.name} and {b.name}",
         runs=[a.run, b.run],
         settings={"sample": sample, "seed": seed},

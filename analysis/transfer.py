@@ -22,8 +22,8 @@ from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 from gahb.models.layers import Denoiser
-from gahb.tracking.record import Run
-from gahb.trial import Trial
+from gahb.tracking import lookup
+from gahb.tracking.run import Run, Tag
 
 from .models import load_trial
 
@@ -34,7 +34,7 @@ SHOWN_PSNR = 12
 def run(context: AnalysisContext, *, sweeps: Sequence[str]) -> AnalysisResult:
     """The result of `gahb-analyze transfer` for sweeps in the record."""
     sweeps = list(dict.fromkeys(sweeps))
-    groups = choose([run for sweep in sweeps for run in context.record.finished_trials(sweep)])
+    groups = choose([run for sweep in sweeps for run in lookup.finished_trials(context.record, sweep)])
     tables, pictures = [], {}
     for group in groups:
         specialists = load_specialists(context, group)
@@ -43,7 +43,6 @@ def run(context: AnalysisContext, *, sweeps: Sequence[str]) -> AnalysisResult:
     table = pd.concat(tables, ignore_index=True)
     rows = rows_of(table)
     return AnalysisResult(
-        kind="transfer",
         name=f"transfer in {' and '.join(sweeps)}",
         sweep=sweeps[0],
         runs=[run for group in groups for run in group],
@@ -73,11 +72,11 @@ def choose(runs: Sequence[Run]) -> list[list[Run]]:
     """
     chosen: dict[int, dict[str, Run]] = {}
     for run in runs:
-        if run.tags["gahb.subset"] == "A":
+        if run.tags[Tag.SUBSET] == "A":
             classes = chosen.setdefault(int(run.params["resolution"]), {})
-            best = classes.setdefault(run.tags["gahb.data_hash"], run)
+            best = classes.setdefault(run.tags[Tag.DATA_HASH], run)
             if int(run.params["n_train"]) > int(best.params["n_train"]):
-                classes[run.tags["gahb.data_hash"]] = run
+                classes[run.tags[Tag.DATA_HASH]] = run
     groups = [list(classes.values()) for _, classes in sorted(chosen.items()) if len(classes) > 1]
     if not groups:
         raise UserError(
@@ -88,13 +87,13 @@ def choose(runs: Sequence[Run]) -> list[list[Run]]:
 
 def labels(runs: Sequence[Run]) -> list[str]:
     """The data set of each run, with the options in which those of one name differ, and its hash if that is not all."""
-    datasets = [Trial.of(run.trial).dataset for run in runs]
+    datasets = [run.trial.dataset for run in runs]
     words = []
     for dataset in datasets:
         options = [d.flat() for d in datasets if d.name == dataset.name]
         keys = [key for key in options[0] if key != "dataset" and len({repr(o[key]) for o in options}) > 1]
         words.append(" ".join([dataset.name, *(f"{key}={dataset.flat()[key]}" for key in keys)]))
-    hashes = [run.tags["gahb.data_hash"] for run in runs]
+    hashes = [run.tags[Tag.DATA_HASH] for run in runs]
     return [w if words.count(w) == 1 else f"{w} {data_hash[:4]}" for w, data_hash in zip(words, hashes, strict=True)]
 
 

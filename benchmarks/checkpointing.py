@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.harness import Row, alternate, main
 from gahb.storage.local import Folder
-from gahb.training import cost, loop
+from gahb.training import cost, loop, step
 from gahb.training.checkpoints import Checkpoints
 from gahb.trial import Trial
 
@@ -22,11 +22,11 @@ MOST = 0.035
 
 def row(resolution: int) -> Row:
     trial = Trial.of({"dataset": "c_alpha", "resolution": resolution, "n_train": 1})
-    net, optimizer = loop.start(trial, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    net, optimizer = step.start(trial, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     for parameter in net.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    tensors = loop.state(net, optimizer)
+    tensors = step.state(net, optimizer)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         checkpoints = Checkpoints(Folder(Path(folder)))
         seconds = alternate({"save": lambda: checkpoints.save(1, tensors, {})})["save"].wall
@@ -40,7 +40,7 @@ def row(resolution: int) -> Row:
         target=f"≤ {1 + MOST:.3f}×",
         met=share <= MOST,
         detail=f"{share:.2%} of the time; {seconds:.2f} s for {size / 1e6:.0f} MB, {size / seconds / 1e6:.0f} MB/s, "
-        f"{cost.parameters(trial.architecture):,} parameters",
+        f"{cost.parameters(trial.architecture, resolution):,} parameters",
     )
 
 

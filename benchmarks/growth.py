@@ -22,7 +22,7 @@ from benchmarks.stacks import smooth_images
 def training(images_seen: int) -> None:
     from gahb.storage.local import Folder
     from gahb.training.checkpoints import Checkpoints
-    from gahb.training.loop import train
+    from gahb.training.loop import Training, train
     from gahb.trial import Trial
 
     trial = Trial.of(
@@ -33,9 +33,7 @@ def training(images_seen: int) -> None:
     )  # fmt: skip
     images = torch.from_numpy(smooth_images(80, 16)).unsqueeze(1)
     with tempfile.TemporaryDirectory() as folder:
-        train(
-            trial, images[:64], images[64:], device=torch.device("cpu"), checkpoints=Checkpoints(Folder(Path(folder)))
-        )
+        train(Training(trial, images[:64], images[64:], torch.device("cpu")), Checkpoints(Folder(Path(folder))))
 
 
 def sampling(count: int) -> None:

@@ -16,11 +16,14 @@ from benchmarks.harness import Row, main
 from benchmarks.training import textbook_steps
 from gahb.execution import ray_cluster
 from gahb.execution.launch import launch
+from gahb.grids import grid
 from gahb.storage.local import Folder
+from gahb.tracking import lookup
 from gahb.tracking.record import Record
+from gahb.tracking.run import Tag
 from gahb.training import loop
 from gahb.training.checkpoints import Checkpoints
-from gahb.trial import Trial, grid
+from gahb.trial import Trial
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
@@ -50,7 +53,7 @@ def textbook(trial: Trial, images: torch.Tensor) -> None:
 def in_turn(trial: Trial, images: torch.Tensor) -> loop.Trained:
     """Our training in this process."""
     with tempfile.TemporaryDirectory() as folder:
-        return loop.train(trial, images, images[:1], device=DEVICE, checkpoints=Checkpoints(Folder(Path(folder))))
+        return loop.train(loop.Training(trial, images, images[:1], DEVICE), Checkpoints(Folder(Path(folder))))
 
 
 def lasts(work: Callable[[], object]) -> float:
@@ -68,7 +71,7 @@ def rows() -> Sequence[Row]:
         loop = len(MODELS) * lasts(lambda: textbook(MODELS[0], images))
         ours = lasts(lambda: launch(MODELS, "many", storage=Folder(place / "storage"), record=record))
         alone = 4 * lasts(lambda: [in_turn(trial, images) for trial in MODELS[:2]])
-        shares = {run.tags["gahb.share"] for run in record.finished_trials("many")}
+        shares = {run.tags[Tag.SHARE] for run in lookup.finished_trials(record, "many")}
     seen = len(MODELS) * STEPS * BATCH
     unit = f"{'/'.join(sorted(shares))} of a GPU each" if GPU else f"one of {os.cpu_count()} cores each"
     detail = f"{seen / ours:.0f} images/s in all, {unit}, {ours:.0f} s with the start of the workers"

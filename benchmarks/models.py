@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness import alternate
 from gahb.models.architectures import Architecture
-from gahb.models.layers import BiasFreeBatchNorm, Denoiser, initialise
+from gahb.models.layers import BiasFreeBatchNorm, Denoiser, initialise, update_running_sd
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -50,6 +50,7 @@ def trained(architecture: Architecture, *, side: int = 16, steps: int = 100, bat
         optimizer.zero_grad()
         (denoiser(noisy) - clean).square().sum().div(batch).backward()
         optimizer.step()
+        update_running_sd(denoiser)
     return denoiser.eval()
 
 

@@ -17,10 +17,11 @@ import torch
 from benchmarks.harness import Row, main
 from gahb.execution import ray_cluster
 from gahb.execution.launch import launch
+from gahb.grids import grid
 from gahb.planning import calibration
 from gahb.storage.local import Folder
+from gahb.tracking import lookup
 from gahb.tracking.record import Record
-from gahb.trial import grid
 
 SHORT = {
     "dataset": "c_alpha",
@@ -84,7 +85,7 @@ def between_trials() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder, ray_cluster.connected(None):
         record = Record(f"sqlite:///{folder}/record.db")
         launch(grid(SHORT), "short", storage=Folder(Path(folder) / "storage"), record=record, say=say)
-        work = {run.name: calibration.device_seconds(run) or 0 for run in record.finished_trials("short")}
+        work = {run.name: calibration.device_seconds(run) or 0 for run in lookup.finished_trials(record, "short")}
     rest = ends[cores:]
     taken, ideal = rest[-1][1] - ends[cores - 1][1], sum(work[name] for name, _ in rest) / cores
     gap = (taken - ideal) * cores / len(rest)

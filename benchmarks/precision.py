@@ -54,7 +54,7 @@ def result(flat: dict[str, object], storage: Folder) -> Result:
         prepared = prepare(trial.dataset, storage, splits.needed(trial))
         train, test = splits.training_images(prepared, trial), splits.held_out_images(prepared, trial)
         folder = f"trials/{trial.signature(trial.dataset.hash(storage))}"
-        trained = loop.train(trial, train, test, device=device, checkpoints=Checkpoints(storage, folder))
+        trained = loop.train(loop.Training(trial, train, test, device), Checkpoints(storage, folder))
         curves.append(trained.history[-1].curve.summary())
         mean = float(test.float().mean() / 255)
         drawn.append(sample(trained.denoiser, SAMPLES, trial.dataset.resolution, mean=mean, device=device))

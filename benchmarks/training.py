@@ -21,7 +21,7 @@ from benchmarks.harness import Row, alternate, main, matrix_rate
 from gahb import hardware
 from gahb.denoising import noise
 from gahb.models.layers import EPSILON, MOMENTUM, BiasFreeBatchNorm, initialise
-from gahb.training import compilation, cost, loop
+from gahb.training import compilation, cost, step
 from gahb.trial import Trial
 
 ON_GPU = torch.cuda.is_available()
@@ -93,7 +93,7 @@ def textbook_steps(trial: Trial, images: Tensor) -> Callable[[], None]:
 
     stream = batches()
 
-    def step() -> None:
+    def one_step() -> None:
         clean = next(stream)
         sigma = torch.rand(len(clean), 1, 1, 1, device=DEVICE) ** 2
         z = sigma * torch.randn_like(clean)
@@ -103,21 +103,21 @@ def textbook_steps(trial: Trial, images: Tensor) -> Callable[[], None]:
         optimizer.step()
         losses.append(loss.item())
 
-    return step
+    return one_step
 
 
 def our_steps(trial: Trial, images: Tensor) -> Callable[[], None]:
-    """One step as `training.train` takes it."""
-    net, optimizer = loop.start(trial, DEVICE)
-    loss_of = loop.compiled_loss(trial, DEVICE)
+    """One step as `loop.train` takes it."""
+    net, optimizer = step.start(trial, DEVICE)
+    loss_of = step.loss_function(trial, DEVICE)
     numbers = count()
 
-    def step() -> None:
+    def one_step() -> None:
         draws = noise.generator("batch", trial.seed, trial.subset, next(numbers), device=DEVICE)
         noisy, target = noise.noisy_batch(images, trial.batch_size, draws)
-        loop.training_step(loss_of, net, optimizer, noisy, target, trial.precision)
+        step.training_step(loss_of, net, optimizer, noisy, target, trial.precision)
 
-    return step
+    return one_step
 
 
 def allocator(keep: bool) -> None:
@@ -155,10 +155,10 @@ def row(case: Case) -> Row:
     cold, warm, second = compile_seconds(trial, images)
     textbook, ours = textbook_steps(trial, images), our_steps(trial, images)
 
-    def run(step: Callable[[], None], keep: bool) -> None:
+    def run(one_step: Callable[[], None], keep: bool) -> None:
         allocator(keep)
         for _ in range(case.steps):
-            step()
+            one_step()
 
     times = alternate({"textbook": lambda: run(textbook, False), "ours": lambda: run(ours, True)})
     seconds = {name: t.wall / case.steps for name, t in times.items()}
@@ -180,7 +180,7 @@ def row(case: Case) -> Row:
 
 
 def rows() -> Sequence[Row]:
-    loop.make_deterministic()
+    step.make_deterministic()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
         return [row(case) for case in CASES]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from safetensors.torch import load_file
 
 from gahb.tracking.record import Record
+from gahb.tracking.run import Kind, Tag
 
 NAME = "demo"
 
@@ -66,7 +67,7 @@ class Result:
 def result(record: Record) -> Result:
     """Read the sweep's runs and weights."""
     found = Result()
-    for run in record.trials(NAME):
+    for run in record.runs(Kind.TRIAL, sweep=NAME):
         found.states[run.state] += 1
         found.runs[run.signature] += 1
         if run.state == "finished":
@@ -75,7 +76,7 @@ def result(record: Record) -> Result:
             for key in sorted(weights):
                 digest.update(weights[key].numpy().tobytes())
             histories = {key: record.history(run.run_id, key) for key in (*KEYS, *ONCE)}
-            host = run.tags["gahb.attempt"].partition("/")[0]
+            host = run.tags[Tag.ATTEMPT].partition("/")[0]
             found.finished[run.signature] = Outcome(digest.hexdigest(), histories, run.params, host)
     return found
 
@@ -120,5 +121,5 @@ def forget(record: Record) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(record.uri)
-    for run in record.trials(NAME):
+    for run in record.runs(Kind.TRIAL, sweep=NAME):
         client.delete_run(run.run_id)

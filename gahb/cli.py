@@ -1,10 +1,14 @@
 """What the two commands share: options, how they end, where they talk and how they print tables."""
 
+import functools
+import inspect
 import json
 import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -31,20 +35,88 @@ Address = Annotated[
     ),
 ]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return when the job is submitted (with --address http://…).")]
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="A Python file that brings data sets, architectures, sweeps, analyses."),
+]
 
 INTERRUPTED = 130
 """The exit status that typer gives to an interruption."""
 
 
-def new_app(help: str) -> typer.Typer:
-    """An application whose help is plain text and which prints no tracebacks of its own making."""
-    return typer.Typer(help=help, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+class App(typer.Typer):
+    """An application whose help is plain text, which prints no tracebacks of its own making, and each command of which
+    takes --plugin. `prepare` is called before it reads the command line."""
+
+    def __init__(self, help: str, prepare: Callable[[], None] = lambda: None) -> None:
+        super().__init__(help=help, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        self.prepare = prepare
+
+    def command(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
+        add = super().command(*arguments, **options)
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(values: dict[str, Any]) -> Any:
+                del values["plugin"]  # `load_plugins` has read it
+                return function(**values)
+
+            add(command_of(call, [*parameters_of(function), parameter("plugin", Plugin, None)], function))
+            return function
+
+        return decorate
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        self.prepare()
+        return super().__call__(*arguments, **options)
+
+
+def parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    """A command's parameter; one without a default (`inspect.Parameter.empty`) is an argument."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters that a command made of the function takes."""
+    hints = get_type_hints(function, include_extras=True)
+    own = inspect.signature(function).parameters.values()
+    return [parameter(p.name, hints.get(p.name, str), p.default) for p in own]
+
+
+def command_of(
+    call: Callable[[dict[str, Any]], Any], parameters: Sequence[inspect.Parameter], like: Callable[..., Any]
+) -> Callable[..., Any]:
+    """A function that hands the values of its parameters, by name, to `call`, named and documented like another."""
+
+    @functools.wraps(like)
+    def command(**values: Any) -> Any:
+        return call(values)
+
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def load_plugins(words: Sequence[str]) -> None:
+    """Load the files that --plugin names on a command line, before anything else in it is read.
+
+    Raises:
+        UserError: see `registry.load_file`.
+    """
+    files = [after for word, after in pairwise(words) if word == "--plugin"]
+    files += [word.removeprefix("--plugin=") for word in words if word.startswith("--plugin=")]
+    if files:
+        import gahb.trial  # noqa: F401  # whose keys come first
+        from gahb.registry import load_file
+
+        for file in files:
+            load_file(file)
 
 
 def run(app: Callable[..., Any], name: str) -> None:
     """Run an application and exit: 0 when done, 2 with one line on stderr for what the user can put right, 130 when
     interrupted."""
     try:
+        load_plugins(sys.argv[1:])
         code = app(prog_name=name, standalone_mode=False)
     except UserError as error:
         _end(_one_line(f"{name}: {error}"), 2)
@@ -53,7 +125,7 @@ def run(app: Callable[..., Any], name: str) -> None:
     except OSError as error:  # a full disk, a storage that does not answer
         _end(_one_line(f"{name}: {error}"), 2)
     except Exception as error:
-        from gahb.tracking.record import is_retryable
+        from gahb.tracking.client import is_retryable
 
         if not is_retryable(error):
             raise

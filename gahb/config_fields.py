@@ -4,12 +4,19 @@ A trial that was recorded before such a field existed is the same trial now: the
 so of signature, params and tags, while it has its default.
 """
 
-from dataclasses import field, fields
-from typing import Any
+from dataclasses import MISSING, Field, field, fields, is_dataclass
+from functools import cache
+from typing import Any, cast, get_type_hints
 
 from gahb.errors import UserError
 
 LATER = "later"
+
+KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word"}
+"""The types that a key of a trial may have, in words."""
+
+NOT_KEYS = ("dataset", "architecture", "source", "path", "name")
+"""Fields that no key of a trial stands for by itself."""
 
 
 def later(default: Any) -> Any:
@@ -28,5 +35,43 @@ def check_range(most: int, **values: int) -> None:
 
 def flatten(configuration: Any) -> dict[str, Any]:
     """A dataclass's fields and values, without later ones at their default."""
-    values = {f: getattr(configuration, f.name) for f in fields(configuration)}
+    values = {f: getattr(configuration, f.name) for f in _fields(cast(Any, type(configuration)))}
     return {f.name: value for f, value in values.items() if not (f.metadata.get(LATER) and value == f.default)}
+
+
+@cache
+def _fields(cls: Any) -> tuple[Field[Any], ...]:
+    return fields(cls)
+
+
+def field_types(cls: Any) -> dict[str, type]:
+    """The keys of a trial that a configuration's class takes, with their types."""
+    return _field_types(cls)
+
+
+@cache
+def _field_types(cls: type) -> dict[str, type]:
+    hints = get_type_hints(cls)
+    return {f.name: hints[f.name] for f in fields(cls) if f.name not in NOT_KEYS}
+
+
+def check_configuration(cls: Any, base: type) -> None:
+    """Raise UserError unless a class is a frozen dataclass of that base with a name, whose fields are of the types in
+    KINDS and have defaults, if it does not choose them itself (`at`)."""
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise UserError(f"it must be a class derived from gahb.plugins.{base.__name__}")
+    if not (is_dataclass(cls) and "__dataclass_fields__" in vars(cls) and cls.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+        raise UserError("it must be a frozen dataclass: @dataclass(frozen=True)")
+    if not isinstance(getattr(cls, "name", None), str):
+        raise UserError('it must have a class attribute name = "…"')
+    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise UserError(f"it has no {missing[0]}(…)")
+    try:
+        types = field_types(cls)
+    except NameError as error:
+        raise UserError(f"a type of its fields is not known ({error})") from None
+    for f in fields(cls):
+        if f.name in types and types[f.name] not in KINDS:
+            raise UserError(f"its field {f.name!r} must be bool, int, float or str")
+        if f.name in types and f.default is MISSING and "at" not in vars(cls):
+            raise UserError(f"its field {f.name!r} needs a default")

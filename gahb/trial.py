@@ -11,16 +11,17 @@ A trial is written flat, as `key=value` on the command line, as MLflow params an
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from itertools import product
-from typing import Any, get_type_hints
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-from gahb.config_fields import check_range, flatten
+from gahb.config_fields import KINDS, check_range, field_types, flatten
 from gahb.data.dataset import Dataset
-from gahb.data.sources import SOURCES, Files, source_class
+from gahb.data.sources import DATASETS, source_class
 from gahb.errors import UserError, did_you_mean
 from gahb.models.architectures import ARCHITECTURES, Architecture
+from gahb.registry import KEYS, require
 
 SIGNATURE_VERSION = 1
 """Part of every signature. Raise it when the code changes what a trial's result is."""
@@ -31,9 +32,6 @@ PRECISIONS = ("float32", "bfloat16")
 
 MOST = 10**12
 """Images that a trial may hold or see; a thousand times the paper's longest training."""
-
-MOST_AT_ONCE = 10_000
-"""Trials of a sweep."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,30 +89,50 @@ class Trial:
         """Optimizer steps: the fewest that see `images` images."""
         return math.ceil(self.images / self.batch_size)
 
+    @property
+    def plugins(self) -> list[dict[str, str]]:
+        """A row for each guest that the trial uses: `group`, `name`, `origin`."""
+        used = ((DATASETS, self.dataset.source.name), (ARCHITECTURES, self.architecture.name))
+        return [
+            {"group": group.name, "name": name, "origin": str(origin)}
+            for group, name in used
+            if (origin := group.guest(name))
+        ]
+
     def flat(self) -> dict[str, Any]:
         """The trial as one level of keys and plain values; `Trial.of` is the inverse."""
+        return dict(self._flat)
+
+    @cached_property
+    def _flat(self) -> dict[str, Any]:
         own = {key: value for key, value in flatten(self).items() if key not in ("dataset", "architecture")}
         return {**self.dataset.flat(), **self.architecture.flat(), **own}
 
     @classmethod
-    def of(cls, flat: Mapping[str, Any]) -> "Trial":
+    def of(cls, flat: Mapping[str, Any], plugins: Any = ()) -> "Trial":
         """The trial that the keys and values describe; keys left out take their defaults.
 
+        Args:
+            flat: as `flat` makes it.
+            plugins: what a record says of the guests that it uses, as `plugins` makes it.
+
         Raises:
-            UserError: an unknown key, a key of another data set or architecture, or a value out of range.
+            UserError: an unknown key, a key of another data set or architecture, a value out of range, or a guest that
+                is not here.
         """
+        require(plugins)
         flat = dict(flat)
         for key, value in flat.items():
-            kind = _type_of(key)
+            kind = type_of(key)
             if type(value) is not kind and not (kind is float and type(value) is int):
                 raise UserError(f"{key}={value!r}: must be {KINDS[kind]}")
         for key in ("dataset", "resolution", "n_train"):
             if key not in flat:
                 raise UserError(f"a trial needs {key}=…")
         dataset = dataset_of(flat)
-        architecture = ARCHITECTURES[_known(flat.pop("architecture", "unet"), ARCHITECTURES, "architecture")]
-        own = {k: flat.pop(k) for k in _types(cls) if k in flat}
-        of_network = {k: flat.pop(k) for k in _types(architecture) if k in flat}
+        architecture = ARCHITECTURES.known(flat.pop("architecture", "unet"))
+        own = {k: flat.pop(k) for k in field_types(cls) if k in flat}
+        of_network = {k: flat.pop(k) for k in field_types(architecture) if k in flat}
         if flat:
             key = next(iter(flat))
             name = dataset.flat()["dataset"]
@@ -124,11 +142,17 @@ class Trial:
     def signature(self, data_hash: str) -> str:
         """Twelve hexadecimal digits that name this trial, given the hash that names its data set.
 
-        A data set's path is not part of it: the same images elsewhere are the same trial.
+        A data set's path is not part of it: the same images elsewhere are the same trial. The version of a guest's
+        architecture is, and that of a guest's data set through the hash.
         """
-        flat = {k: v for k, v in self.flat().items() if k not in self.dataset.flat()}
-        content = json.dumps([SIGNATURE_VERSION, data_hash, flat], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:12]
+        of_data = self.dataset.flat()
+        content: list[Any] = [SIGNATURE_VERSION, data_hash, {k: v for k, v in self._flat.items() if k not in of_data}]
+        if guest := ARCHITECTURES.guest(self.architecture.name):
+            content.append({"architecture": str(guest)})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+KEYS.claim("trial", "", {"dataset": str, "architecture": str, **field_types(Dataset), **field_types(Trial)})
 
 
 def dataset_of(flat: dict[str, Any]) -> Dataset:
@@ -139,162 +163,13 @@ def dataset_of(flat: dict[str, Any]) -> Dataset:
     """
     name = flat.pop("dataset")
     source = source_class(name)
-    options = {k: flat.pop(k) for k in _types(source) if k in flat}
-    if source is Files:
-        options["path"] = name
-    return Dataset(source(**options), **{k: flat.pop(k) for k in _types(Dataset) if k in flat})
+    options = {k: flat.pop(k) for k in field_types(source) if k in flat}
+    return Dataset(source.of(name, **options), **{k: flat.pop(k) for k in field_types(Dataset) if k in flat})
 
 
-def grid(axes: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> list[Trial]:
-    """All combinations of the axes' values, as trials without repetition; the last axis varies fastest.
-
-    Args:
-        axes: key → a value, or a list or tuple of values.
-        overrides: the same, in place of the axes that have the same key.
-
-    Raises:
-        UserError: a value that is refused, or too many trials.
-    """
-    merged = {**axes, **(overrides or {})}
-    values = [v if isinstance(v, list | tuple) else [v] for v in merged.values()]
-    if math.prod(map(len, values)) > MOST_AT_ONCE:
-        raise UserError(f"these are {math.prod(map(len, values))} trials; a sweep has at most {MOST_AT_ONCE}")
-    return list(
-        dict.fromkeys(Trial.of(dict(zip(merged, combination, strict=True))) for combination in product(*values))
-    )
-
-
-def union(parts: Sequence[Mapping[str, Any]], overrides: Mapping[str, Any] | None = None) -> list[Trial]:
-    """The trials of several grids, each of one architecture, one grid after the other.
-
-    Among the overrides, `architecture` chooses parts, and a key of some architectures alone, such as `blocks`,
-    applies to the parts whose architecture takes it. The others apply to all.
-
-    Args:
-        parts: the axes of each grid; `architecture` is one value.
-        overrides: as for `grid`.
-
-    Raises:
-        UserError: an override that applies to no part.
-    """
-    overrides = dict(overrides or {})
-    parts = _chosen(parts, overrides)
-    taken = [{key for key in overrides if _takes(part["architecture"], key)} for part in parts]
-    for key in overrides:
-        if not any(key in keys for keys in taken):
-            raise UserError(f"{key} does not apply to {', '.join(dict.fromkeys(p['architecture'] for p in parts))}")
-    trials = [
-        trial
-        for part, keys in zip(parts, taken, strict=True)
-        for trial in grid(part, {key: overrides[key] for key in overrides if key in keys})
-    ]
-    return list(dict.fromkeys(trials))
-
-
-def _chosen(parts: Sequence[Mapping[str, Any]], overrides: dict[str, Any]) -> list[Mapping[str, Any]]:
-    """The parts that the override `architecture` leaves, which is taken out of `overrides`."""
-    known = list(dict.fromkeys(part["architecture"] for part in parts))
-    wanted = overrides.pop("architecture", known)
-    wanted = [_known(name, known, "architecture") for name in ([wanted] if isinstance(wanted, str) else wanted)]
-    return [part for part in parts if part["architecture"] in wanted]
-
-
-def _takes(architecture: str, key: str) -> bool:
-    """Whether trials of the architecture may have the key: one of its own, or of no architecture's."""
-    owners = [name for name, cls in ARCHITECTURES.items() if key in _types(cls)]
-    return not owners or architecture in owners
-
-
-def parse_overrides(words: Sequence[str]) -> dict[str, list[Any]]:
-    """`["n_train=1,10", "images=2e6"]` → `{"n_train": [1, 10], "images": [2000000]}`.
-
-    Raises:
-        UserError: a word that is no key=value, an unknown or repeated key, or a value of the wrong type.
-    """
-    overrides: dict[str, list[Any]] = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals or not text:
-            raise UserError(f"{word!r} is not of the form key=value")
-        if key in overrides:
-            raise UserError(f"{key} is given twice; write {key}=first,second")
-        kind = _type_of(key)
-        overrides[key] = [_parse(key, kind, value) for value in text.split(",")]
-    return overrides
-
-
-ALWAYS_NAMED = ("resolution", "n_train", "subset")
-
-
-def differing(trials: Iterable[Trial]) -> list[str]:
-    """The fewest keys, in the order of a flat trial, that tell trials apart which resolution, N and subset do not."""
-    flats = [trial.flat() for trial in trials]
-    chosen = list(ALWAYS_NAMED)
-    for key in dict.fromkeys(key for flat in flats for key in flat):
-        if _count(flats, [*chosen, key]) > _count(flats, chosen):
-            chosen.append(key)
-    return chosen[len(ALWAYS_NAMED) :]
-
-
-def readable_name(trial: Trial, keys: Iterable[str]) -> str:
-    """A name of resolution, N, subset and those of `keys` that the trial has: "20x20-N100-A", "16x16-N4-B-seed1".
-    A switch stands in it by its own name where it is on: "80x80-N100-A-shuffled"."""
-    flat = {**trial.flat(), "dataset": trial.dataset.name}
-    rest = [_named(key, flat[key]) for key in keys if flat.get(key, False) is not False]
-    return "-".join([f"{flat['resolution']}x{flat['resolution']}", f"N{flat['n_train']}", flat["subset"], *rest])
-
-
-def _named(key: str, value: Any) -> str:
-    return key if value is True else value if isinstance(value, str) else f"{key}{value}"
-
-
-def _count(flats: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> int:
-    return len({tuple(repr(flat.get(key)) for key in keys) for flat in flats})
-
-
-def _types(cls: type) -> dict[str, type]:
-    """Keys that a class takes from a flat trial, with their types."""
-    hidden = ("dataset", "architecture", "source", "path", "name")
-    hints = get_type_hints(cls)
-    return {f.name: hints[f.name] for f in fields(cls) if f.name not in hidden}
-
-
-def keys() -> dict[str, type]:
-    """Every key that some trial takes, with its type."""
-    known: dict[str, type] = {"dataset": str, "architecture": str}
-    for cls in (Trial, Dataset, *SOURCES.values(), Files, *ARCHITECTURES.values()):
-        known.update(_types(cls))
-    return known
-
-
-def _type_of(key: str) -> type:
-    known = keys()
-    return known[_known(key, known, "key")]
-
-
-def _known(word: str, known: Iterable[str], what: str) -> str:
-    if word not in known:
-        raise UserError(f"unknown {what} {word!r}; {did_you_mean(word, known)}")
-    return word
-
-
-KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word"}
-
-
-def _parse(key: str, kind: type, text: str) -> Any:
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        if kind is int:
-            number = float(text)
-            if not number.is_integer():
-                raise ValueError
-            return int(text) if text.lstrip("-").isdigit() else int(number)
-        if kind is float:
-            number = float(text)
-            if not math.isfinite(number):
-                raise ValueError
-            return number
-        return text
-    except (ValueError, KeyError, OverflowError):
-        raise UserError(f"{key}={text}: must be {KINDS[kind]}") from None
+def type_of(key: str) -> type:
+    """The type of a key of trials; UserError if there is no such key."""
+    types = KEYS.types()
+    if key not in types:
+        raise UserError(f"unknown key {key!r}; {did_you_mean(key, types)}")
+    return types[key]

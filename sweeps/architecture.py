@@ -21,7 +21,8 @@ whole image: its receptive field is infinite, which JSON writes as null.
 from collections.abc import Mapping
 from typing import Any
 
-from gahb.trial import Trial, union
+from gahb.grids import union
+from gahb.trial import Trial
 
 from .demo import SHORT
 

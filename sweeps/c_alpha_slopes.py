@@ -18,7 +18,8 @@ within the two regions. The small variant, too short for those slopes, ends at a
 from collections.abc import Mapping
 from typing import Any
 
-from gahb.trial import Trial, union
+from gahb.grids import union
+from gahb.trial import Trial
 
 from .demo import SHORT
 

@@ -8,11 +8,13 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from gahb.cli import Address, Json, NoWait, RecordUri, Storage, new_app, print_json, print_table, run, say
+from gahb.cli import Address, App, Json, NoWait, RecordUri, Storage, print_json, print_table, run, say
 
-app = new_app("Train denoisers over training-set size, resolution, architecture and data.")
+app = App("Train denoisers over training-set size, resolution, architecture and data.")
 
-SweepName = Annotated[str, typer.Argument(metavar="NAME", help="A sweep, as `gahb-sweep list` names it.")]
+SweepName = Annotated[
+    str, typer.Argument(metavar="NAME", help="A sweep, as `gahb-sweep list` names it, or a FILE.py with its trials.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -38,16 +40,22 @@ Small = Annotated[bool, typer.Option("--small", help="The sweep's small variant,
 @app.command("list")
 def list_sweeps(json: Json = False) -> None:
     """Name every sweep with its figures and cost."""
-    from .catalog import SWEEPS, cost, description
+    from gahb.registry import plugins
+
+    from .catalog import SWEEPS, cost, description, figures, trials
 
     rows = [
-        {"name": name, "figures": module.FIGURES, "cost": cost(name), "description": description(name)}
-        for name, module in SWEEPS.items()
+        {"name": name, "figures": figures(name), "cost": cost(name), "description": description(name)}
+        for name in SWEEPS
     ]
+    guests = plugins()
     if json:
-        return print_json({"sweeps": [{**row, "trials": len(SWEEPS[row["name"]].trials())} for row in rows]})
+        sweeps = [{**row, "trials": len(trials(row["name"]))} for row in rows]
+        return print_json({"sweeps": sweeps, "plugins": guests})
     for row in rows:
         print(f"{row['name']:<20}{row['description']}\n{'':<20}{row['figures']}; {row['cost']}")
+    for guest in guests:
+        print(f"{guest['name']:<20}{guest['group']} of {guest['origin']}")
 
 
 @app.command()
@@ -66,10 +74,11 @@ def plan(
     import statistics
 
     from gahb import hardware
-    from gahb.execution.launch import plan as plan_trials
     from gahb.planning import calibration
+    from gahb.planning.plan import plan as plan_trials
     from gahb.storage.base import record_uri, storage_here
     from gahb.tracking.record import Record
+    from gahb.tracking.run import Kind
 
     book = Record(record_uri(record))
     device = calibration.known(book)
@@ -105,7 +114,7 @@ def plan(
             f"{hours:.3g} hours of {device.name} (from {sources}), of which {sum(rest):.3g} are not done: "
             f"{wall:.3g} hours on {at_once}"
         )
-    if ratios := calibration.past_plans(book.trained()):
+    if ratios := calibration.past_plans(book.runs(Kind.TRIAL)):
         typical = f"{statistics.median(ratios):.2f} times what was planned"
         say(f"past plans: {len(ratios)} trials took {typical} (median; {min(ratios):.2f} to {max(ratios):.2f})")
 
@@ -127,15 +136,16 @@ def calibrate(
     import torch
 
     from gahb import hardware
+    from gahb.grids import parse_overrides
     from gahb.planning import calibration
     from gahb.storage.base import record_uri, storage_here
-    from gahb.tracking.record import Record
-    from gahb.trial import parse_overrides
+    from gahb.tracking.record_writer import RecordWriter
 
+    book = RecordWriter(record_uri(record))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trials = calibration.ladder(parse_overrides(settings or []), device)
     torch.set_num_threads(1)
-    run_id, rates = calibration.calibrate(trials, device, Record(record_uri(record)), storage_here(storage), say)
+    run_id, rates = calibration.calibrate(trials, device, book, storage_here(storage), say)
     rows = [
         {"work": calibration.label(r.trial), "images_per_second": 1 / r.seconds, "gflops": r.flops / 1e9} for r in rates
     ]
@@ -165,9 +175,10 @@ def launch(
     storage: Storage = None,
 ) -> None:
     """Train a sweep: skip the finished trials, resume the interrupted, start the new."""
+    name = _sweep(name)
     sweep = _experiment((f"{name}-small" if small else name) if experiment is None else experiment)
-    options = _Options(cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
-    _train(_trials(name, overrides, small), sweep, address, no_wait, record, storage, options, json)
+    options = _Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
+    _train(_trials(name, overrides, small), sweep, options, no_wait, json, record, storage)
 
 
 @app.command()
@@ -178,9 +189,11 @@ def status(
     storage: Storage = None,
 ) -> None:
     """Show the trials in the record."""
-    from gahb.execution import launch
+    from gahb.planning.plan import state_of
     from gahb.storage.base import record_uri, storage_here
+    from gahb.tracking import lookup
     from gahb.tracking.record import Record
+    from gahb.tracking.run import Kind
 
     book, place = Record(record_uri(record)), storage_here(storage)
     rows: list[dict[str, Any]] = [
@@ -188,13 +201,13 @@ def status(
             "sweep": "/".join(run.sweeps),
             "name": run.name,
             "run_id": run.run_id,
-            "state": launch.state_of(run, place),
+            "state": state_of(run, place),
             "images_seen": int(run.metrics.get("images_seen", 0)),
             "images": int(run.params["images"]),
-            "metrics": launch.metrics(run),
-            "reason": launch.reason(run),
+            "metrics": run.psnrs,
+            "reason": run.reason,
         }
-        for run in (book.trials() if sweep is None else book.sweep_trials(sweep))
+        for run in (book.runs(Kind.TRIAL) if sweep is None else lookup.sweep_trials(book, sweep))
     ]
     if json:
         return print_json({"trials": rows})
@@ -221,26 +234,28 @@ def retry(
 ) -> None:
     """Train what has failed or was interrupted of a sweep, or one trial, with the settings that the record has."""
     from gahb.storage.base import record_uri
+    from gahb.tracking import lookup
     from gahb.tracking.record import Record
-    from gahb.trial import Trial
 
-    runs = Record(record_uri(record)).sweep_or_trial(sweep)
+    runs = lookup.sweep_or_trial(Record(record_uri(record)), sweep)
     name = sweep if sweep in runs[0].sweeps else runs[0].sweeps[0]
-    options = _Options(cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
-    _train([Trial.of(run.trial) for run in runs], name, address, no_wait, record, storage, options, json)
+    options = _Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
+    _train([run.trial for run in runs], name, options, no_wait, json, record, storage)
 
 
 @app.command()
 def stop(sweep: SweepOrRun, json: Json = False, record: RecordUri = None, storage: Storage = None) -> None:
     """Let a trial, or all of a sweep, write a checkpoint and end; `launch` or `retry` goes on from there."""
-    from gahb.execution.launch import state_of
+    from gahb.planning.plan import state_of
     from gahb.storage.base import record_uri, storage_here
-    from gahb.tracking.record import Record
+    from gahb.tracking import lookup
+    from gahb.tracking.record_writer import RecordWriter
+    from gahb.tracking.run import Tag
 
-    book, place = Record(record_uri(record)), storage_here(storage)
-    running = [found.run_id for found in book.sweep_or_trial(sweep) if state_of(found, place) == "running"]
+    book, place = RecordWriter(record_uri(record)), storage_here(storage)
+    running = [found.run_id for found in lookup.sweep_or_trial(book, sweep) if state_of(found, place) == "running"]
     for run_id in running:
-        book.tag(run_id, {"gahb.stop": "true"})
+        book.tag(run_id, {Tag.STOP: "true"})
     if json:
         return print_json({"stopped": running})
     say(
@@ -255,19 +270,20 @@ def logs(
     record: RecordUri = None,
     storage: Storage = None,
 ) -> None:
-    """Print what the workers said that had a trial in hand, one after the other."""
+    """Print the workers' logs of a trial, one after the other."""
     from gahb.execution import worker_log
     from gahb.storage.base import record_uri, storage_here
+    from gahb.tracking import lookup
     from gahb.tracking.record import Record
 
-    found = Record(record_uri(record)).find(run)
+    found = lookup.find(Record(record_uri(record)), run)
     texts = worker_log.texts(storage_here(storage), f"trials/{found.signature}")
     if json:
         return print_json({"run_id": found.run_id, "workers": [{"worker": w, "log": text} for w, text in texts]})
     for worker, text in texts:
         print(f"== {worker}\n{text}", end="")
     if not texts:
-        say(f"no worker has had {found.name} in hand")
+        say(f"no worker has begun {found.name}")
 
 
 @app.command()
@@ -278,19 +294,21 @@ def show(
     storage: Storage = None,
 ) -> None:
     """Show everything the record has of one trial."""
-    from gahb.execution.launch import METRICS, state_of
+    from gahb.planning.plan import state_of
     from gahb.storage.base import record_uri, storage_here
+    from gahb.tracking import lookup
     from gahb.tracking.record import Record
+    from gahb.tracking.run import PREFIX, PSNRS
 
     book = Record(record_uri(record))
-    found = book.find(run)
-    histories = {key: book.history(found.run_id, key) for key in METRICS}
+    found = lookup.find(book, run)
+    histories = {key: book.history(found.run_id, key) for key in PSNRS}
     data = {
         "run_id": found.run_id,
         "name": found.name,
         "state": state_of(found, storage_here(storage)),
         "sweeps": found.sweeps,
-        "tags": {key: value for key, value in found.tags.items() if key.startswith("gahb.")},
+        "tags": {key: value for key, value in found.tags.items() if key.startswith(PREFIX)},
         "params": found.params,
         "metrics": found.metrics,
         "history": histories,
@@ -303,9 +321,9 @@ def show(
     for key, value in {"sweeps": "/".join(found.sweeps), **found.params}.items():
         print(f"{key:<20}{value}")
     print()
-    steps = [step for step, _ in histories[METRICS[0]]]
+    steps = [step for step, _ in histories[PSNRS[0]]]
     columns = {key: dict(pairs) for key, pairs in histories.items()}
-    print_table([{"images_seen": step, **{key: columns[key].get(step) for key in METRICS}} for step in steps])
+    print_table([{"images_seen": step, **{key: columns[key].get(step) for key in PSNRS}} for step in steps])
 
 
 @app.command()
@@ -363,7 +381,8 @@ def data(
 def _data_trial(dataset: str, words: list[str]) -> Any:
     """A trial on the data set, which says what to prepare; a BF-CNN takes every resolution."""
     from gahb.errors import UserError
-    from gahb.trial import Trial, parse_overrides
+    from gahb.grids import parse_overrides
+    from gahb.trial import Trial
 
     settings = parse_overrides(words)
     trial = Trial.of(
@@ -378,21 +397,27 @@ def _data_trial(dataset: str, words: list[str]) -> Any:
 
 
 def _trials(name: str, overrides: list[str] | None, small: bool) -> list[Any]:
-    from gahb.trial import parse_overrides
+    from gahb.grids import parse_overrides
 
-    from .catalog import sweep
+    from .catalog import trials
 
-    module = sweep(name)
-    return list(module.trials({**(module.SMALL if small else {}), **parse_overrides(overrides or [])}))
+    return trials(name, parse_overrides(overrides or []), small=small)
+
+
+def _sweep(name: str) -> str:
+    """The name of the sweep that a user means."""
+    from .catalog import find
+
+    return find(name)
 
 
 def _check_paths(trials: list[Any]) -> None:
     """Raise UserError if a trial's images have a path that a job on a cluster cannot read."""
     from gahb.data.image_ray import BASES
-    from gahb.data.sources import SOURCES
+    from gahb.data.sources import DATASETS
     from gahb.execution.ray_jobs import check_path
 
-    for key, names in (("dataset", SOURCES), ("base", BASES)):
+    for key, names in (("dataset", DATASETS), ("base", BASES)):
         for value in {trial.flat()[key] for trial in trials if key in trial.flat()}.difference(names):
             check_path(key, value)
 
@@ -406,8 +431,9 @@ def _experiment(name: str) -> str:
 
 
 class _Options(NamedTuple):
-    """What `launch` and `retry` pass on to every trial."""
+    """The options that `launch` and `retry` share, with the fields of `LaunchOptions`, which is slow to import."""
 
+    address: str | None
     cpus: float
     gpus: float | None
     retries: int
@@ -417,25 +443,28 @@ class _Options(NamedTuple):
 def _train(
     trials: list[Any],
     sweep: str,
-    address: str | None,
+    options: _Options,
     no_wait: bool,
+    json: bool,
     record: str | None,
     storage: str | None,
-    options: _Options,
-    json: bool,
 ) -> None:
     """Train here, on a cluster that this machine belongs to, or as a job on one that it does not."""
     from gahb.execution import ray_jobs
 
-    if ray_jobs.is_server(address):
+    if ray_jobs.is_server(options.address):
         _check_paths(trials)
-    ray_jobs.hand_over("gahb-sweep", address, record, storage, wait=not no_wait, stop=f"gahb-sweep stop {sweep}")
+    ray_jobs.hand_over(
+        "gahb-sweep", options.address, record, storage, wait=not no_wait, stop=f"gahb-sweep stop {sweep}"
+    )
+    from gahb.execution.launch import LaunchOptions
     from gahb.execution.launch import launch as launch_trials
     from gahb.storage.base import record_uri, storage_here
     from gahb.tracking.record import Record
 
     book, place = Record(record_uri(record)), storage_here(storage)
-    _end(launch_trials(trials, sweep, storage=place, record=book, address=address, say=say, **options._asdict()), json)
+    chosen = LaunchOptions(**options._asdict())
+    _end(launch_trials(trials, sweep, storage=place, record=book, options=chosen, say=say), json)
 
 
 def _end(rows: list[dict[str, Any]], json: bool) -> None:

@@ -16,7 +16,8 @@ faster, and the denoising error falls. The small variant ends at a test PSNR of 
 from collections.abc import Mapping
 from typing import Any
 
-from gahb.trial import Trial, grid
+from gahb.grids import grid
+from gahb.trial import Trial
 
 from .demo import SHORT
 

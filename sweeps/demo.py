@@ -16,7 +16,8 @@ N = 4 … 64 because images and network are small.
 from collections.abc import Mapping
 from typing import Any
 
-from gahb.trial import Trial, grid
+from gahb.grids import grid
+from gahb.trial import Trial
 
 FIGURES = "Figures 1, 2, 15 (miniature)"
 

@@ -16,7 +16,8 @@ below the optimal 1 at small noise. The small variant ends at a test PSNR of 21.
 from collections.abc import Mapping
 from typing import Any
 
-from gahb.trial import Trial, grid
+from gahb.grids import grid
+from gahb.trial import Trial
 
 from .demo import SHORT
 

@@ -18,7 +18,8 @@ Expected: the gap falls with N at every resolution; larger images need more N to
 from collections.abc import Mapping
 from typing import Any
 
-from gahb.trial import Trial, grid
+from gahb.grids import grid
+from gahb.trial import Trial
 
 from .demo import SHORT
 

@@ -19,7 +19,8 @@ The small variant ends at a test PSNR of 19.2 dB unshuffled and 13.6 dB shuffled
 from collections.abc import Mapping
 from typing import Any
 
-from gahb.trial import Trial, grid
+from gahb.grids import grid
+from gahb.trial import Trial
 
 from .demo import SHORT
 

@@ -17,7 +17,8 @@ optimal intercept 10·log₁₀ d, 32 dB at 40×40 (37.6 dB where PSNR is averag
 from collections.abc import Mapping
 from typing import Any
 
-from gahb.trial import Trial, grid
+from gahb.grids import grid
+from gahb.trial import Trial
 
 from .demo import SHORT
 

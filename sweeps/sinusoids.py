@@ -15,7 +15,8 @@ decay more slowly than that, along harmonics. The small variant ends at a test P
 from collections.abc import Mapping
 from typing import Any
 
-from gahb.trial import Trial, grid
+from gahb.grids import grid
+from gahb.trial import Trial
 
 from .demo import SHORT
 

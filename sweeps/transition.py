@@ -22,7 +22,8 @@ and test coincide and both models of a pair draw nearly the same images. The cro
 from collections.abc import Mapping
 from typing import Any
 
-from gahb.trial import Trial, grid
+from gahb.grids import grid
+from gahb.trial import Trial
 
 from .demo import SHORT
 

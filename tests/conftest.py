@@ -16,10 +16,13 @@ import torch
 from gahb_analysis.models import TrialModel, load_trial
 
 from gahb.execution.analysis import AnalysisContext
-from gahb.execution.launch import launch
+from gahb.execution.launch import LaunchOptions, launch
+from gahb.grids import grid
 from gahb.storage.local import Folder
+from gahb.tracking import lookup
 from gahb.tracking.record import Record
-from gahb.trial import Trial, grid
+from gahb.tracking.record_writer import RecordWriter
+from gahb.trial import Trial
 
 TINY = {
     "dataset": "c_alpha",
@@ -84,6 +87,10 @@ class Place:
         return Record(f"sqlite:///{self.folder / 'record.db'}")
 
     @property
+    def writer(self) -> RecordWriter:
+        return RecordWriter(self.record.uri)
+
+    @property
     def flags(self) -> list[str]:
         return ["--record", self.record.uri, "--storage", str(self.storage)]
 
@@ -98,14 +105,17 @@ class Place:
 
     def artifact(self, run: str, file: str) -> Path:
         """An artifact of a run."""
-        return self.record.artifacts(self.record.find(run).run_id) / file
+        return self.record.artifacts(lookup.find(self.record, run).run_id) / file
 
     def model(self, name: str) -> TrialModel:
         """The model of a finished trial."""
-        return load_trial(self.context, self.record.find(name))
+        return load_trial(self.context, lookup.find(self.record, name))
 
-    def launch(self, trials: list[Trial], sweep: str = "tiny", **options: Any) -> list[dict[str, Any]]:
-        return launch(trials, sweep, storage=self.store, record=self.record, **options)
+    def launch(
+        self, trials: list[Trial], sweep: str = "tiny", say: Callable[[str], None] = lambda line: None, **options: Any
+    ) -> list[dict[str, Any]]:
+        chosen = LaunchOptions(**options)
+        return launch(trials, sweep, storage=self.store, record=self.record, options=chosen, say=say)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from gahb_sweeps import demo
 
 from chaos.hosts import PROGRAMS, missing
 from chaos.sweep import KEYS, NAME, ONCE, SHORT, Comparison, Outcome, Result, compare
-from gahb.trial import parse_overrides
+from gahb.grids import parse_overrides
 from tests.conftest import Place
 
 

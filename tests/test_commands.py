@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gahb.tracking.run import Kind
 from gahb.training import cost
 from gahb.trial import Trial
 from tests.conftest import TINY, Ended, Place
@@ -150,7 +151,7 @@ def test_a_cluster_out_of_reach(place: Place) -> None:
     ended = subprocess.run([sys.executable, "-c", code, *launch], capture_output=True, text=True)
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
     assert "gahb-sweep: no Ray cluster to be had at 127.0.0.1:1" in ended.stderr.splitlines()[-1]
-    assert place.record.trials() == []
+    assert place.record.runs(Kind.TRIAL) == []
 
 
 def test_json_is_alone_on_stdout(command: Command, finished: Place) -> None:

@@ -18,6 +18,8 @@ import torch
 
 from gahb.data.dataset import Prepared
 from gahb.errors import UserError
+from gahb.tracking import lookup
+from gahb.tracking.run import Kind
 from gahb.trial import Trial
 from tests.broken import npy, png
 from tests.conftest import TINY, Ended, Place
@@ -72,7 +74,7 @@ def test_a_payload_in_a_published_checkpoint_does_not_run(
     mark, file = place.folder / "executed", place.folder / "model.pt"
     save(Payload(mark), file)
     refused(command("gahb-analyze", "import", str(file), *place.flags), "not executed")
-    assert not mark.exists() and place.record.models() == []
+    assert not mark.exists() and place.record.runs(Kind.TRIAL, Kind.IMPORT) == []
     pickle.loads(pickle.dumps(Payload(mark)))
     assert mark.exists(), "the payload is one that would have run"
 
@@ -224,12 +226,12 @@ def test_a_yaml_bomb_is_not_read(words: str, message: str, command: Command, tmp
 
 @pytest.mark.parametrize("uri", ["file:///etc", "file:///etc/{}/artifacts/../..", "file:///etc/{}/artifacts/%2e%2e/x"])
 def test_a_record_that_sends_artifacts_elsewhere(uri: str, command: Command, copied: Place) -> None:
-    run_id = copied.record.find("16x16-N1-A").run_id
+    run_id = lookup.find(copied.record, "16x16-N1-A").run_id
     copied.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", uri.replace("{}", run_id), run_id)
     for words in (["pair", "16x16-N1-A", "16x16-N1-B"], ["curves", "tiny"]):
         refused(command("gahb-analyze", *words, *copied.flags), "no place for them")
     with pytest.raises(UserError, match="no place for them"):
-        copied.record.add_artifacts(run_id, copied.folder)
+        copied.writer.add_artifacts(run_id, copied.folder)
 
 
 def test_a_set_of_images_is_read_from_its_own_folder_alone(copied: Place) -> None:

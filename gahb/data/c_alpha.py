@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gahb.config_fields import flatten, later
-from gahb.data.manifold import CHUNK
+from gahb.config_fields import later
+from gahb.data.source import CHUNK, Synthetic
 from gahb.errors import UserError
 
 AT_ONCE = 8
@@ -25,7 +25,7 @@ AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class CAlpha:
+class CAlpha(Synthetic):
     """C^α images.
 
     Args:
@@ -44,10 +44,6 @@ class CAlpha:
             raise UserError(f"alpha={self.alpha}: must lie in (0, 20]")
         if not 0 <= self.background_alpha <= 20:
             raise UserError(f"background_alpha={self.background_alpha}: must lie in [0, 20]")
-
-    def law(self) -> dict[str, Any]:
-        """What decides the images besides resolution and position."""
-        return {"law": self.name, "version": 1, **flatten(self)}
 
     def chunk(self, resolution: int, index: int) -> NDArray[np.uint8]:
         """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution)."""

@@ -5,12 +5,13 @@ so the image is a differentiable function of the five parameters and has a tange
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gahb.data.manifold import CHUNK, Manifold
+from gahb.data.manifold import Manifold
+from gahb.data.source import CHUNK
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,6 @@ class Disks(Manifold):
     """Disks that lie wholly inside the image, radius between 1/16 and 3/8 of its side."""
 
     name: ClassVar[str] = "disks"
-
-    def law(self) -> dict[str, Any]:
-        """What decides the images besides resolution and position."""
-        return {"law": self.name, "version": 1}
 
     def parameters(self, resolution: int, index: int) -> NDArray[np.float64]:
         """Centre (row, column) and radius in pixels, foreground and background of the images of a chunk, (CHUNK, 5)."""

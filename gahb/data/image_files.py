@@ -7,11 +7,11 @@ import stat
 import unicodedata
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,10 @@ from PIL import Image
 
 from gahb.config_fields import later
 from gahb.data import lsun
-from gahb.data.cropping import LSUN_SIDE, crop_rule
+from gahb.data.cropping import LSUN_SIDE, THUMBNAIL, crop_rule, gray_square, resize, thumbnail
+from gahb.data.source import Rendered, Source, new_images
 from gahb.errors import UserError
+from gahb.storage.base import Storage
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 
@@ -37,7 +39,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 @dataclass(frozen=True)
-class Files:
+class ImageFiles(Source):
     """Images in a folder (searched recursively), a zip, a file, LSUN's LMDB or a `.npy` array (N, H, W[, channels]).
 
     Args:
@@ -64,6 +66,75 @@ class Files:
             raise UserError(f"crop={self.crop}: must be one of {', '.join(CROPS)}")
         if self.limit < 0:
             raise UserError(f"limit={self.limit}: must be at least 1, or 0 for all")
+
+    @classmethod
+    def of(cls, dataset: str, **options: Any) -> Self:
+        return cls(path=dataset, **options)
+
+    @property
+    def label(self) -> str:
+        """The file's name without suffix."""
+        return Path(self.path).stem
+
+    @property
+    def count(self) -> int:
+        """Number of images, near-duplicates included."""
+        return len(self.keys)
+
+    def recipe(self, resolution: int, storage: Storage) -> dict[str, Any]:
+        """As for every source; it holds the hash of the files' bytes, which is computed once and kept in the storage
+        until the files' sizes or times change."""
+        crop = self.frame  # first, because it fails where there is no image, and the next writes
+        return {
+            "sha256": self._known_fingerprint(storage),
+            "crop": crop,
+            "gray": "mean of channels",
+            "resize": "bicubic",
+            "resolution": resolution,
+            "duplicates": self.duplicates,
+            "order": "by sha256 of the key",
+            "version": 1,
+            **({"limit": self.limit} if self.limit else {}),
+        }
+
+    def render(self, resolution: int, needed: int, work: Path, say: Callable[[str], None]) -> Rendered:
+        """As for every source: gray, cropped and resized, without near-duplicates, in the order of their keys' hashes.
+
+        Raises:
+            UserError: an image that cannot be used, or one smaller than the resolution.
+        """
+        from gahb.data.similarity import near_duplicates  # imports torch
+
+        keys = self.keys
+        say(f"reading {len(keys)} images from {self.path}")
+        decoded = new_images(work, len(keys), resolution, "decoded.npy")
+        thumbnails = np.empty((len(keys), THUMBNAIL, THUMBNAIL), np.float32)
+        for row, (key, pixels) in enumerate(zip(keys, self.images(), strict=True)):
+            square = gray_square(pixels, self.frame)
+            if len(square) < resolution:
+                raise UserError(
+                    f"resolution={resolution}: {key} of {self.path} is only {len(square)} pixels wide after the crop"
+                )
+            decoded[row] = resize(square, resolution)
+            thumbnails[row] = thumbnail(square)
+        drop = near_duplicates(thumbnails, self.duplicates) if self.duplicates < 1 else np.zeros(len(keys), bool)
+        order = sorted(np.flatnonzero(~drop), key=lambda row: hashlib.sha256(keys[row].encode()).digest())
+        images = new_images(work, len(order), resolution)
+        for row, origin in enumerate(order):
+            images[row] = decoded[origin]
+        images.flush()
+        say(f"kept {len(order)} of {len(keys)} images; dropped {drop.sum()} near-duplicates")
+        facts = {"found": len(keys), "dropped_duplicates": int(drop.sum())}
+        return Rendered(images, facts, [keys[row] for row in order])
+
+    def _known_fingerprint(self, storage: Storage) -> str:
+        name = f"data/fingerprints/{self.stamp}"
+        try:
+            return storage.read(name).decode()
+        except FileNotFoundError:
+            found = self.fingerprint()
+            storage.write(name, found.encode())
+            return found
 
     @cached_property
     def _location(self) -> Path:

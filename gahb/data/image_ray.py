@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from gahb.data.c_alpha import CAlpha
 from gahb.data.cropping import gray_square, resize
 from gahb.data.disks import Disks
-from gahb.data.image_files import Files
-from gahb.data.manifold import CHUNK, Manifold
+from gahb.data.image_files import ImageFiles
+from gahb.data.manifold import Manifold
+from gahb.data.source import CHUNK
 from gahb.errors import UserError
 
 BASES: dict[str, CAlpha | Disks] = {source.name: source for source in (CAlpha(2.0), Disks())}
@@ -55,7 +56,7 @@ class ImageRay(Manifold):
     def _square(self) -> NDArray[np.float32]:
         """The image from disk, gray and cropped."""
         try:
-            source = Files(self.base)
+            source = ImageFiles(self.base)
             return np.ascontiguousarray(gray_square(next(source.images()), source.frame))
         except UserError as error:
             reason = str(error).partition(": ")[2]

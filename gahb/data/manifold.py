@@ -6,19 +6,18 @@ For noise much weaker than the manifold's radius of curvature the best denoiser 
 eigenvalues 1 and the rest 0, and its MSE is m·σ² an image (§3.2, appendix C.2).
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 64
-"""Images drawn at once. Part of the law: chunk c is a function of (seed, c)."""
+from gahb.data.source import CHUNK, Synthetic
 
 STEP = 1e-4
 """h, in the parameters' own units: pixels, radians, intensities."""
 
 
-class Manifold(ABC):
+class Manifold(Synthetic):
     """Images that are a differentiable function of m parameters."""
 
     @abstractmethod

@@ -28,6 +28,14 @@ PIXELS = 1 << 17
 ROUNDING = 1e-4
 """More than float32 can err in a cosine."""
 
+COARSENESS = (4, 2, 1)
+"""Pixels a side of the boxes over which images are averaged, the coarsest first."""
+
+FINEST = COARSENESS[-1]
+
+FEW = 1 / 128
+"""The share of a block's pairs that are computed in full rather than bounded once more."""
+
 
 def unit(images: Tensor, *, centred: bool, dtype: torch.dtype = torch.float32) -> Tensor:
     """Images (n, …) as unit vectors (n, d); uint8 is read as 0…255."""
@@ -59,43 +67,61 @@ def closest(samples: Tensor, images: Tensor, *, centred: bool) -> tuple[Tensor, 
     """For each sample (n, …, H, W) the largest cosine to an image (N, …, H, W) and that image's row, the lowest of
     equal ones: (n,) float32, (n,) int64. Computed where the images are.
 
-    Where more than one image in 128 is within rounding of the best, it is float32 that chooses among those.
+    1. The first block of images is seen whole, so that later ones have something to beat.
+    2. Of each later block, bounds on the cosines come from coarse versions; a pair whose bound does not exceed the best
+       of its sample is ruled out.
+    3. Where few pairs are left, these are computed in full. Otherwise the block is seen again in the next finer
+       version, and so are the blocks after it.
+    4. In the finest version, which is the images themselves, bounds are cosines but for rounding. The pair of the
+       largest is computed for every sample, then those that rounding leaves open.
+
+    Where those are more than FEW of a block's pairs, it is float32 that chooses among them.
     """
-    targets = unit(samples.to(images.device), centred=centred, dtype=torch.float64)
-    shaped = targets.reshape(len(samples), *images.shape[1:])
-    coarse = {boxes: _coarse(shaped, boxes, centred=False) for boxes in (4, 2, 1)}
-    everyone = torch.arange(len(samples), device=images.device)
-    best = torch.full((len(samples),), -torch.inf, device=images.device)
-    rows = torch.zeros_like(everyone)
-
-    def consider(sample: Tensor, row: Tensor) -> None:
-        """Compute the cosines of pairs, (m,) and (m,), and keep the best."""
-        nonlocal best, rows
-        value = _cosines_of_pairs(targets, sample, images, row, centred=centred).float()
-        top = best.scatter_reduce(0, sample, value, "amax")
-        winners = value == top[sample]
-        rows = torch.where(top > best, len(images), rows).scatter_reduce(0, sample[winners], row[winners], "amin")
-        best = top
-
-    boxes = 1  # of the first block all is seen, so that the others have something to beat
+    search = _ClosestSearch(samples, images, centred)
+    boxes = list(COARSENESS)
     for start in range(0, len(images), BLOCK):
-        block = images[start : start + BLOCK]
-        while True:
-            (ours, our_rest), (theirs, their_rest) = coarse[boxes], _coarse(block, boxes, centred=centred)
-            bounds = (ours @ theirs.T).addr_(our_rest, their_rest)
-            if boxes == 1:
-                consider(everyone, bounds.argmax(dim=1) + start)
-            hopeful = (bounds.amax(dim=1) > best).nonzero()[:, 0]
-            sample, column = (bounds[hopeful] > best[hopeful, None]).nonzero(as_tuple=True)
-            few = len(sample) <= bounds.numel() // 128
-            if few:
-                consider(hopeful[sample], column + start)
-            if few or boxes == 1:
-                break
-            boxes //= 2
-        if start == 0:
-            boxes = 4
-    return best.cpu(), rows.cpu()
+        while not search.settle(start, boxes[0] if start else FINEST):
+            boxes.pop(0)
+    return search.best.cpu(), search.rows.cpu()
+
+
+class _ClosestSearch:
+    """The largest cosine of each sample so far, `best` (n,), and the row of its image, `rows` (n,)."""
+
+    def __init__(self, samples: Tensor, images: Tensor, centred: bool) -> None:
+        self.images, self.centred = images, centred
+        self.targets = unit(samples.to(images.device), centred=centred, dtype=torch.float64)
+        shaped = self.targets.reshape(len(samples), *images.shape[1:])
+        self.coarse = {boxes: _coarse(shaped, boxes, centred=False) for boxes in COARSENESS}
+        self.everyone = torch.arange(len(samples), device=images.device)
+        self.best = torch.full((len(samples),), -torch.inf, device=images.device)
+        self.rows = torch.zeros_like(self.everyone)
+
+    def settle(self, start: int, boxes: int) -> bool:
+        """Compute what the bounds leave of the block at row `start`; False if that is too much, and nothing is done."""
+        bounds = self._bounds(self.images[start : start + BLOCK], boxes)
+        if boxes == FINEST:
+            self._compute(self.everyone, bounds.argmax(dim=1) + start)
+        hopeful = (bounds.amax(dim=1) > self.best).nonzero()[:, 0]
+        sample, column = (bounds[hopeful] > self.best[hopeful, None]).nonzero(as_tuple=True)
+        few = len(sample) <= FEW * bounds.numel()
+        if few:
+            self._compute(hopeful[sample], column + start)
+        return few or boxes == FINEST
+
+    def _bounds(self, block: Tensor, boxes: int) -> Tensor:
+        """Upper bounds on the cosines of samples and a block's images (m, …, H, W): (n, m)."""
+        (ours, our_rest), (theirs, their_rest) = self.coarse[boxes], _coarse(block, boxes, centred=self.centred)
+        return (ours @ theirs.T).addr_(our_rest, their_rest)
+
+    def _compute(self, sample: Tensor, row: Tensor) -> None:
+        """Compute the cosines of pairs, (m,) and (m,), and keep the best."""
+        value = _cosines_of_pairs(self.targets, sample, self.images, row, centred=self.centred).float()
+        best = self.best.scatter_reduce(0, sample, value, "amax")
+        winners = value == best[sample]
+        rows = torch.where(best > self.best, len(self.images), self.rows)
+        self.rows = rows.scatter_reduce(0, sample[winners], row[winners], "amin")
+        self.best = best
 
 
 def _coarse(images: Tensor, boxes: int, *, centred: bool) -> tuple[Tensor, Tensor]:
@@ -136,26 +162,52 @@ def two_closest_distances(samples: Tensor, images: Tensor) -> Tensor:
 
 def near_duplicates(images: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
     """True for each image (n, H, W) that has |mean-removed cosine| > threshold with an earlier one, dropped or not:
-    (n,)."""
-    stack = torch.from_numpy(images)
-    vectors = unit(stack, centred=True)
-    coarse, rest = _coarse(stack, 2, centred=True)
-    drop = torch.zeros(len(stack), dtype=torch.bool)
-    for start in range(0, len(stack), BLOCK):
-        later = slice(start, start + BLOCK)
-        for other in range(0, start + 1, BLOCK):
-            earlier = slice(other, other + BLOCK)
-            bounds = (coarse[later] @ coarse[earlier].T).abs_().addr_(rest[later], rest[earlier])
-            if other == start:
-                bounds.tril_(diagonal=-1)
-            rows = ((bounds.amax(dim=1) > threshold) & ~drop[later]).nonzero()[:, 0]
-            above = bounds[rows] > threshold
-            columns = above.any(dim=0).nonzero()[:, 0]
-            excess = (vectors[rows + start] @ vectors[columns + other].T).abs_().sub_(threshold)
-            excess[~above[:, columns]] = -1
-            i, j = (excess.abs() <= ROUNDING).nonzero(as_tuple=True)
-            targets = unit(stack[rows + start], centred=True, dtype=torch.float64)
-            cosines = _cosines_of_pairs(targets, i, stack, columns[j] + other, centred=True)
-            excess[i, j] = (cosines.abs() > threshold).float() - 0.5
-            drop[rows + start] = (excess > 0).any(dim=1)
-    return drop.numpy()
+    (n,).
+
+    1. Each block of images is held against itself and every earlier block. Bounds on the |cosines| come from coarse
+       versions; pairs whose bound does not exceed the threshold are ruled out, and so are images found before.
+    2. The rest are computed in float32.
+    3. Those within rounding of the threshold are computed in float64, which decides.
+    """
+    search = _DuplicateSearch(torch.from_numpy(images), threshold)
+    for later in range(0, len(images), BLOCK):
+        for earlier in range(0, later + 1, BLOCK):
+            search.compare(later, earlier)
+    return search.duplicate.numpy()
+
+
+class _DuplicateSearch:
+    """Which images (n, H, W) are known to be near-duplicates of earlier ones: `duplicate` (n,)."""
+
+    def __init__(self, images: Tensor, threshold: float) -> None:
+        self.images, self.threshold = images, threshold
+        self.vectors = unit(images, centred=True)
+        self.coarse, self.rest = _coarse(images, 2, centred=True)
+        self.duplicate = torch.zeros(len(images), dtype=torch.bool)
+
+    def compare(self, later: int, earlier: int) -> None:
+        """Hold the images of the block at row `later`, but for known duplicates, against those of another."""
+        bounds = self._bounds(slice(later, later + BLOCK), slice(earlier, earlier + BLOCK))
+        if later == earlier:
+            bounds.tril_(diagonal=-1)
+        unknown = ~self.duplicate[later : later + BLOCK]
+        rows = ((bounds.amax(dim=1) > self.threshold) & unknown).nonzero()[:, 0]
+        possible = bounds[rows] > self.threshold
+        columns = possible.any(dim=0).nonzero()[:, 0]
+        exceeds = self._exceed(rows + later, columns + earlier, possible[:, columns])
+        self.duplicate[rows + later] = exceeds.any(dim=1)
+
+    def _bounds(self, later: slice, earlier: slice) -> Tensor:
+        """Upper bounds on the |cosines| of two blocks, (m, k)."""
+        return (self.coarse[later] @ self.coarse[earlier].T).abs_().addr_(self.rest[later], self.rest[earlier])
+
+    def _exceed(self, rows: Tensor, columns: Tensor, possible: Tensor) -> Tensor:
+        """Whether images[rows[i]] and images[columns[j]] exceed the threshold, where that is possible, (m, k)."""
+        excess = (self.vectors[rows] @ self.vectors[columns].T).abs_().sub_(self.threshold)
+        excess[~possible] = -1
+        exceeds = excess > 0
+        i, j = (excess.abs() <= ROUNDING).nonzero(as_tuple=True)
+        targets = unit(self.images[rows], centred=True, dtype=torch.float64)
+        cosines = _cosines_of_pairs(targets, i, self.images, columns[j], centred=True)
+        exceeds[i, j] = cosines.abs() > self.threshold
+        return exceeds

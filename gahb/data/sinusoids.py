@@ -9,12 +9,13 @@ of which one carries the constant: ∂x/∂s = (1 + sin(2πt + φ))/2 and ∂x/�
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gahb.data.manifold import CHUNK, Manifold
+from gahb.data.manifold import Manifold
+from gahb.data.source import CHUNK
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,6 @@ class Sinusoids(Manifold):
     """One period of a sine across the image, raised to be nowhere negative."""
 
     name: ClassVar[str] = "sinusoids"
-
-    def law(self) -> dict[str, Any]:
-        """What decides the images besides resolution and position."""
-        return {"law": self.name, "version": 1}
 
     def parameters(self, resolution: int, index: int) -> NDArray[np.float64]:
         """Intensity and phase of the images of a chunk, (CHUNK, 2)."""

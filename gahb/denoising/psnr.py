@@ -17,11 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gahb.denoising import noise
-
-INPUT_PSNR = tuple(range(0, 43, 3))
-"""The noise levels of Figure 1: input PSNR 0, 3, … 42 dB, which is σ from 1 down to 0.0079."""
-
-SIGMAS = tuple(10 ** (-level / 20) for level in INPUT_PSNR)
+from gahb.denoising.levels import EVALUATION_BATCH, INPUT_PSNR, SIGMAS
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ def sure(noisy: Tensor, denoised: Tensor, sigma: float, trace: Tensor | float) -
 
 
 @torch.no_grad()
-def mean_psnr(denoiser: nn.Module, images: Tensor, count: int, batch_size: int = 512) -> tuple[float, ...]:
+def mean_psnr(denoiser: nn.Module, images: Tensor, count: int, batch_size: int = EVALUATION_BATCH) -> tuple[float, ...]:
     """Mean output PSNR in dB at each of SIGMAS.
 
     Args:

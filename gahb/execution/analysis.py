@@ -1,8 +1,8 @@
 """What an analysis works with, what it answers, and how the result enters the record.
 
-An analysis is a function `run(context, …)` that returns an `AnalysisResult`. `log_result` makes of it one run in the
-experiment `<sweep>-analysis`, with tables, figures and links to what it was computed from. The command and the report
-go through these two alone.
+An analysis is a function `run(context, …)` that returns an `AnalysisResult`; what a report needs to know of it besides
+stands in its `Description`. `log_result` makes of a result one run in the experiment `<sweep>-analysis`, with tables,
+figures and links to what it was computed from. The command and the report go through these alone.
 """
 
 import tempfile
@@ -10,18 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import pandas as pd
-import torch
-from matplotlib.figure import Figure
-
-from gahb import hardware
 from gahb.cli import say
-from gahb.execution import ray_cluster
-from gahb.figures import style
 from gahb.storage.base import Storage, record_uri, storage_here
-from gahb.tracking.record import Record, Run
+from gahb.tracking.record import Record
+from gahb.tracking.record_writer import RecordWriter
+from gahb.tracking.run import Run, Tag, link, member_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from matplotlib.figure import Figure
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,17 +35,21 @@ class AnalysisContext:
         uri: of the record.
         storage: where prepared images are.
         device: where this process computes.
-        address: a Ray cluster for `spread`; this machine alone if left out.
+        address: a Ray cluster for `map_on_cluster`; this machine alone if left out.
     """
 
     uri: str
     storage: Storage
-    device: torch.device
+    device: "torch.device"
     address: str | None = None
 
     @classmethod
     def open(cls, record: str | None, storage: str | None, address: str | None = None) -> "AnalysisContext":
         """The context that the options of a command describe, on a GPU if there is one."""
+        import torch
+
+        from gahb import hardware
+
         hardware.keep_freed_memory()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return cls(record_uri(record), storage_here(storage), device, address)
@@ -63,6 +67,8 @@ class AnalysisContext:
         Raises:
             UserError: what the function raises of that kind; a cluster out of reach.
         """
+        from gahb.execution import ray_cluster
+
         done: dict[int, Result] = {}
         with ray_cluster.connected(self.address):
             for i, result in ray_cluster.each(_on_worker, [(function, replace(self), item) for item in items]):
@@ -72,7 +78,7 @@ class AnalysisContext:
 
 
 def _on_worker(
-    work: tuple[Callable[[AnalysisContext, Item], Result], AnalysisContext, Item], device: torch.device
+    work: tuple[Callable[[AnalysisContext, Item], Result], AnalysisContext, Item], device: "torch.device"
 ) -> Result:
     function, context, item = work
     return function(replace(context, device=device), item)
@@ -83,7 +89,6 @@ class AnalysisResult:
     """What an analysis found.
 
     Args:
-        kind: the analysis, as the command names it.
         name: the run's name.
         runs: what it was computed from; each is linked by a tag.
         sweep: the sweep that it is about, if it is about one.
@@ -97,34 +102,89 @@ class AnalysisResult:
         lines: what is printed after them.
     """
 
-    kind: str
     name: str
     runs: Sequence[Run]
     sweep: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    pictures: Mapping[str, Figure] = field(default_factory=dict)
+    tables: Mapping[str, "pd.DataFrame"] = field(default_factory=dict)
+    pictures: Mapping[str, "Figure"] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any]
     shown: Sequence[Sequence[dict[str, Any]]] = ()
     lines: Sequence[str] = ()
 
 
-def log_result(context: AnalysisContext, result: AnalysisResult, sweep: str | None = None) -> tuple[str, Path]:
+@dataclass(frozen=True)
+class Question:
+    """An analysis to be asked of finished trials.
+
+    Args:
+        options: of its `run`; those left out have their defaults.
+        runs: what it will be computed from.
+    """
+
+    options: Mapping[str, Any]
+    runs: Sequence[Run]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a report and the command line need to know of an analysis.
+
+    Args:
+        title: its heading.
+        reading: how to read its pictures.
+        paper: what the paper found.
+        asks: what a report asks it of a sweep's finished trials: (sweep, runs) ↦ questions.
+        on_cluster: whether it spreads over a Ray cluster (`AnalysisContext.map_on_cluster`), and so takes an address.
+    """
+
+    title: str
+    reading: str = ""
+    paper: str = ""
+    asks: Callable[[str, Sequence[Run]], Sequence[Question]] = lambda sweep, runs: ()
+    on_cluster: bool = False
+
+
+AnalysisRun = TypeVar("AnalysisRun", bound=Callable[..., AnalysisResult])
+
+
+def described(title: str, **more: Any) -> Callable[[AnalysisRun], AnalysisRun]:
+    """A decorator that gives an analysis its `Description`."""
+
+    def decorate(run: AnalysisRun) -> AnalysisRun:
+        run.description = Description(title, **more)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def description_of(kind: str, run: Callable[..., AnalysisResult] | None) -> Description:
+    """The description of an analysis; one that has none is told by its kind and its docstring's first line."""
+    lines = ((run.__doc__ if run else "") or "").strip().splitlines()
+    return getattr(run, "description", None) or Description(kind, lines[0] if lines else "")
+
+
+def log_result(
+    context: AnalysisContext, kind: str, result: AnalysisResult, sweep: str | None = None
+) -> tuple[str, Path]:
     """Log a result; returns its run id and the folder with its artifacts.
 
     Args:
+        kind: the analysis, as the command names it.
         sweep: whose experiment it joins; the result's own, or else the first run's, if left out.
     """
-    record = context.record
+    from gahb.figures import style
+
+    record = RecordWriter(context.uri)
     sweep = sweep or result.sweep or result.runs[0].sweeps[0]
     links = "\n".join(f"- [{run.name}](#/experiments/{run.experiment_id}/runs/{run.run_id})" for run in result.runs)
     tags = {
-        "gahb.kind": result.kind,
-        f"gahb.sweep.{sweep}": "true",
-        **{f"gahb.of.{i}": run.run_id for i, run in enumerate(result.runs)},
-        "mlflow.note.content": f"{result.kind} of\n\n{links}",
+        Tag.KIND: kind,
+        **member_of(sweep),
+        **{link(i): run.run_id for i, run in enumerate(result.runs)},
+        "mlflow.note.content": f"{kind} of\n\n{links}",
     }
     artifacts = f"{context.storage.url}/artifacts"
     run_id = record.create(f"{sweep}-analysis", result.name, artifacts, params=result.settings, tags=tags)
@@ -142,7 +202,7 @@ def log_result(context: AnalysisContext, result: AnalysisResult, sweep: str | No
     return run_id, record.artifacts(run_id)
 
 
-def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+def rows_of(table: "pd.DataFrame") -> list[dict[str, Any]]:
     """Rows of plain values, None for NaN."""
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
     return [{str(k): v.item() if hasattr(v, "item") else v for k, v in row.items()} for row in rows]

@@ -3,99 +3,50 @@
 There is no other way to resume: a dead worker, a lost node, a killed launch and a second `launch` all come back
 through here, because the signature finds both the run and the checkpoint.
 
-A trial's run is tagged with the launch that has it in hand, and left to it while that launch is alive (`claims`).
+    plan → prepare data → acquire leases → plan again → a run and a task for each → run → close
+
+A trial's run is tagged with the launch that holds its lease, and left to it while that launch is alive (`leases`).
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gahb.data import splits
 from gahb.data.dataset import Dataset, prepare
+from gahb.execution.task import Task
 from gahb.planning import calibration, gpu_sharing
-from gahb.planning.calibration import Device
+from gahb.planning.plan import Planned, plan, state_of
 from gahb.storage import leases
 from gahb.storage.base import Storage
-from gahb.tracking.record import Record, Run
+from gahb.tracking.record import Record
+from gahb.tracking.record_writer import RecordWriter
+from gahb.tracking.run import Kind, Run, Tag, member_of
 from gahb.training import cost
-from gahb.trial import Trial, differing, readable_name
-
-if TYPE_CHECKING:
-    from gahb.execution.task import Task
-
-IN_HAND = ("finished", "running")
-"""States of the trials that a launch leaves alone."""
-
-METRICS = ("train_psnr", "test_psnr", "psnr_gap")
+from gahb.trial import Trial
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A trial of a sweep with what the record knows of it.
+class LaunchOptions:
+    """Where and with what trials are trained; no result depends on it.
 
-    `state` is new, interrupted (a launch will resume it), running (a living launch has it in hand), finished or failed
-    (a launch will try it again). `seconds` of device time are what the training should take in all, `known_from` "runs"
-    or "calibration"; None where nothing alike was measured.
+    Args:
+        address: a Ray cluster; this machine alone if left out.
+        cpus: CPUs a trial.
+        gpus: GPUs a trial, fractions allowed; None leaves it to `gpu_sharing`, if the cluster has any.
+        retries: how often a trial starts again, after its worker died, without having got further.
+        checkpoint_seconds: least time between a trial's checkpoints.
     """
 
-    trial: Trial
-    name: str
-    signature: str
-    data_hash: str
-    state: str
-    run: Run | None
-    seconds: float | None
-    known_from: str | None
-
-    def row(self) -> dict[str, Any]:
-        """The row of `plan --json`; flops are those of the whole training, hours of a core or GPU, memory in bytes."""
-        trial = self.trial
-        return {
-            "name": self.name,
-            "signature": self.signature,
-            "dataset": trial.flat()["dataset"],
-            "resolution": trial.dataset.resolution,
-            "n_train": trial.n_train,
-            "subset": trial.subset,
-            "architecture": trial.architecture.name,
-            "parameters": cost.parameters(trial.architecture),
-            "receptive_field": trial.architecture.receptive_field(),
-            "images": trial.images,
-            "flops": cost.training_flops(trial),
-            "hours": self.seconds and self.seconds / 3600,
-            "hours_from": self.known_from,
-            "memory": cost.memory(trial),
-            "state": self.state,
-        }
+    address: str | None = None
+    cpus: float = 1
+    gpus: float | None = None
+    retries: int = 5
+    checkpoint_seconds: float = 60
 
 
-def plan(trials: Sequence[Trial], storage: Storage, record: Record, device: Device | None = None) -> list[Planned]:
-    """Each trial with its name, signature, state and cost on a device. Reads data sets' files to hash them, prepares
-    nothing.
-
-    Raises:
-        UserError: a data set that is not there.
-    """
-    varying = differing(trials)
-    hashes = {dataset: dataset.hash(storage) for dataset in dict.fromkeys(trial.dataset for trial in trials)}
-    known = record.by_signature()
-    planned = []
-    for trial in trials:
-        signature = trial.signature(hashes[trial.dataset])
-        run = known.get(signature)
-        name = run.name if run else readable_name(trial, varying)
-        state = state_of(run, storage) if run else "new"
-        seconds, known_from = (device and device.seconds(trial)) or (None, None)
-        planned.append(Planned(trial, name, signature, hashes[trial.dataset], state, run, seconds, known_from))
-    return planned
-
-
-def state_of(run: Run, storage: Storage) -> str:
-    """The state of a trial's run, telling running from interrupted by its launch's sign of life."""
-    if not run.unfinished:
-        return run.state
-    return "running" if leases.alive(storage, run.tags.get("gahb.launch", "")) else "interrupted"
+DEFAULTS = LaunchOptions()
 
 
 def launch(
@@ -104,11 +55,7 @@ def launch(
     *,
     storage: Storage,
     record: Record,
-    address: str | None = None,
-    cpus: float = 1,
-    gpus: float | None = None,
-    retries: int = 5,
-    checkpoint_seconds: float = 60,
+    options: LaunchOptions = DEFAULTS,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[dict[str, Any]]:
     """Bring every trial to its end and return one row for each: that of `plan`, with `run_id`, `trained` (False where
@@ -119,11 +66,7 @@ def launch(
         sweep: the experiment's name in the record.
         storage: where all nodes find data and checkpoints.
         record: where runs are kept.
-        address: a Ray cluster; this machine alone if left out.
-        cpus: CPUs a trial.
-        gpus: GPUs a trial, fractions allowed; None leaves it to `packing`, if the cluster has any.
-        retries: how often a trial starts again, after its worker died, without having got further.
-        checkpoint_seconds: least time between a trial's checkpoints.
+        options: where and with what to train.
         say: takes a line of progress.
 
     Raises:
@@ -131,73 +74,171 @@ def launch(
             machine for trials that compile. Nothing has started.
         KeyboardInterrupt: the user interrupted.
     """
-    planned = plan(trials, storage, record)
-    in_hand = {p.run.tags["gahb.launch"] for p in planned if p.run and p.state == "running"}
-    if leases.wait_for_heartbeats(in_hand, storage, say):
-        planned = plan(trials, storage, record)
-    to_train = [p for p in planned if p.state not in IN_HAND]
-    if not address and any(p.trial.compile for p in to_train):
-        from gahb.training.compilation import check_compiler
+    return Launch(trials, sweep, storage, record, options, say).run()
 
-        check_compiler()
-    _prepare_data(to_train, storage, say)
-    say(_counts(planned))
-    trained: set[str] = set()
-    if to_train:
+
+class Launch:
+    """One launch; arguments as for `launch`."""
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        sweep: str,
+        storage: Storage,
+        record: Record,
+        options: LaunchOptions,
+        say: Callable[[str], None],
+    ) -> None:
+        self.trials, self.sweep, self.storage = trials, sweep, storage
+        self.options, self.say = options, say
+        self.record = RecordWriter(record.uri)  # while nothing has started, a user waits seconds
+        self.retrying = RecordWriter(record.uri, retry=True)  # what has been trained is worth any wait
+
+    def run(self) -> list[dict[str, Any]]:
+        """The launch, from plan to rows."""
+        planned, trained = self.plan(), set[str]()
+        to_train = [p for p in planned if p.to_train]
+        self.check_compiler(to_train)
+        prepare_data(to_train, self.storage, self.say)
+        self.say(_counts(planned))
+        if to_train:
+            planned, trained = self.train(to_train)
+        return self.rows(planned, trained)
+
+    def plan(self) -> list[Planned]:
+        """The plan, once it is known which launches on other machines are alive."""
+        planned = plan(self.trials, self.storage, self.record)
+        launches = {p.run.tags[Tag.LAUNCH] for p in planned if p.run and p.state == "running"}
+        if leases.wait_for_heartbeats(launches, self.storage, self.say):
+            return plan(self.trials, self.storage, self.record)
+        return planned
+
+    def check_compiler(self, to_train: Sequence[Planned]) -> None:
+        """Raise UserError if this machine shall compile and cannot."""
+        if not self.options.address and any(p.trial.compile for p in to_train):
+            from gahb.training.compilation import check_compiler
+
+            check_compiler()
+
+    def train(self, to_train: Sequence[Planned]) -> tuple[list[Planned], set[str]]:
+        """Train those trials whose lease is to be had: the plan by which it was done, with the device's times, and the
+        trained trials' signatures."""
         from gahb.execution import ray_cluster
-        from gahb.execution.task import Task
 
-        with ray_cluster.connected(address), leases.heartbeat(storage) as launch_id:
-            gpu = ray_cluster.gpu() if gpus is None else None
-            device = calibration.known(record, gpu.name if gpu else None)
-            shares = {p.trial: gpu_sharing.share(p.trial, gpu, device, cpus) if gpu else gpus or 0 for p in planned}
-            memory = {trial: gpu_sharing.host_memory(trial, on_gpu=shares[trial] > 0) for trial in shares}
-            for p in to_train:
-                ray_cluster.check_resources(cpus, shares[p.trial], memory[p.trial])
-            mine = {p.signature for p in to_train if leases.acquire(storage, p.signature, launch_id)}
-            planned = plan(trials, storage, record, device)
-            tasks = {
-                p.signature: Task(
-                    flat=p.trial.flat(),
-                    signature=p.signature,
-                    data_hash=p.data_hash,
-                    run_id=_claim(p, sweep, storage, record, launch_id),
-                    storage=storage.uri,
-                    record_uri=record.uri,
-                    checkpoint_seconds=checkpoint_seconds,
-                    retries=retries,
-                    cpus=cpus,
-                    gpus=shares[p.trial],
-                    memory=memory[p.trial],
-                )
-                for p in planned
-                if p.signature in mine and p.state not in IN_HAND
+        options = self.options
+        with ray_cluster.connected(options.address), leases.heartbeat(self.storage) as launch_id:
+            gpu = ray_cluster.gpu() if options.gpus is None else None
+            device = calibration.known(self.record, gpu.name if gpu else None)
+            gpus = {
+                p.trial: gpu_sharing.share(p.trial, gpu, device, options.cpus) if gpu else options.gpus or 0
+                for p in to_train
             }
-            record = Record(record.uri, retry=True)
-            failures = ray_cluster.run_trials(list(tasks.values()), on_result=_Progress(planned, tasks, say))
-            for run_id, reason in failures.items():
-                record.fail(run_id, reason)
-            assigned = {task.run_id for task in tasks.values()}
-            ours = {run.run_id: run for run in record.trials(sweep) if run.tags.get("gahb.launch") == launch_id}
-            for run_id in ours.keys() - assigned:
-                record.discard(run_id)  # made twice, because the server did not answer the first time
-            unfinished = [run_id for run_id in ours.keys() & assigned if ours[run_id].unfinished]
-            for run_id in unfinished:
-                record.interrupt(run_id)
-            if unfinished:  # Tune ends quietly when the user interrupts it
-                raise KeyboardInterrupt
-            trained = set(tasks)
-    for p in planned:
-        if p.run and sweep not in p.run.sweeps:
-            record.tag(p.run.run_id, {f"gahb.sweep.{sweep}": "true"})
-    runs = record.by_signature()
-    return [_result_row(p, runs.get(p.signature), p.signature in trained, storage) for p in planned]
+            memory = {trial: gpu_sharing.host_memory(trial, on_gpu=gpus[trial] > 0) for trial in gpus}
+            for trial in gpus:
+                ray_cluster.check_resources(options.cpus, gpus[trial], memory[trial])
+            acquired = {p.signature for p in to_train if leases.acquire(self.storage, p.signature, launch_id)}
+            planned = plan(self.trials, self.storage, self.record, device)  # a launch may have ended since the last one
+            tasks = {
+                p.signature: self.task(p, launch_id, gpus[p.trial], memory[p.trial])
+                for p in planned
+                if p.signature in acquired and p.to_train
+            }
+            failures = ray_cluster.run_trials(list(tasks.values()), on_result=_Progress(planned, tasks, self.say))
+            self.close({task.run_id for task in tasks.values()}, failures, launch_id)
+        return planned, set(tasks)
+
+    def task(self, planned: Planned, launch_id: str, gpus: float, memory: int) -> Task:
+        """A trial's task, with its run in the record."""
+        return Task(
+            flat=planned.trial.flat(),
+            signature=planned.signature,
+            data_hash=planned.data_hash,
+            run_id=self.scheduled_run(planned, launch_id),
+            storage=self.storage.uri,
+            record_uri=self.record.uri,
+            checkpoint_seconds=self.options.checkpoint_seconds,
+            retries=self.options.retries,
+            cpus=self.options.cpus,
+            gpus=gpus,
+            memory=memory,
+        )
+
+    def scheduled_run(self, planned: Planned, launch_id: str) -> str:
+        """The id of a trial's run, made if there is none, scheduled by this launch."""
+        tags: dict[str, str] = {
+            **member_of(self.sweep),
+            Tag.LAUNCH: launch_id,
+            **dict.fromkeys((Tag.STARTS, Tag.STOP, Tag.REASON), ""),
+        }
+        if planned.seconds:
+            tags[Tag.PLANNED_SECONDS] = f"{planned.seconds:.4g}"
+        trial = planned.trial
+        flat = trial.flat()
+        params = {**flat, "parameters": cost.parameters(trial.architecture, trial.dataset.resolution)}
+        dataset = (trial.dataset.name, planned.data_hash, str(flat["dataset"]))
+        if planned.run:
+            run_id = planned.run.run_id
+            if not planned.run.params:  # the launch that made it was killed
+                self.record.describe(run_id, params, dataset)
+            self.record.tag(run_id, tags)
+            self.record.schedule(run_id)
+            return run_id
+        names: dict[str, str] = {
+            Tag.KIND: Kind.TRIAL,
+            Tag.SIGNATURE: planned.signature,
+            Tag.DATA_HASH: planned.data_hash,
+            Tag.SUBSET: trial.subset,
+            Tag.TRIAL: json.dumps(flat),
+        }
+        if trial.plugins:
+            names[Tag.PLUGINS] = json.dumps(trial.plugins)
+        artifacts = f"{self.storage.url}/artifacts"
+        return self.record.create(
+            self.sweep, planned.name, artifacts, params=params, tags={**names, **tags}, dataset=dataset
+        )
+
+    def close(self, run_ids: Collection[str], failures: Mapping[str, str], launch_id: str) -> None:
+        """Mark the runs that could not begin as failed, and those that have not come to an end as interrupted.
+
+        Raises:
+            KeyboardInterrupt: there were some of the latter. Tune ends quietly when the user interrupts it.
+        """
+        for run_id, reason in failures.items():
+            self.retrying.fail(run_id, reason)
+        ours = [run for run in self.retrying.runs(Kind.TRIAL, sweep=self.sweep) if run.run_id in run_ids]
+        unfinished = [run for run in ours if run.unfinished and run.tags.get(Tag.LAUNCH) == launch_id]
+        for run in unfinished:
+            self.retrying.interrupt(run.run_id)
+        if unfinished:
+            raise KeyboardInterrupt
+
+    def rows(self, planned: Sequence[Planned], trained: Collection[str]) -> list[dict[str, Any]]:
+        """What became of every trial, each now a member of the sweep."""
+        record = self.retrying if trained else self.record
+        for p in planned:
+            if p.run and self.sweep not in p.run.sweeps:
+                record.tag(p.run.run_id, member_of(self.sweep))
+        runs = record.by_signature()
+        return [_row(p, runs.get(p.signature), p.signature in trained, self.storage) for p in planned]
+
+
+def prepare_data(to_train: Sequence[Planned], storage: Storage, say: Callable[[str], None]) -> None:
+    """Prepare as many images of each data set as its largest trial needs. Raises UserError if there are not as many."""
+    largest: dict[Dataset, Trial] = {}
+    for trial in sorted((p.trial for p in to_train), key=splits.needed):
+        largest[trial.dataset] = trial
+    for dataset, trial in largest.items():
+        if (count := dataset.source.count) is not None:
+            splits.check_size(trial, count, dataset.name)
+    for dataset, trial in largest.items():
+        prepared = prepare(dataset, storage, splits.needed(trial), say)
+        splits.check_size(trial, len(prepared.images), dataset.name)
 
 
 class _Progress:
     """Says one line when a trial has seen all its images."""
 
-    def __init__(self, planned: Sequence[Planned], tasks: "Mapping[str, Task]", say: Callable[[str], None]):
+    def __init__(self, planned: Sequence[Planned], tasks: Mapping[str, Task], say: Callable[[str], None]) -> None:
         self.trials = {tasks[p.signature].run_id: p for p in planned if p.signature in tasks}
         self.say = say
         self.done: set[str] = set()
@@ -212,72 +253,17 @@ class _Progress:
 def _counts(planned: Sequence[Planned]) -> str:
     states = [p.state for p in planned]
     parts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
-    rest = sum(state not in IN_HAND for state in states)
+    rest = sum(p.to_train for p in planned)
     return f"{len(planned)} trials: {', '.join(parts)}; {f'training {rest}' if rest else 'nothing to train'}"
 
 
-def _prepare_data(planned: Sequence[Planned], storage: Storage, say: Callable[[str], None]) -> None:
-    largest: dict[Dataset, Trial] = {}
-    for trial in sorted((p.trial for p in planned), key=splits.needed):
-        largest[trial.dataset] = trial
-    for dataset, trial in largest.items():
-        if dataset.found is not None:
-            splits.check_size(trial, dataset.found, dataset.name)
-    for dataset, trial in largest.items():
-        prepared = prepare(dataset, storage, splits.needed(trial), say)
-        splits.check_size(trial, len(prepared.images), dataset.name)
-
-
-def _claim(planned: Planned, sweep: str, storage: Storage, record: Record, launch_id: str) -> str:
-    """The run of a trial, made if there is none, now in the hands of this launch."""
-    fresh = dict.fromkeys(("gahb.starts", "gahb.stop", "gahb.reason"), "")
-    tags = {f"gahb.sweep.{sweep}": "true", "gahb.launch": launch_id, **fresh}
-    if planned.seconds:
-        tags["gahb.planned_seconds"] = f"{planned.seconds:.4g}"
-    trial = planned.trial
-    flat = trial.flat()
-    params = {**flat, "parameters": cost.parameters(trial.architecture)}
-    dataset = (trial.dataset.name, planned.data_hash, str(flat["dataset"]))
-    if planned.run:
-        if not planned.run.params:  # the launch that made it was killed
-            record.describe(planned.run.run_id, params, dataset)
-        record.tag(planned.run.run_id, tags)
-        record.reopen(planned.run.run_id)
-        return planned.run.run_id
-    return record.create(
-        sweep,
-        planned.name,
-        f"{storage.url}/artifacts",
-        params=params,
-        tags={
-            "gahb.kind": "trial",
-            "gahb.signature": planned.signature,
-            "gahb.data_hash": planned.data_hash,
-            "gahb.subset": trial.subset,
-            "gahb.trial": json.dumps(flat),
-            **tags,
-        },
-        dataset=dataset,
-    )
-
-
-def _result_row(planned: Planned, run: Run | None, trained: bool, storage: Storage) -> dict[str, Any]:
-    """The row of a trial at the end of a launch; another launch may have taken it in hand and not made its run yet."""
+def _row(planned: Planned, run: Run | None, trained: bool, storage: Storage) -> dict[str, Any]:
+    """The row of a trial; another launch may have acquired its lease and not made its run yet."""
     return {
         **planned.row(),
         "state": state_of(run, storage) if run else "running",
         "run_id": run.run_id if run else None,
         "trained": trained,
-        "metrics": metrics(run) if run else {},
-        "reason": reason(run) if run else None,
+        "metrics": run.psnrs if run else {},
+        "reason": run.reason if run else None,
     }
-
-
-def metrics(run: Run) -> dict[str, float]:
-    """The last PSNRs of a trial's run."""
-    return {key: run.metrics[key] for key in METRICS if key in run.metrics}
-
-
-def reason(run: Run) -> str | None:
-    """Why a trial is not finished."""
-    return None if run.state == "finished" else run.tags.get("gahb.reason") or None

@@ -89,9 +89,7 @@ def _submit(command: str, address: str, record: str | None, storage: str | None,
     environment = {**_environment(record, storage, os.environ), **SETTINGS}
     ray_cluster.check_reachable(address)
     words = [command, *_without(sys.argv[1:], "--address", "--record", "--storage"), "--address", "auto"]
-    entrypoint = shlex.join(
-        ["exec", "python", "-m", "gahb.execution.ray_jobs", *(word for word in words if word != "--no-wait")]
-    )
+    entrypoint = shlex.join(["exec", "python", "-m", __name__, *(word for word in words if word != "--no-wait")])
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # it goes before the client's argument
     if "ray" not in sys.modules:  # it reads this on import; a cluster without authentication ignores the token
         os.environ.setdefault("RAY_AUTH_MODE", "token")

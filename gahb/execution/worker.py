@@ -8,7 +8,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,13 +21,15 @@ from gahb.data.dataset import Prepared
 from gahb.errors import UserError
 from gahb.execution import spot_notice, worker_log
 from gahb.execution.task import Task
-from gahb.figures import style
-from gahb.storage.base import Storage, storage_at
+from gahb.figures.trial import write_trial
+from gahb.storage.base import storage_at
 from gahb.storage.retry import with_retries
 from gahb.tracking.metric_logger import MetricLogger, Stopped, Superseded
-from gahb.tracking.record import Record
+from gahb.tracking.record_writer import RecordWriter
+from gahb.tracking.run import Tag
 from gahb.training import loop, weights
 from gahb.training.checkpoints import Checkpoints
+from gahb.training.loop import Trained, Training
 from gahb.training.out_of_memory import OutOfMemory
 from gahb.trial import Trial
 
@@ -33,6 +37,9 @@ log = logging.getLogger(__name__)
 
 MAX_BACKOFF_SECONDS = 60.0
 """Seconds that a worker waits, at most, before it tries again what the last one died of."""
+
+Report = Callable[[dict[str, float]], None]
+"""Takes the metrics of a new evaluation."""
 
 
 class RetriesExhausted(Exception):
@@ -43,7 +50,7 @@ class RetryableError(Exception):
     """Something went wrong that another worker may get over. The message says what."""
 
 
-def run_trial(task: Task, device: torch.device, report: Callable[[dict[str, float]], None]) -> None:
+def run_trial(task: Task, device: torch.device, report: Report) -> None:
     """Train the trial from where its checkpoint stands, log to its run, and leave weights, card, curve and examples.
 
     A trial that cannot succeed, or that the user stops, ends here with its reason in the record.
@@ -57,142 +64,177 @@ def run_trial(task: Task, device: torch.device, report: Callable[[dict[str, floa
         RetryableError: the next worker may get over it.
         Exception: the record or the storage cannot be used at all.
     """
-    storage = storage_at(task.storage)
-    record = Record(task.record_uri, retry=True)
-    run_id = task.run_id
-    checkpoints = Checkpoints(storage, task.folder)
+    checkpoints = Checkpoints(storage_at(task.storage), task.folder)
+    record = RecordWriter(task.record_uri, retry=True)
     control = loop.Control()
     with (
-        worker_log.kept(storage, task.folder),
-        MetricLogger(record, run_id, control.halt) as writer,
+        worker_log.kept(checkpoints.storage, task.folder),
+        MetricLogger(record, task.run_id, control.halt) as metric_logger,
         spot_notice.watched(control.save),
     ):
-        step, last = 0, False
+        run = TrialRun(task, device, record, checkpoints, metric_logger, control)
         try:
-            step, last = _admit(task, record, checkpoints, writer, control)
-            _carry_out(task, device, report, record, checkpoints, writer, control)
+            run.admit()
+            run.publish(run.train(report))
             log.info("finished")
         except Superseded:
             log.info("another worker has taken over")
         except Stopped:
             log.info("stopped")
-            record.interrupt(run_id, "stopped by the user")
+            record.interrupt(task.run_id, "stopped by the user")
         except (loop.Diverged, OutOfMemory, RetriesExhausted, UserError) as error:
             log.error("%s", error)
             with contextlib.suppress(Superseded, Stopped):
-                writer.flush()
-                record.fail(run_id, str(error))
+                metric_logger.flush()
+                record.fail(task.run_id, str(error))
         except Exception as error:
             log.exception("the worker ends")
             reason = f"{type(error).__name__}: {error}"[:500]
-            record.tag(run_id, {"gahb.reason": reason})
-            record.add_text(run_id, traceback.format_exc(), "traceback.txt")
-            if not last or checkpoints.step > step:
+            record.tag(task.run_id, {Tag.REASON: reason})
+            record.add_text(task.run_id, traceback.format_exc(), "traceback.txt")
+            if run.may_be_retried:
                 raise RetryableError(reason) from error
-            record.fail(run_id, reason)
+            record.fail(task.run_id, reason)
 
 
-def _admit(
-    task: Task, record: Record, checkpoints: Checkpoints, writer: MetricLogger, control: loop.Control
-) -> tuple[int, bool]:
-    """Count the workers that have started from this checkpoint, and wait longer before each next one: the checkpoint's
-    step, and whether this worker is the last.
+class TrialRun:
+    """One worker's try at a trial: `admit`, `train` and `publish`, one after the other.
 
-    Raises:
-        RetriesExhausted: there were too many.
-        Stopped: the user did not want it to start any more.
+    Each raises Superseded or Stopped when this worker shall not go on.
+
+    Args:
+        task: the trial.
+        device: where to train.
+        record: one that tries again.
+        checkpoints: of the trial.
+        metric_logger: of the trial's run.
+        control: of the training; the metric logger sets `halt`.
     """
-    tags = record.tags(task.run_id)
-    if tags.get("gahb.stop"):
-        raise Stopped
-    step = with_retries(lambda: checkpoints.step)
-    before, _, count = tags.get("gahb.starts", "").partition(":")
-    tries = int(count) + 1 if before == str(step) else 1
-    log.info("try %d from step %d", tries, step)
-    if tries > task.retries + 1:
-        raise RetriesExhausted(tags.get("gahb.reason") or f"{tries - 1} workers died at step {step} or soon after")
-    record.tag(task.run_id, {"gahb.starts": f"{step}:{tries}"})
-    if tries > 1:
-        control.halt.wait(min(2.0 ** (tries - 2), MAX_BACKOFF_SECONDS))
-        writer.check()
-    return step, tries > task.retries
 
+    def __init__(
+        self,
+        task: Task,
+        device: torch.device,
+        record: RecordWriter,
+        checkpoints: Checkpoints,
+        metric_logger: MetricLogger,
+        control: loop.Control,
+    ) -> None:
+        self.task, self.device = task, device
+        self.record, self.checkpoints, self.metric_logger, self.control = record, checkpoints, metric_logger, control
+        self.first_step, self.is_last = 0, False
 
-def _carry_out(
-    task: Task,
-    device: torch.device,
-    report: Callable[[dict[str, float]], None],
-    record: Record,
-    checkpoints: Checkpoints,
-    writer: MetricLogger,
-    control: loop.Control,
-) -> None:
-    trial = Trial.of(task.flat)
-    storage = checkpoints.storage
-    hardware.reset_peak(device)
-    prepared = with_retries(lambda: Prepared.open(storage, task.data_hash))
-    train_images = splits.training_images(prepared, trial)
-    test_images = splits.held_out_images(prepared, trial)
-    subset_hash = splits.subset_hash(train_images)
-    record.tag(task.run_id, {"gahb.subset_hash": subset_hash})
+    @cached_property
+    def trial(self) -> Trial:
+        return Trial.of(self.task.flat)
 
-    def on_evaluation(history: list[loop.Evaluation]) -> None:
-        writer.log([(evaluation.metrics(), evaluation.time) for evaluation in history])
-        row = history[-1].metrics()
-        log.info("%s", ", ".join(f"{key} {value:.4g}" for key, value in row.items()))
-        report(row)
+    @cached_property
+    def prepared(self) -> Prepared:
+        return with_retries(lambda: Prepared.open(self.checkpoints.storage, self.task.data_hash))
 
-    def wait(seconds: float) -> None:
-        control.halt.wait(seconds)
-        writer.check()
+    @cached_property
+    def training(self) -> Training:
+        """The trial with its images."""
+        train_images = splits.training_images(self.prepared, self.trial)
+        test_images = splits.held_out_images(self.prepared, self.trial)
+        return Training(self.trial, train_images, test_images, self.device)
 
-    try:
-        trained = loop.train(
-            trial,
-            train_images,
-            test_images,
-            device=device,
-            checkpoints=checkpoints,
-            checkpoint_seconds=task.checkpoint_seconds,
-            on_evaluation=on_evaluation,
-            control=control,
-        )
-    except loop.Halted:
-        writer.check()
-        raise
-    with_retries(checkpoints.flush, wait=wait)
-    total = trial.steps * trial.batch_size
-    speed = {"images_per_second": total / trained.seconds} if math.isfinite(trained.seconds) else {}
-    spent = {"images_seen": total, **speed, "peak_memory_gb": hardware.peak_memory(device) / 1e9}
-    writer.log([with_retries(lambda: _first(storage, f"{task.folder}/spent.json", spent), wait=wait)])
-    share = task.gpus if device.type == "cuda" else task.cpus
-    record.tag(task.run_id, {"gahb.device": hardware.name(device), "gahb.share": share, "gahb.reason": ""})
-    card = {
-        "signature": task.signature,
-        "trial": task.flat,
-        "data_hash": task.data_hash,
-        "content_sha256": prepared.manifest["content_sha256"],
-        "subset_hash": subset_hash,
-        "images_seen": total,
-        "metrics": trained.history[-1].curve.summary(),
-        "gahb_version": gahb.__version__,
-        "torch_version": torch.__version__,
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        weights.save(Path(folder), trained.denoiser, card)
-        weights.save_weight_history(Path(folder), with_retries(checkpoints.weight_history, wait=wait))
-        style.write_trial(Path(folder), trained, test_images)
-        writer.flush()
-        record.add_artifacts(task.run_id, Path(folder))
-    record.finish(task.run_id)
+    @cached_property
+    def subset_hash(self) -> str:
+        return splits.subset_hash(self.training.train_images)
 
+    @property
+    def may_be_retried(self) -> bool:
+        """Whether another worker may try what this one failed at: it is not the last, or got further."""
+        return not self.is_last or self.checkpoints.step > self.first_step
 
-def _first(storage: Storage, name: str, row: dict[str, float]) -> tuple[dict[str, float], float]:
-    """The metrics of the worker that was first to keep them under that name, and when that was. Raises OSError."""
-    content = json.dumps(row).encode()
-    if not storage.create(name, content):
+    def admit(self) -> None:
+        """Count the workers that have started from this checkpoint, and wait longer before each next one.
+
+        Raises:
+            RetriesExhausted: there were too many.
+            Stopped: the user did not want it to start any more.
+        """
+        tags = self.record.tags(self.task.run_id)
+        if tags.get(Tag.STOP):
+            raise Stopped
+        step = with_retries(lambda: self.checkpoints.step)
+        before, _, count = tags.get(Tag.STARTS, "").partition(":")
+        tries = int(count) + 1 if before == str(step) else 1
+        log.info("try %d from step %d", tries, step)
+        if tries > self.task.retries + 1:
+            raise RetriesExhausted(tags.get(Tag.REASON) or f"{tries - 1} workers died at step {step} or soon after")
+        self.record.tag(self.task.run_id, {Tag.STARTS: f"{step}:{tries}"})
+        if tries > 1:
+            self._wait(min(2.0 ** (tries - 2), MAX_BACKOFF_SECONDS))
+        self.first_step, self.is_last = step, tries > self.task.retries
+
+    def train(self, report: Report) -> Trained:
+        """Train to the end, with every evaluation logged and reported. Raises what `loop.train` raises."""
+        hardware.reset_peak(self.device)
+        self.record.tag(self.task.run_id, {Tag.SUBSET_HASH: self.subset_hash})
+
+        def on_evaluation(history: list[loop.Evaluation]) -> None:
+            self.metric_logger.log([(evaluation.metrics(), evaluation.time) for evaluation in history])
+            row = history[-1].metrics()
+            log.info("%s", ", ".join(f"{key} {value:.4g}" for key, value in row.items()))
+            report(row)
+
+        options = loop.Options(self.task.checkpoint_seconds, on_evaluation, self.control)
         try:
-            row = json.loads(storage.read(name))
-        except ValueError:
-            storage.write(name, content)
-    return row, storage.modified(name) or time.time()
+            return loop.train(self.training, self.checkpoints, options)
+        except loop.Halted:
+            self.metric_logger.check()
+            raise
+
+    def publish(self, trained: Trained) -> None:
+        """Log what the training took, leave its results as the run's artifacts, and finish the run."""
+        with_retries(self.checkpoints.flush, wait=self._wait)
+        self._log_totals(trained)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            weights.save(folder, trained.denoiser, self._card(trained))
+            weights.save_weight_history(folder, with_retries(self.checkpoints.weight_history, wait=self._wait))
+            write_trial(folder, trained, self.training.test_images)
+            self.metric_logger.flush()
+            self.record.add_artifacts(self.task.run_id, folder)
+        self.record.finish(self.task.run_id)
+
+    def _wait(self, seconds: float) -> None:
+        self.control.halt.wait(seconds)
+        self.metric_logger.check()
+
+    def _log_totals(self, trained: Trained) -> None:
+        """Log images seen, speed and memory of the whole training, and tag the run with where that was."""
+        total = self.trial.steps * self.trial.batch_size
+        speed = {"images_per_second": total / trained.seconds} if math.isfinite(trained.seconds) else {}
+        totals = {"images_seen": total, **speed, "peak_memory_gb": hardware.peak_memory(self.device) / 1e9}
+        self.metric_logger.log([with_retries(lambda: self._first_totals(totals), wait=self._wait)])
+        share = self.task.gpus if self.device.type == "cuda" else self.task.cpus
+        tags: dict[str, Any] = {Tag.DEVICE: hardware.name(self.device), Tag.SHARE: share, Tag.REASON: ""}
+        self.record.tag(self.task.run_id, tags)
+
+    def _first_totals(self, totals: dict[str, float]) -> tuple[dict[str, float], float]:
+        """The totals of the worker that was the first to come so far, and when that was. Raises OSError."""
+        storage, name = self.checkpoints.storage, f"{self.task.folder}/spent.json"
+        content = json.dumps(totals).encode()
+        if not storage.create(name, content):
+            try:
+                totals = json.loads(storage.read(name))
+            except ValueError:
+                storage.write(name, content)
+        return totals, storage.modified(name) or time.time()
+
+    def _card(self, trained: Trained) -> dict[str, Any]:
+        return {
+            "signature": self.task.signature,
+            "trial": self.task.flat,
+            **({"plugins": self.trial.plugins} if self.trial.plugins else {}),
+            "data_hash": self.task.data_hash,
+            "content_sha256": self.prepared.manifest["content_sha256"],
+            "subset_hash": self.subset_hash,
+            "images_seen": self.trial.steps * self.trial.batch_size,
+            "metrics": trained.history[-1].curve.summary(),
+            "gahb_version": gahb.__version__,
+            "torch_version": torch.__version__,
+        }

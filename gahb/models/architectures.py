@@ -11,9 +11,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from gahb.config_fields import check_range, flatten, later
+from gahb.config_fields import check_configuration, check_range, flatten, later
 from gahb.errors import UserError
-from gahb.models.layer_costs import Layer, attention, convolution, doubling, linear
+from gahb.models.layer_costs import Layer, attention, convolution, counted, doubling, linear
+from gahb.registry import Group, new_group
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,14 +25,19 @@ MOST = 4096
 
 @dataclass(frozen=True)
 class Architecture(ABC):
-    """A network's hyperparameters."""
+    """A network's hyperparameters; a frozen dataclass, whose fields are the keys that `architecture=<name>` adds to a
+    trial.
+
+    Fields are bool, int, float or str, have defaults, and are checked in `__post_init__`, which raises UserError. The
+    network is homogeneous of degree 1 in evaluation mode: f(a·y) = a·f(y) for a > 0.
+    """
 
     name: ClassVar[str]
 
     @classmethod
-    @abstractmethod
     def at(cls, resolution: int, **hyperparameters: Any) -> Self:
         """The architecture with what is left out chosen for the resolution."""
+        return cls(**hyperparameters)
 
     def flat(self) -> dict[str, Any]:
         """The keys that this architecture adds to a flat trial."""
@@ -40,14 +46,16 @@ class Architecture(ABC):
     def check(self, resolution: int) -> None:  # noqa: B027  # most take every resolution
         """Raise UserError if images of this resolution do not fit."""
 
-    @abstractmethod
-    def receptive_field(self) -> float:
+    def receptive_field(self) -> float | None:
         """Side in pixels of the square that one output pixel depends on: the least over output positions,
-        as in Table 1, in an image large enough to hold it; infinite if it is the whole image at every size."""
+        as in Table 1, in an image large enough to hold it; infinite if it is the whole image at every size, None if
+        it is not known."""
+        return None
 
-    @abstractmethod
     def counts(self, resolution: int) -> list[Layer]:
-        """The counts of every layer of `build`'s network on images of this resolution."""
+        """The counts of every layer of `build`'s network on images of this resolution; if no formula is given, from a
+        forward pass of shapes alone."""
+        return counted(self.build, resolution)
 
     @abstractmethod
     def build(self) -> "nn.Module":
@@ -56,7 +64,12 @@ class Architecture(ABC):
 
 @dataclass(frozen=True)
 class UNet(Architecture):
-    """The UNet of Table 1. `blocks` encoder and decoder blocks, `width` channels at the first level."""
+    """The UNet of Table 1.
+
+    Args:
+        blocks: encoder and decoder blocks, each of which halves the image.
+        width: channels at the first level.
+    """
 
     name: ClassVar[str] = "unet"
     blocks: int
@@ -118,10 +131,14 @@ class UNet(Architecture):
 
 @dataclass(frozen=True)
 class BFCNN(Architecture):
-    """The bias-free convolutional network BF-CNN of appendix A: `layers` convolutions of `width` channels.
+    """The bias-free convolutional network BF-CNN of appendix A.
 
-    The first and the last are 3×3, and of those between every `spacing`-th; the others are 1×1. `first_relu` puts a
-    ReLU after the first.
+    Args:
+        layers: convolutions, of which the first and the last are 3×3.
+        width: channels.
+        spacing: every so many of the inner layers are 3×3, the others 1×1; with 21 layers 1, 2, 4, 8 and 20 give
+            receptive fields of 43, 23, 13, 9 and 5 pixels.
+        first_relu: put a ReLU after the first layer.
     """
 
     name: ClassVar[str] = "bf_cnn"
@@ -134,10 +151,6 @@ class BFCNN(Architecture):
         check_range(MOST, layers=self.layers, width=self.width, spacing=self.spacing)
         if self.layers < 2:
             raise UserError(f"layers={self.layers}: must be at least 2")
-
-    @classmethod
-    def at(cls, resolution: int, **hyperparameters: Any) -> Self:
-        return cls(**hyperparameters)
 
     def receptive_field(self) -> int:
         return 2 * (2 + (self.layers - 2) // self.spacing) + 1
@@ -157,8 +170,14 @@ class BFCNN(Architecture):
 
 @dataclass(frozen=True)
 class Transformer(Architecture):
-    """A bias-free transformer on patches of `patch`×`patch` pixels: `depth` blocks of attention with `heads` heads and
-    a two-layer network four times as wide, on tokens of `width` channels."""
+    """A bias-free transformer on patches of the image: blocks of attention and a two-layer network four times as wide.
+
+    Args:
+        patch: pixels a side of a patch, even, and a divisor of the resolution.
+        depth: blocks.
+        width: channels of a token, a multiple of 4·`heads`.
+        heads: heads of attention.
+    """
 
     name: ClassVar[str] = "transformer"
     patch: int = 4
@@ -174,10 +193,6 @@ class Transformer(Architecture):
             raise UserError(
                 f"width={self.width}: must be a multiple of {4 * self.heads}, four times heads={self.heads}"
             )
-
-    @classmethod
-    def at(cls, resolution: int, **hyperparameters: Any) -> Self:
-        return cls(**hyperparameters)
 
     def check(self, resolution: int) -> None:
         _check_multiple(resolution, self.patch, f"a transformer with patch={self.patch}")
@@ -202,7 +217,13 @@ class Transformer(Architecture):
         return transformer.Transformer(self.patch, self.depth, self.width, self.heads)
 
 
-ARCHITECTURES: dict[str, type[Architecture]] = {cls.name: cls for cls in (UNet, BFCNN, Transformer)}
+def _check(architecture: Any) -> None:
+    check_configuration(architecture, Architecture)
+
+
+ARCHITECTURES: Group[type[Architecture]] = new_group("architectures", "architecture", _check)
+for _architecture in (UNet, BFCNN, Transformer):
+    ARCHITECTURES.add(_architecture.name, _architecture)
 
 
 def _check_multiple(resolution: int, factor: int, network: str) -> None:

@@ -7,14 +7,14 @@ the first too unless it has a ReLU. With a `spacing` above 1 only every so many 
 
 from torch import Tensor, nn
 
-from gahb.models.activation_checkpointing import block
+from gahb.models.activation_checkpointing import BlockNetwork
 from gahb.models.layers import PiecewiseLinear, conv, conv_norm_relu
 
-TOGETHER = 3
-"""Layers that are computed again together, which is near the least memory for 21."""
+LAYERS_PER_BLOCK = 3
+"""Of activation checkpointing, which is near the least memory for 21 layers."""
 
 
-class BFCNN(PiecewiseLinear):
+class BFCNN(BlockNetwork, PiecewiseLinear):
     """Noisy images (B, 1, H, W) to estimated noise of the same shape; any H and W."""
 
     def __init__(self, layers: int, width: int, spacing: int = 1, first_relu: bool = False) -> None:
@@ -25,6 +25,6 @@ class BFCNN(PiecewiseLinear):
         self.layers = nn.Sequential(first, *inner, conv(width, 1))
 
     def forward(self, y: Tensor) -> Tensor:
-        for start in range(0, len(self.layers), TOGETHER):
-            y = block(self.layers[start : start + TOGETHER], y)
+        for start in range(0, len(self.layers), LAYERS_PER_BLOCK):
+            y = self.block(self.layers[start : start + LAYERS_PER_BLOCK], y)
         return y

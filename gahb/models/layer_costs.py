@@ -1,10 +1,16 @@
-"""What a layer costs, counted on shapes alone and without torch, so that a sweep can be planned quickly.
+"""What a layer costs, counted on shapes alone: by formula and without torch, so that a sweep can be planned quickly, or
+by a forward pass of shapes where there is no formula.
 
 A 3×3 convolution from c to c′ channels at p pixels has 9·c·c′ weights and takes 2·9·c·c′·p floating-point operations
 an image (a multiplication and an addition are two). Backward needs its input again, and what is normalised after it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -63,3 +69,60 @@ def attention(width: int, heads: int, tokens: int) -> Layer:
         kept=heads * tokens**2 + 6 * width * tokens,
         largest=max(heads * tokens**2, 3 * width * tokens),
     )
+
+
+def counted(build: Callable[[], "nn.Module"], resolution: int) -> list[Layer]:
+    """The counts of each module without children, and of what stands between them, from a forward pass on the meta
+    device, which has shapes and no numbers.
+
+    Args:
+        build: makes the network.
+    """
+    import torch
+    from torch.autograd.graph import saved_tensors_hooks
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        net = build()
+        y = torch.empty(1, 1, resolution, resolution)
+    own = {p.untyped_storage()._cdata for p in net.parameters()}
+    leaves = {module: name for name, module in net.named_modules() if not any(True for _ in module.children())}
+    between = ""
+    inside = [between]
+    kept: dict[str, dict[int, int]] = {name: {} for name in (between, *leaves.values())}
+    largest = dict.fromkeys(kept, 0)
+
+    def enter(module: "nn.Module", inputs: Any) -> None:
+        inside.append(leaves[module])
+
+    def leave(module: "nn.Module", inputs: Any, output: Any) -> None:
+        tensors = [t for t in (*inputs, output) if isinstance(t, torch.Tensor)]
+        name = inside.pop()
+        largest[name] = max(largest[name], *(t.numel() for t in tensors))
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own and not any(storage._cdata in found for found in kept.values()):
+            kept[inside[-1]][storage._cdata] = storage.nbytes() // 4
+            largest[inside[-1]] = max(largest[inside[-1]], tensor.numel())
+        return tensor
+
+    for module in leaves:
+        module.register_forward_pre_hook(enter)
+        module.register_forward_hook(leave)
+    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda tensor: tensor):
+        net(y)
+    flops = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
+    rest = sum(p.numel() for p in net.parameters()) - sum(_parameters(module) for module in leaves)
+    total = counter.get_total_flops()
+    prefix = type(net).__name__
+    found = [
+        Layer(_parameters(module), flops.get(f"{prefix}.{name}", 0), sum(kept[name].values()), largest[name])
+        for module, name in leaves.items()
+    ]
+    loose = Layer(rest, total - sum(layer.flops for layer in found), sum(kept[between].values()), largest[between])
+    return [layer for layer in (*found, loose) if layer != Layer(0, 0, 0, layer.largest)]
+
+
+def _parameters(module: "nn.Module") -> int:
+    return sum(p.numel() for p in module.parameters(recurse=False))

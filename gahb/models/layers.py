@@ -17,15 +17,20 @@ MOMENTUM = 0.1
 
 
 class BiasFreeBatchNorm(nn.Module):
-    """(B, channels, H, W) to the same. Training uses the batch's standard deviation and follows it in
-    `running_sd` with momentum 0.1; evaluation uses `running_sd`."""
+    """(B, channels, H, W) to the same. Training divides by the batch's standard deviation, evaluation by `running_sd`.
+
+    Training leaves in `next_sd` where momentum 0.1 takes `running_sd` from the batch. That does not move it: a forward
+    pass that is repeated within backward finds the same again, and `update_running_sd` moves it once a step.
+    """
 
     running_sd: Tensor
+    next_sd: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(1, channels, 1, 1))
         self.register_buffer("running_sd", torch.ones(1, channels, 1, 1))
+        self.register_buffer("next_sd", torch.ones(1, channels, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -38,8 +43,15 @@ class BiasFreeBatchNorm(nn.Module):
         else:
             y, sd = _DivideBySd.apply(x, self.gain)
         with torch.no_grad():
-            self.running_sd.lerp_(sd, MOMENTUM)
+            self.next_sd.copy_(self.running_sd.lerp(sd, MOMENTUM))
         return y
+
+
+def update_running_sd(net: nn.Module) -> None:
+    """End a training step: let the running standard deviations follow those of the last batch."""
+    for module in net.modules():
+        if isinstance(module, BiasFreeBatchNorm) and module.training:
+            module.running_sd.copy_(module.next_sd)
 
 
 class _DivideBySd(torch.autograd.Function):

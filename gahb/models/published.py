@@ -24,7 +24,7 @@ from torch import Tensor
 from gahb.errors import UserError
 from gahb.models.architectures import BFCNN, Architecture, UNet
 from gahb.models.layers import EPSILON, Denoiser
-from gahb.training.weights import fit
+from gahb.models.loading import fit
 
 
 def read(path: Path, *, first_relu: bool = False) -> tuple[Denoiser, Architecture]:

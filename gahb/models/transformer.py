@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import fold, normalize, unfold
 
-from gahb.models.activation_checkpointing import block
+from gahb.models.activation_checkpointing import BlockNetwork
 
 SLOWEST = 100.0
 """Tokens a radian of the slowest rotation, nearly; of the fastest, 1."""
 
 
-class Transformer(nn.Module):
+class Transformer(BlockNetwork):
     """Noisy images (B, 1, H, W) to estimated noise of the same shape; H and W multiples of `patch`, which is even."""
 
     def __init__(self, patch: int, depth: int, width: int, heads: int) -> None:
@@ -44,7 +44,7 @@ class Transformer(nn.Module):
         rows, columns = (torch.arange(side // self.patch, dtype=y.dtype, device=y.device) for side in y.shape[2:])
         rotation = rotations(rows, columns, self.turns)
         for each in self.blocks:
-            x = block(each, x, rotation)
+            x = self.block(each, x, rotation)
         return fold(self.write(x).transpose(1, 2), y.shape[2:], **self.windows)
 
 

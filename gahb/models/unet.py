@@ -9,11 +9,11 @@ last (neither).
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from gahb.models.activation_checkpointing import block
+from gahb.models.activation_checkpointing import BlockNetwork
 from gahb.models.layers import PiecewiseLinear, beside, conv, conv_norm_relu
 
 
-class UNet(PiecewiseLinear):
+class UNet(BlockNetwork, PiecewiseLinear):
     """Noisy images (B, 1, H, W) to estimated noise of the same shape; H and W multiples of 2^blocks."""
 
     def __init__(self, blocks: int, width: int) -> None:
@@ -32,12 +32,12 @@ class UNet(PiecewiseLinear):
         x = y
         skips = []
         for encode in self.encoder:
-            x = block(encode, x)
+            x = self.block(encode, x)
             skips.append(x)
             x = avg_pool2d(x, 2)
-        x = block(self.middle, x)
+        x = self.block(self.middle, x)
         for up, decode, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips), strict=True):
-            x = block(_rise, up, decode, x, skip)
+            x = self.block(_rise, up, decode, x, skip)
         return x
 
 

@@ -10,6 +10,7 @@ shape that finished runs have trained takes what it took them (their median).
 Time is device time: seconds × the share of a GPU, or the number of cores, that a trial had.
 """
 
+import contextlib
 import json
 import statistics
 import tempfile
@@ -21,17 +22,24 @@ from typing import TYPE_CHECKING, Any
 
 from gahb import hardware
 from gahb.errors import UserError
+from gahb.grids import grid, union
 from gahb.models.architectures import ARCHITECTURES
+from gahb.tracking.run import Kind, Tag
 from gahb.training import cost
-from gahb.trial import Trial, union
+from gahb.trial import Trial
 
 if TYPE_CHECKING:
     import torch
 
     from gahb.storage.base import Storage
-    from gahb.tracking.record import Record, Run
+    from gahb.tracking.record import Record
+    from gahb.tracking.record_writer import RecordWriter
+    from gahb.tracking.run import Run
 
-EXPERIMENT = KIND = "calibration"
+EXPERIMENT = "calibration"
+
+SPEED = (Kind.TRIAL, Kind.CALIBRATION)
+"""The kinds of runs that tell how fast a device is."""
 
 LADDER: tuple[dict[str, Any], ...] = (
     {"architecture": "unet", "resolution": 16, "width": 16, "batch_size": 32},
@@ -43,6 +51,12 @@ LADDER: tuple[dict[str, Any], ...] = (
 """What is measured on a CPU; on a GPU with batches of 512."""
 
 GPU_BATCH = 512
+
+RUNGS = ((16, 32), (20, 64), (40, 16))
+"""For an architecture that is not on the ladder: the least resolution of a rung, and its batch size on a CPU."""
+
+LARGEST = 160
+"""Pixels a side up to which a resolution is looked for that such an architecture takes."""
 
 KEYS = {"architecture", "resolution", "batch_size", "precision", "compile"}
 """What a calibration may be told, besides the hyperparameters of architectures."""
@@ -67,7 +81,7 @@ class Device:
     """A kind of device with its rates.
 
     Args:
-        name: as `resources` gives it; a GPU, or a core of a CPU.
+        name: as `hardware` gives it; a GPU, or a core of a CPU.
         rates: measured on it.
     """
 
@@ -94,7 +108,11 @@ class Device:
 
 
 def ladder(overrides: Mapping[str, Any], device: "torch.device") -> list[Trial]:
-    """The trials to measure; overrides as for a sweep, `precision` both unless one is given.
+    """The trials to measure: those of LADDER, or of an architecture that is not on it a few at sizes that it takes.
+
+    Args:
+        overrides: as for a sweep; `precision` is both unless one is given.
+        device: where they are to be trained.
 
     Raises:
         UserError: an override that does not change how fast a step is, or a trial that does not fit in memory.
@@ -104,12 +122,47 @@ def ladder(overrides: Mapping[str, Any], device: "torch.device") -> list[Trial]:
         raise UserError(f"{min(unfit)} does not apply to a calibration")
     batch = {"batch_size": GPU_BATCH} if device.type == "cuda" else {}
     common = {"dataset": "c_alpha", "n_train": 64, "n_test": 1, "precision": ("float32", "bfloat16")}
-    trials = union([{**common, **rung, **batch} for rung in LADDER], overrides)
+    rungs = [*LADDER, *_further_rungs(overrides)]
+    trials = union([{**common, **rung, **batch} for rung in rungs], overrides)
     for trial in trials:
         if cost.memory(trial) > hardware.memory(device):
             needed, found = cost.memory(trial) / 1e9, hardware.memory(device) / 1e9
             raise UserError(f"{label(trial)} needs {needed:.3g} GB of memory, and there are {found:.3g}")
     return trials
+
+
+def _further_rungs(overrides: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rungs for those of the architectures asked for that LADDER has none of."""
+    wanted = overrides.get("architecture", ())
+    names = dict.fromkeys([wanted] if isinstance(wanted, str) else wanted)
+    on_ladder = {rung["architecture"] for rung in LADDER}
+    return [
+        rung for name in names if name in ARCHITECTURES and name not in on_ladder for rung in _rungs(name, overrides)
+    ]
+
+
+def _rungs(name: str, overrides: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Up to three rungs of an architecture, at resolutions that it takes with these overrides."""
+    own = {field.name for field in fields(ARCHITECTURES[name])}
+    axes = {
+        "dataset": "c_alpha",
+        "architecture": name,
+        "n_train": 1,
+        **{k: overrides[k] for k in own & overrides.keys()},
+    }
+
+    def fits(resolution: int) -> bool:
+        try:
+            return bool(grid({**axes, "resolution": resolution}))
+        except UserError:
+            return False
+
+    rungs = {}
+    for least, batch_size in RUNGS:
+        if found := next(filter(fits, range(least, LARGEST + 1)), None):
+            rungs[found] = {"architecture": name, "resolution": found, "batch_size": batch_size}
+    # an architecture that takes none of these sizes says why
+    return list(rungs.values()) or [{"architecture": name, "resolution": LARGEST, "batch_size": 1}]
 
 
 def measure(trial: Trial, device: "torch.device", seconds: float = 1.0) -> Rate:
@@ -119,7 +172,7 @@ def measure(trial: Trial, device: "torch.device", seconds: float = 1.0) -> Rate:
 
     from gahb.storage.local import Folder
     from gahb.training.checkpoints import Checkpoints
-    from gahb.training.loop import train
+    from gahb.training.loop import Training, train
 
     side = trial.dataset.resolution
     images = torch.randint(0, 256, (trial.n_train, 1, side, side), dtype=torch.uint8)
@@ -130,84 +183,89 @@ def measure(trial: Trial, device: "torch.device", seconds: float = 1.0) -> Rate:
         with tempfile.TemporaryDirectory() as folder:
             short = replace(trial, images=steps * trial.batch_size)
             begun = clock()
-            train(short, images, images[: trial.n_test], device=device, checkpoints=Checkpoints(Folder(Path(folder))))
+            train(Training(short, images, images[: trial.n_test], device), Checkpoints(Folder(Path(folder))))
             return clock() - begun
 
     lasts(1)
     short = lasts(1)
-    more = max(1, min(14, round(seconds / short)))  # with the 16th step an evaluation would come
+    more = max(1, min(cost.FIRST_EVALUATION - 2, round(seconds / short)))  # one evaluation, at the end, as in `short`
     return Rate(trial, max(lasts(1 + more) - short, 1e-6) / more / trial.batch_size, "calibration")
 
 
 def calibrate(
-    trials: Sequence[Trial], device: "torch.device", record: "Record", storage: "Storage", say: Callable[[str], None]
+    trials: Sequence[Trial],
+    device: "torch.device",
+    record: "RecordWriter",
+    storage: "Storage",
+    say: Callable[[str], None],
 ) -> tuple[str, list[Rate]]:
-    """Measure each trial, and keep the rates in a run of the record: its id, and the rates."""
+    """Measure each trial, and log the rates as a run of the record: its id, and the rates."""
     name = hardware.name(device)
-    tags = {"gahb.kind": KIND, "gahb.device": name}
+    tags: dict[str, str] = {Tag.KIND: Kind.CALIBRATION, Tag.DEVICE: name}
     run_id = record.create(EXPERIMENT, name, f"{storage.url}/artifacts", params={}, tags=tags)
     rates: list[Rate] = []
     for trial in trials:
         rates.append(measure(trial, device))
         say(f"[{len(rates)}/{len(trials)}] {label(trial)}: {rates[-1].flops / 1e9:.3g} GFLOP/s")
     points = [{"trial": rate.trial.flat(), "seconds": rate.seconds} for rate in rates]
-    record.tag(run_id, {"gahb.rates": json.dumps(points)})
+    record.tag(run_id, {Tag.RATES: json.dumps(points)})
     record.log_metrics(run_id, {f"gflops {label(rate.trial)}": rate.flops / 1e9 for rate in rates})
     record.finish(run_id)
     return run_id, rates
 
 
 def label(trial: Trial) -> str:
-    """A rung of the ladder in words: "unet 20x20 width64 batch64 float32"."""
-    flat = trial.flat()
-    size = f"{flat['resolution']}x{flat['resolution']} width{flat['width']} batch{flat['batch_size']}"
-    return f"{flat['architecture']} {size} {flat['precision']}{' compiled' if flat['compile'] else ''}"
+    """A rung of the ladder in words: "unet 20x20 width64 batch64 float32". Of the architecture's own keys it names the
+    width, if it has one, and those that are not as usual at this resolution."""
+    side, architecture = trial.dataset.resolution, trial.architecture
+    usual = type(architecture).at(side).flat()
+    own = {k: v for k, v in architecture.flat().items() if k == "width" or v != usual.get(k)}
+    compiled = ["compiled"] if trial.compile else []
+    named = [key if value is True else f"{key}{value}" for key, value in own.items()]
+    words = [architecture.name, f"{side}x{side}", *named, f"batch{trial.batch_size}", trial.precision, *compiled]
+    return " ".join(words)
 
 
 def devices(runs: Iterable["Run"]) -> list[Device]:
-    """The devices that calibrations and finished trials tell of, the last one used first. A later calibration of the
-    same shape replaces an earlier one."""
+    """The devices that calibrations and finished trials tell of, the last one used first; other runs tell nothing. A
+    later calibration of the same shape replaces an earlier one."""
     found: dict[str, dict[Any, Rate]] = {}
     for run in runs:
-        name = run.tags.get("gahb.device", "")
-        if run.state != "finished" or not name:
+        name = run.tags.get(Tag.DEVICE, "")
+        if run.kind not in SPEED or run.state != "finished" or not name:
             continue
         rates = found.pop(name, {})
-        if run.tags["gahb.kind"] == KIND:
-            points = json.loads(run.tags["gahb.rates"])
-            known = [Rate(Trial.of(point["trial"]), point["seconds"], KIND) for point in points]
-            rates.update({rate.trial: rate for rate in known})
+        if run.kind == Kind.CALIBRATION:
+            points = json.loads(run.tags[Tag.RATES])
+            with contextlib.suppress(UserError):
+                known = [Rate(Trial.of(point["trial"]), point["seconds"], "calibration") for point in points]
+                rates.update({rate.trial: rate for rate in known})
         elif spent := device_seconds(run):
-            trial = trial_of(run)
-            rates[run.run_id] = Rate(trial, spent / cost.images(trial), "runs")
+            with contextlib.suppress(UserError):  # of a guest that is not here
+                rates[run.run_id] = Rate(run.trial, spent / cost.images(run.trial), "runs")
         found[name] = rates
     return [Device(name, list(rates.values())) for name, rates in reversed(found.items()) if rates]
 
 
 def known(record: "Record", name: str | None = None) -> Device | None:
     """What the record knows of the device of that name, else of this machine's, else of the one last used."""
-    found = devices(record.trained())
+    found = devices(record.runs(*SPEED))
     return next(
         (device for wanted in (name, hardware.here()[0]) for device in found if device.name == wanted),
         next(iter(found), None),
     )
 
 
-def trial_of(run: "Run") -> Trial:
-    """The trial of a run."""
-    return Trial.of(run.trial)
-
-
 def device_seconds(run: "Run") -> float | None:
     """Device-seconds that a finished trial's training took, or would have taken in one go; None if it was too short to
     tell."""
     rate = run.metrics.get("images_per_second")
-    return float(run.tags["gahb.share"]) * int(run.params["images"]) / rate if rate else None
+    return float(run.tags[Tag.SHARE]) * int(run.params["images"]) / rate if rate else None
 
 
 def past_plans(runs: Iterable["Run"]) -> list[float]:
     """Device time taken over device time planned, for each finished trial that had a plan."""
-    plans = [(device_seconds(run), run.tags.get("gahb.planned_seconds")) for run in runs if run.state == "finished"]
+    plans = [(device_seconds(run), run.tags.get(Tag.PLANNED_SECONDS)) for run in runs if run.state == "finished"]
     return [taken / float(planned) for taken, planned in plans if taken and planned]
 
 

@@ -1,6 +1,6 @@
-"""A worker's hold on its run: the only one that writes to it, what it has measured waits here until MLflow has it.
+"""The metric logger: a worker's hold on its trial's run, to which it alone writes.
 
-A thread looks at the run every few seconds. It brings new metrics in order, after an outage of any length too, and
+A thread looks at the run every POLL_SECONDS. It brings new metrics in order, after an outage of any length too, and
 finds out whether another worker has taken the trial over or the user wants it to stop; then training is halted.
 
 Nothing is logged twice. What the record has is known from the beginning, and a metric's time is that of its
@@ -17,7 +17,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from gahb.storage.retry import backoff
-from gahb.tracking.record import Record, is_retryable
+from gahb.tracking.client import is_retryable
+from gahb.tracking.record_writer import RecordWriter
+from gahb.tracking.run import Tag
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -40,21 +42,20 @@ class Stopped(Exception):
 
 
 class MetricLogger:
-    """The one worker that may write to a trial's run, which is running from here on; a context that ends when the
-    thread has ended.
+    """Marks a trial's run as this worker's and as running; a context that ends when the thread has ended.
 
-        Args:
-            record: a patient record.
-            run_id: of the trial.
-            halt: set when training shall end; `check` says why.
+    Args:
+        record: one that retries.
+        run_id: of the trial.
+        halt: set when training shall end; `check` says why.
     """
 
-    def __init__(self, record: Record, run_id: str, halt: threading.Event) -> None:
+    def __init__(self, record: RecordWriter, run_id: str, halt: threading.Event) -> None:
         from mlflow import MlflowClient
 
         self.run_id, self._halt = run_id, halt
         self._attempt = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
-        record.tag(run_id, {"gahb.attempt": self._attempt})
+        record.tag(run_id, {Tag.ATTEMPT: self._attempt})
         record.start(run_id)
         self._known = record.logged(run_id)
         self._client = MlflowClient(record.uri)
@@ -105,23 +106,23 @@ class MetricLogger:
             raise self._end
 
     def _work(self) -> None:
-        """The thread: look, write, wait. An error that may pass makes it wait longer, any other ends it."""
-        pause = backoff()
+        """The thread: look, write, wait. After a retryable error it backs off, any other ends it."""
+        pauses = backoff()
         while True:
             try:
                 self._look()
                 self._write()
-                wait, pause = POLL_SECONDS, backoff()
+                pause, failed, pauses = POLL_SECONDS, False, backoff()
             except Exception as error:
                 if not is_retryable(error):
                     self._finish(error)
-                wait = next(pause)
+                pause, failed = next(pauses), True
                 log.warning("the record does not answer (%s); %d metrics wait", error, len(self._waiting))
             with self._news:
                 if self._closing or self._end:
                     return
-                if wait != POLL_SECONDS or not self._waiting:
-                    self._news.wait(wait)
+                if failed or not self._waiting:
+                    self._news.wait(pause)
 
     def _write(self) -> None:
         while self._waiting and not self._end:
@@ -133,9 +134,9 @@ class MetricLogger:
 
     def _look(self) -> None:
         tags = self._client.get_run(self.run_id).data.tags
-        if tags.get("gahb.attempt") != self._attempt:
+        if tags.get(Tag.ATTEMPT) != self._attempt:
             self._finish(Superseded(self.run_id))
-        elif tags.get("gahb.stop"):
+        elif tags.get(Tag.STOP):
             self._finish(Stopped(self.run_id))
 
     def _finish(self, end: Exception) -> None:

@@ -14,17 +14,15 @@ takes without a model comes on top.
 
 from functools import cache
 
+from gahb.denoising.levels import EVALUATION_BATCH, INPUT_PSNR
 from gahb.models.architectures import Architecture
 from gahb.trial import Trial
 
 TRAINING_FACTOR = 3
 """Forward, gradient of the activations, gradient of the weights: a step costs about three forward passes."""
 
-LEVELS = 15
-"""Noise levels of an evaluation."""
-
-EVALUATION_BATCH = 512
-"""Images that an evaluation denoises at once."""
+FIRST_EVALUATION = 16
+"""The step after which PSNR is first measured, in a training of so many steps."""
 
 WASTE = 1.25
 """What an allocator takes from the system over what is in use."""
@@ -34,9 +32,9 @@ TRANSIENT = 3
 
 
 @cache
-def parameters(architecture: Architecture) -> int:
-    """Number of trained parameters."""
-    return sum(layer.parameters for layer in architecture.counts(2**10))
+def parameters(architecture: Architecture, resolution: int) -> int:
+    """Number of trained parameters of the network for images of that many pixels a side."""
+    return sum(layer.parameters for layer in architecture.counts(resolution))
 
 
 @cache
@@ -50,14 +48,20 @@ def training_flops(trial: Trial) -> float:
     return float(TRAINING_FACTOR * forward_flops(trial.architecture, trial.dataset.resolution) * trial.images)
 
 
-def evaluations(trial: Trial) -> int:
-    """How often the PSNR is measured: after 16, 32, 64 … steps and at the end."""
-    return max(0, (trial.steps - 1).bit_length() - 4) + 1
+def evaluation_steps(steps: int) -> list[int]:
+    """Steps after which PSNR is measured: FIRST_EVALUATION, twice as many, and so on, and the last."""
+    found = []
+    step = FIRST_EVALUATION
+    while step < steps:
+        found.append(step)
+        step *= 2
+    return [*found, steps]
 
 
 def images(trial: Trial) -> float:
     """Images seen in training, and those of the evaluations as the number that takes as long to train on."""
-    return trial.images + evaluations(trial) * LEVELS * 2 * trial.n_test / TRAINING_FACTOR
+    evaluations = len(evaluation_steps(trial.steps))
+    return trial.images + evaluations * len(INPUT_PSNR) * 2 * trial.n_test / TRAINING_FACTOR
 
 
 def memory(trial: Trial) -> int:
@@ -68,4 +72,4 @@ def memory(trial: Trial) -> int:
     step = trial.batch_size * (4 * sum(layer.kept for layer in layers) + transient)
     evaluation = min(trial.n_test, EVALUATION_BATCH) * transient
     resident = (trial.n_train + trial.n_test) * resolution**2
-    return int(WASTE * (28 * parameters(trial.architecture) + resident + max(step, evaluation)))
+    return int(WASTE * (28 * parameters(trial.architecture, resolution) + resident + max(step, evaluation)))

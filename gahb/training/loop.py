@@ -16,22 +16,29 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gahb.denoising import noise, psnr
-from gahb.models.activation_checkpointing import recomputation
-from gahb.models.layers import Denoiser, initialise
+from gahb.models.activation_checkpointing import Level, activation_checkpointing
+from gahb.models.layers import Denoiser
 from gahb.training import cost, out_of_memory
 from gahb.training.checkpoints import Checkpoints
-from gahb.training.compilation import compiled
+from gahb.training.step import (
+    learning_rate,
+    loss_function,
+    make_deterministic,
+    restore,
+    set_learning_rate,
+    start,
+    state,
+    training_step,
+)
 from gahb.trial import Trial
 
 log = logging.getLogger(__name__)
 
 MOST_ON_CHECKPOINTS = 0.03
 """Share of a training's time that may go into writing its checkpoints."""
-
-Loss = Callable[[nn.Module, Tensor, Tensor, str], Tensor]
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,41 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Training:
+    """What is trained, and on what.
+
+    Args:
+        trial: what to train.
+        train_images: (n_train, 1, H, W) uint8.
+        test_images: (n_test, 1, H, W) uint8.
+        device: where to train; the images move there whole.
+    """
+
+    trial: Trial
+    train_images: Tensor
+    test_images: Tensor
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a training does on its way; none of it affects the result.
+
+    Args:
+        checkpoint_seconds: least time between two checkpoints, which is stretched where writing them would take more
+            than MOST_ON_CHECKPOINTS of it; 0 means after every step.
+        on_evaluation: called with all evaluations so far after each evaluation, and once at a resumption.
+        control: what another thread uses to ask for a checkpoint or an early end.
+        say: takes a line when memory ran out.
+    """
+
+    checkpoint_seconds: float = 60
+    on_evaluation: Callable[[list[Evaluation]], None] = lambda history: None
+    control: Control = field(default_factory=Control)
+    say: Callable[[str], None] = log.warning
+
+
+@dataclass(frozen=True)
 class Trained:
     """What a training leaves: the denoiser in evaluation mode; all evaluations, the last at its end; and the seconds
     that it took, without those that a dead worker took after its last checkpoint, NaN if that knows none."""
@@ -83,200 +125,84 @@ class Trained:
     seconds: float = math.nan
 
 
-def train(
-    trial: Trial,
-    train_images: Tensor,
-    test_images: Tensor,
-    *,
-    device: torch.device,
-    checkpoints: Checkpoints,
-    checkpoint_seconds: float = 60,
-    on_evaluation: Callable[[list[Evaluation]], None] = lambda history: None,
-    control: Control | None = None,
-    say: Callable[[str], None] = log.warning,
-) -> Trained:
+def train(training: Training, checkpoints: Checkpoints, options: Options | None = None) -> Trained:
     """Train a trial to its end, from its newest checkpoint if there is one.
 
-    Where memory runs out, training goes on from the newest checkpoint with activations that are computed again in
-    backward: the same bits for less memory. Compiled, the order of some sums may be another, as on another machine.
-
-    Args:
-        trial: what to train.
-        train_images: (n_train, 1, H, W) uint8.
-        test_images: (n_test, 1, H, W) uint8.
-        device: where to train; the images move there whole.
-        checkpoints: where the state is kept.
-        checkpoint_seconds: least time between two checkpoints, which is stretched where writing them would take more
-            than MOST_ON_CHECKPOINTS of it; 0 means after every step. It does not affect the result.
-        on_evaluation: called with all evaluations so far after each evaluation, and once at a resumption.
-        control: what another thread uses to ask for a checkpoint or an early end.
-        say: takes a line when memory ran out.
+    Where memory runs out, training goes on from the newest checkpoint with activation checkpointing: the same bits for
+    less memory. Compiled, the order of some sums may be another, as on another machine.
 
     Raises:
         Diverged: a loss that is not finite.
-        Halted: `control` asked for it.
+        Halted: `options.control` asked for it.
         OutOfMemory: it does not fit even so.
     """
-    asked = control or Control()
+    chosen = options or Options()
     make_deterministic()
-
-    def run(recompute: bool) -> Trained:
-        return _train(
-            trial, train_images, test_images, device, checkpoints, checkpoint_seconds, on_evaluation, asked, recompute
-        )
-
-    return out_of_memory.with_less_memory(run, cost.memory(trial), say)
+    need = cost.memory(training.trial)
+    return out_of_memory.with_less_memory(lambda level: _train(training, checkpoints, chosen, level), need, chosen.say)
 
 
-def _train(
-    trial: Trial,
-    train_images: Tensor,
-    test_images: Tensor,
-    device: torch.device,
-    checkpoints: Checkpoints,
-    checkpoint_seconds: float,
-    on_evaluation: Callable[[list[Evaluation]], None],
-    control: Control,
-    recompute: bool,
-) -> Trained:
-    begun = time.monotonic()
-    train_images, test_images = train_images.to(device), test_images.to(device)
+def _train(training: Training, checkpoints: Checkpoints, options: Options, level: Level) -> Trained:
+    started = time.monotonic()
+    trial, device, control = training.trial, training.device, options.control
+    train_images, test_images = training.train_images.to(device), training.test_images.to(device)
     net, optimizer = start(trial, device)
+    activation_checkpointing(net, level)
     step, history = 0, list[Evaluation]()
     if saved := checkpoints.latest():
         step, tensors, facts = saved
         history = [Evaluation.of(plain) for plain in facts["history"]]
-        begun -= facts.get("seconds", math.nan)
+        started -= facts.get("seconds", math.nan)
         restore(net, optimizer, tensors, step)
     if history:
-        on_evaluation(history)
+        options.on_evaluation(history)
 
-    loss_of = compiled_loss(trial, device, recompute) if trial.compile else squared_error
-    evaluations = set(evaluation_steps(trial.steps))
-    due_at = time.monotonic() + checkpoint_seconds
+    loss_of = loss_function(trial, device, level)
+    evaluation_steps = set(cost.evaluation_steps(trial.steps))
+    next_checkpoint = time.monotonic() + options.checkpoint_seconds
     while step < trial.steps:
-        set_learning_rate(optimizer, rate := learning_rate(trial, step))
+        rate = learning_rate(trial, step)
+        set_learning_rate(optimizer, rate)
         draws = noise.generator("batch", trial.seed, trial.subset, step, device=device)
         noisy, target = noise.noisy_batch(train_images, trial.batch_size, draws)
-        loss = training_step(loss_of, net, optimizer, noisy, target, trial.precision, recompute)
+        loss = training_step(loss_of, net, optimizer, noisy, target, trial.precision)
         step += 1
-        due = step in evaluations
-        if due:
+
+        if evaluate := step in evaluation_steps:
             net.eval()
             curve = psnr.curve(Denoiser(net), train_images, test_images)
             net.train()
-            seen = step * trial.batch_size
-            history.append(Evaluation(seen, loss.item(), rate, curve, checkpoints.save_weights(seen, net.state_dict())))
-        if due and not all(map(math.isfinite, history[-1].metrics().values())):
-            raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
-        halting = control.halt.is_set()
-        if step == trial.steps or time.monotonic() >= due_at or halting or control.save.is_set():
+            images_seen = step * trial.batch_size
+            first_time = checkpoints.save_weights(images_seen, net.state_dict())
+            history.append(Evaluation(images_seen, loss.item(), rate, curve, first_time))
+            if not all(map(math.isfinite, history[-1].metrics().values())):
+                raise _diverged(loss, step, trial)
+
+        halt = control.halt.is_set()
+        if step == trial.steps or time.monotonic() >= next_checkpoint or halt or control.save.is_set():
             control.save.clear()
             if not loss.isfinite():
-                raise Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
-            began = time.monotonic()
-            facts = {"history": [asdict(evaluated) for evaluated in history], "seconds": began - begun}
+                raise _diverged(loss, step, trial)
+            write_started = time.monotonic()
+            facts = {"history": [asdict(evaluation) for evaluation in history], "seconds": write_started - started}
             written = checkpoints.save(step, state(net, optimizer), facts)
-            ended = time.monotonic()
-            due_at = ended + checkpoint_pause(checkpoint_seconds, ended - began if written else 0)
-        if due:
-            on_evaluation(history)
-        if halting and step < trial.steps:
+            write_ended = time.monotonic()
+            write_seconds = write_ended - write_started if written else 0
+            next_checkpoint = write_ended + checkpoint_pause(options.checkpoint_seconds, write_seconds)
+
+        if evaluate:
+            options.on_evaluation(history)
+        if halt and step < trial.steps:
             raise Halted(f"halted after {step} of {trial.steps} steps")
 
-    return Trained(Denoiser(net).eval(), history, time.monotonic() - begun)
+    return Trained(Denoiser(net).eval(), history, time.monotonic() - started)
 
 
-def start(trial: Trial, device: torch.device) -> tuple[nn.Module, torch.optim.Adam]:
-    """The untrained network in training mode and its optimizer. A and B start from different weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(noise.generator("weights", trial.seed, trial.subset).get_state())
-        net = trial.architecture.build().apply(initialise)
-    net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    return net, torch.optim.Adam(net.parameters(), lr=trial.learning_rate, fused=True)
+def _diverged(loss: Tensor, step: int, trial: Trial) -> Diverged:
+    return Diverged(f"the loss was {loss.item()} after {step} of {trial.steps} steps")
 
 
-def training_step(
-    loss_of: Loss,
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    noisy: Tensor,
-    target: Tensor,
-    precision: str,
-    recompute: bool = False,
-) -> Tensor:
-    """One step of Adam; returns the loss, (), still on the device. Backward may compute activations again."""
-    with recomputation(recompute):
-        loss = loss_of(net, noisy, target, precision)
-    optimizer.zero_grad()
-    followed = [buffer.clone() for buffer in net.buffers() if recompute]
-    loss.backward()
-    for buffer, value in zip(net.buffers(), followed, strict=False):
-        buffer.copy_(value)  # a forward pass within backward has moved it again
-    optimizer.step()
-    return loss.detach()
-
-
-def squared_error(net: nn.Module, noisy: Tensor, target: Tensor, precision: str) -> Tensor:
-    """‖net(noisy) - target‖² / batch size, (), with the network's products in `precision`."""
-    with torch.autocast(noisy.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        estimate = net(noisy)
-    return (estimate.float() - target).square().sum() / len(noisy)
-
-
-def compiled_loss(trial: Trial, device: torch.device, recompute: bool = False) -> Loss:
-    """`squared_error` compiled; raises UserError if there is no C++ compiler."""
-    shapes = trial.architecture, trial.dataset.resolution, trial.batch_size, trial.precision
-    return compiled(squared_error, device, *shapes, recompute)
-
-
-def learning_rate(trial: Trial, step: int) -> float:
-    """The rate of a step (counted from 0). "halving": halved after every tenth of the steps; "cosine": from the full
-    rate to 1 % of it along half a cosine."""
-    done = step / trial.steps
-    if trial.schedule == "halving":
-        return trial.learning_rate * 0.5 ** math.floor(10 * done)
-    return trial.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def evaluation_steps(steps: int) -> list[int]:
-    """Steps after which PSNR is measured: powers of two from 16 on, and the last."""
-    return [2**k for k in range(4, steps.bit_length()) if 2**k < steps] + [steps]
-
-
-def checkpoint_pause(least: float, writing: float) -> float:
-    """Seconds between a checkpoint that took `writing` seconds and the next: `least`, or as many as keep the share of
+def checkpoint_pause(least: float, write_seconds: float) -> float:
+    """Seconds between a checkpoint that took `write_seconds` and the next: `least`, or as many as keep the share of
     writing at MOST_ON_CHECKPOINTS."""
-    return max(least, writing * (1 / MOST_ON_CHECKPOINTS - 1)) if least else 0.0
-
-
-def state(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Weights, running standard deviations and Adam's two moments, by name. Adam's step count is the step."""
-    tensors = dict(net.state_dict())
-    for name, parameter in net.named_parameters():
-        for moment in ("exp_avg", "exp_avg_sq"):
-            tensors[f"{moment}:{name}"] = optimizer.state[parameter][moment]
-    return tensors
-
-
-def restore(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], step: int) -> None:
-    """Put a network and its optimizer into the state that `state` gave after `step` steps."""
-    net.load_state_dict({name: tensor for name, tensor in tensors.items() if ":" not in name})
-    for name, parameter in net.named_parameters():
-        moments: dict[str, Any] = {
-            moment: torch.empty_like(parameter).copy_(tensors[f"{moment}:{name}"])
-            for moment in ("exp_avg", "exp_avg_sq")
-        }
-        optimizer.state[parameter] = {"step": torch.tensor(float(step), device=parameter.device), **moments}
-
-
-def make_deterministic() -> None:
-    """Let cuDNN choose only algorithms that give the same bits every time, and keep float32 products in float32."""
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
+    return max(least, write_seconds * (1 / MOST_ON_CHECKPOINTS - 1)) if least else 0.0

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import torch
 
+from gahb.models.activation_checkpointing import Level
+
 Result = TypeVar("Result")
 
 PHRASES = ("out of memory", "can't allocate memory", "bad_alloc", "could not create", "ALLOC_FAILED")
@@ -13,7 +15,7 @@ PHRASES = ("out of memory", "can't allocate memory", "bad_alloc", "could not cre
 
 
 class OutOfMemory(Exception):
-    """A training does not fit even where activations are computed again. The message says how much it takes."""
+    """A training does not fit even with activation checkpointing. The message says how much it takes without."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -22,31 +24,31 @@ def is_out_of_memory(error: BaseException) -> bool:
     return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
-def with_less_memory(run: Callable[[bool], Result], need: int, say: Callable[[str], None]) -> Result:
-    """run(False), or run(True), which holds less, after it ran out of memory.
+def with_less_memory(run: Callable[[Level], Result], need: int, say: Callable[[str], None]) -> Result:
+    """run("none"), or run("block"), which holds less, after it ran out of memory.
 
     Args:
-        run: may be called again after a shortage and goes on where it stood.
-        need: bytes that run(False) takes, for the message.
-        say: takes a line that tells of the shortage.
+        run: trains at a level of activation checkpointing; called again, it goes on where it stood.
+        need: bytes that run("none") takes, for the message.
+        say: takes a line when memory ran out.
 
     Raises:
-        OutOfMemory: run(True) ran out of memory too.
+        OutOfMemory: run("block") ran out of memory too.
     """
     try:
-        return run(False)
+        return run("none")
     except Exception as error:
         if not is_out_of_memory(error):
             raise
     gc.collect()  # only here, where the traceback holds the tensors no longer
     torch.cuda.empty_cache()
-    say("out of memory: from here on activations are computed again in backward, which is slower and holds less")
+    say("out of memory: from here on with activation checkpointing, which is slower and holds less")
     try:
-        return run(True)
+        return run("block")
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"out of memory even where activations are computed again in backward; without that training takes about "
-            f"{need / 1e9:.2g} GB: choose a smaller batch_size or a larger share of the device"
+            f"out of memory even with activation checkpointing; without it training takes about {need / 1e9:.2g} GB: "
+            "choose a smaller batch_size or a larger share of the device"
         ) from error

@@ -5,7 +5,7 @@ set and training subset, images seen, final metrics and code version.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from torch import Tensor
 from gahb.errors import UserError
 from gahb.models.architectures import ARCHITECTURES, Architecture
 from gahb.models.layers import Denoiser
+from gahb.models.loading import fit
 from gahb.trial import Trial
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
-COURSE = "course"
-"""Folder with the weights at every evaluation, named by images seen."""
+WEIGHT_HISTORY, WEIGHT_HISTORY_0_1 = "weight_history", "course"
+"""Folder with the weights at every evaluation, named by images seen, and what version 0.1 called it."""
 
 FORMAT = 1
 
@@ -32,11 +33,11 @@ def save(folder: Path, denoiser: Denoiser, card: dict[str, Any]) -> None:
     (folder / CARD).write_text(json.dumps({"format": FORMAT, **card}, indent=2, ensure_ascii=False))
 
 
-def save_weight_history(folder: Path, course: dict[int, dict[str, Tensor]]) -> None:
+def save_weight_history(folder: Path, history: dict[int, dict[str, Tensor]]) -> None:
     """Write the weights at every evaluation, images seen → weights, into a folder beside the last ones."""
-    (folder / COURSE).mkdir()
-    for images_seen, tensors in course.items():
-        save_file(tensors, folder / COURSE / f"images-{images_seen:012d}.safetensors")
+    (folder / WEIGHT_HISTORY).mkdir()
+    for images_seen, tensors in history.items():
+        save_file(tensors, folder / WEIGHT_HISTORY / f"images-{images_seen:012d}.safetensors")
 
 
 def read(folder: Path, device: torch.device | str = "cpu") -> tuple[Denoiser, dict[str, Any]]:
@@ -56,7 +57,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     with _readable(folder / CARD):
         card: dict[str, Any] = json.loads((folder / CARD).read_text())
         if "trial" in card:
-            Trial.of(card["trial"])
+            Trial.of(card["trial"], card.get("plugins", ()))
             _check_words(card, "data_hash", "subset_hash")
         else:
             _architecture(card).check(card["resolution"])
@@ -66,52 +67,13 @@ def read_card(folder: Path) -> dict[str, Any]:
 def read_weight_history(folder: Path, device: torch.device | str = "cpu") -> Iterator[tuple[int, Denoiser]]:
     """Images seen and the denoiser at that moment, for every evaluation of a training, in order; see `read`."""
     architecture = _architecture(read_card(folder))
-    for file in sorted((folder / COURSE).glob("images-*.safetensors")):
+    stored = folder / WEIGHT_HISTORY
+    if not stored.exists():
+        stored = folder / WEIGHT_HISTORY_0_1
+    for file in sorted(stored.glob("images-*.safetensors")):
         with _readable(file):
             images_seen, denoiser = int(file.stem.removeprefix("images-")), fit(architecture, load_file(file))
         yield images_seen, denoiser.to(device)
-
-
-def fit(architecture: Architecture, tensors: Mapping[str, Tensor]) -> Denoiser:
-    """The denoiser of an architecture with the given weights, in evaluation mode, on the CPU.
-
-    Raises:
-        UserError: they are not the architecture's, by name or shape. Nothing of its size has been allocated.
-    """
-    with torch.device("meta"):
-        wanted = {key: tuple(tensor.shape) for key, tensor in architecture.build().state_dict().items()}
-    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    if wanted != found:
-        key = min(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
-        raise UserError(
-            f"looks like a {type(architecture).__name__} but its {key} is {found.get(key, 'missing')} "
-            f"where {wanted.get(key, 'nothing')} is expected"
-        )
-    net = architecture.build()
-    net.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
-    return Denoiser(net).eval()
-
-
-def load(run: str, *, device: torch.device | str = "cpu", record: str | None = None) -> Denoiser:
-    """The denoiser y ↦ f(y) of a finished trial or an imported model, in evaluation mode.
-
-    Args:
-        run: an MLflow run id, a unique prefix of one or of a signature, or a run's name.
-        device: where the weights go.
-        record: the record's URI; `MLFLOW_TRACKING_URI` or ./mlflow.db if left out.
-
-    Returns:
-        a module that maps noisy images (B, 1, H, W), float32, in units of the intensity range [0, 1], to denoised
-        images of the same shape.
-
-    Raises:
-        UserError: no such run, several, or one that has not finished.
-    """
-    from gahb.storage.base import record_uri
-    from gahb.tracking.record import Record
-
-    book = Record(record_uri(record))
-    return read(book.artifacts(book.finished_model(run).run_id), device)[0]
 
 
 @contextmanager
@@ -133,6 +95,6 @@ def _check_words(card: dict[str, Any], *keys: str) -> None:
 
 def _architecture(card: dict[str, Any]) -> Architecture:
     if "trial" in card:
-        return Trial.of(card["trial"]).architecture
+        return Trial.of(card["trial"], card.get("plugins", ())).architecture
     options = dict(card["architecture"])
     return ARCHITECTURES[options.pop("architecture")](**options)

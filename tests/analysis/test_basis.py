@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gahb.data.disks import Disks
 from gahb.models.layers import Denoiser
+from gahb.tracking import lookup
 from gahb.trial import Trial
 from tests.conftest import TINY, Ended, Place
 
@@ -25,8 +26,8 @@ def test_basis_command(command: Callable[..., Ended], finished: Place) -> None:
     assert sum(values) == pytest.approx(data["effective_dimension"])
     dimensions = {row["sigma"]: row["effective_dimension"] for row in data["dimensions"]}
     assert dimensions.keys() == {*question.SIGMAS, 0.2} and dimensions[0.2] == data["effective_dimension"]
-    (run,) = [r for r in finished.record._search("tags.`gahb.kind` = 'basis'") if r.run_id == data["run_id"]]
-    assert run.tags["gahb.of.0"] == finished.record.find("16x16-N64-A").run_id
+    (run,) = [r for r in finished.record.runs("basis") if r.run_id == data["run_id"]]
+    assert run.tags["gahb.of.0"] == lookup.find(finished.record, "16x16-N64-A").run_id
     assert run.metrics["asymmetry"] == pytest.approx(data["asymmetry"])
     folder = finished.record.artifacts(run.run_id)
     assert {file.name for file in folder.iterdir()} == {"basis.csv", "dimensions.csv", "basis.png", "basis.svg"}

@@ -10,8 +10,9 @@ from gahb_analysis.curves import WEAK_NOISE, curve_names, curves_table, figure, 
 
 from gahb.denoising.psnr import INPUT_PSNR, SIGMAS
 from gahb.errors import UserError
-from gahb.tracking.record import Run
-from gahb.trial import Trial, grid
+from gahb.grids import grid
+from gahb.tracking.run import Run
+from gahb.trial import Trial
 from tests.conftest import TINY, Ended, Place
 
 LEVELS = np.array(INPUT_PSNR, float)
@@ -88,7 +89,7 @@ def test_curves_command(command: Callable[..., Ended], finished: Place) -> None:
     assert [row["curve"] for row in data["slopes"]] == ["N = 1", "N = 64"]
     assert len(data["curves"]) == 4 * len(INPUT_PSNR)
     assert all(row["optimal_slope"] == pytest.approx(2 / 3) for row in data["slopes"])
-    (run,) = [r for r in finished.record._search("tags.`gahb.kind` = 'curves'") if r.run_id == data["run_id"]]
+    (run,) = [r for r in finished.record.runs("curves") if r.run_id == data["run_id"]]
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
     assert names == {"curves.csv", "slopes.csv", "curves.png", "curves.svg"}
     assert "at 20 to 42 dB" in command("gahb-analyze", "curves", "tiny", *finished.flags).out

@@ -11,6 +11,8 @@ import gahb
 from gahb.denoising import noise
 from gahb.errors import UserError
 from gahb.models import published
+from gahb.tracking import lookup
+from gahb.tracking.run import Kind
 from gahb.trial import Trial
 from tests.conftest import TINY, Ended, Place
 from tests.gahb.models.test_published import Payload, bf_cnn, unet
@@ -26,14 +28,14 @@ def test_an_imported_model_is_a_finished_run_that_loads(
     command: Callable[..., Ended], place: Place, checkpoint: Path
 ) -> None:
     data = command("gahb-analyze", "import", str(checkpoint), "--json", *place.flags).json
-    run = place.record.find("faces")
+    run = lookup.find(place.record, "faces")
     assert (run.run_id, run.state, run.imported) == (data["run_id"], "finished", True)
     assert run.params["architecture"] == "unet" and run.params["resolution"] == "20"
     loaded, y = gahb.load("faces", record=place.record.uri), torch.rand(2, 1, 20, 20)
     torch.testing.assert_close(loaded(y), published.read(checkpoint)[0](y), rtol=0, atol=0)
-    assert place.record.trials() == [] and place.record.sweeps() == []
+    assert place.record.runs(Kind.TRIAL) == [] and lookup.sweep_names(place.record) == []
     with pytest.raises(UserError, match="nothing is known of the images"):
-        place.record.finished_trial("faces")
+        lookup.finished_trial(place.record, "faces")
     assert "faces" in command("gahb-sweep", "show", "faces", *place.flags).out
 
 
@@ -57,7 +59,7 @@ def test_a_payload_ends_in_one_line_and_leaves_no_run(
     torch.save({"model": Payload(f"touch {tmp_path / 'executed'}")}, tmp_path / "bad.pt")
     ended = command("gahb-analyze", "import", str(tmp_path / "bad.pt"), *place.flags)
     assert ended.code == 2 and len(ended.err.strip().splitlines()) == 1
-    assert not (tmp_path / "executed").exists() and place.record.models() == []
+    assert not (tmp_path / "executed").exists() and place.record.runs(Kind.TRIAL, Kind.IMPORT) == []
 
 
 def test_pair_refuses_imported_models_unless_forced(

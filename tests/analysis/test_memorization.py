@@ -7,6 +7,7 @@ import torch
 from gahb_analysis.memorization import bootstrap_interval, memorised, times
 
 from gahb.models.layers import Denoiser
+from gahb.tracking import lookup
 from tests.conftest import Ended, Place
 
 
@@ -55,7 +56,7 @@ def test_memorization_command(command: Callable[..., Ended], finished: Place) ->
     ended = command("gahb-analyze", "memorization", "tiny", "--samples", "4", "--json", *finished.flags)
     rows = ended.json["memorization"]
     assert [row["n_train"] for row in rows] == [64, 64]  # N = 1 has no second image
-    (run,) = [r for r in finished.record.analyses("tiny") if r.run_id == ended.json["run_id"]]
+    (run,) = [r for r in lookup.analyses(finished.record, "tiny") if r.run_id == ended.json["run_id"]]
     course = pd.read_csv(finished.record.artifacts(run.run_id) / "course.csv")
     steps = [step for step, _ in finished.record.history(course["run_id"][0], "loss")]
     assert sorted(course["images_seen"].unique()) == steps

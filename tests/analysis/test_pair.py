@@ -9,6 +9,7 @@ from gahb_analysis import models
 from gahb_analysis.pair import check_pair, compare
 
 from gahb.errors import UserError
+from gahb.tracking import lookup
 from gahb.trial import Trial
 from tests.conftest import TINY, Ended, Place
 
@@ -22,9 +23,9 @@ def test_pair_command(command: Callable[..., Ended], finished: Place) -> None:
         assert data[key].keys() == {"mean", "median", "quantiles"}
         assert -1 <= data[key]["quantiles"]["0.05"] <= data[key]["median"] <= data[key]["quantiles"]["0.95"] <= 1 + 1e-6
     assert data["samples"] == 8 and data["diverged"] == 0
-    (run,) = [r for r in finished.record._search("tags.`gahb.kind` = 'pair'") if r.run_id == data["run_id"]]
+    (run,) = [r for r in finished.record.runs("pair") if r.run_id == data["run_id"]]
     linked = {run.tags["gahb.of.0"], run.tags["gahb.of.1"]}
-    assert linked == {finished.record.find(f"16x16-N64-{s}").run_id for s in "AB"}
+    assert linked == {lookup.find(finished.record, f"16x16-N64-{s}").run_id for s in "AB"}
     assert run.metrics["cosine_mean"] == pytest.approx(data["cosine"]["mean"]) and run.state == "finished"
     folder = finished.record.artifacts(run.run_id)
     assert {file.name for file in folder.iterdir()} == {"pair.csv", "pair.png", "pair.svg"}
@@ -95,6 +96,6 @@ def test_diverged_samples_are_counted_and_left_out(finished: Place) -> None:
 def test_pairs_command(command: Callable[..., Ended], finished: Place) -> None:
     data = command("gahb-analyze", "pairs", "tiny", "--samples", "8", "--json", *finished.flags).json
     assert [(row["pair"], row["n_train"]) for row in data["pairs"]] == [("16x16-N1", 1), ("16x16-N64", 64)]
-    (run,) = [r for r in finished.record.analyses("tiny") if r.run_id == data["run_id"]]
+    (run,) = [r for r in lookup.analyses(finished.record, "tiny") if r.run_id == data["run_id"]]
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
     assert names == {"pairs.csv", "samples.csv", "pairs.png", "pairs.svg"}

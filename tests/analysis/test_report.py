@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 from gahb_analysis.report import KINDS
 
-from gahb.trial import grid
+from gahb.grids import grid
+from gahb.tracking import lookup
 from tests.conftest import TINY, Ended, Place
 
 
@@ -24,11 +25,11 @@ def test_a_report_holds_tables_pictures_and_the_papers_numbers(
         f"trajectories of {names[1]}",
         f"theory of {names[0]}",
     ]
-    kinds = [run.tags["gahb.kind"] for run in place.record.analyses("tiny")]
+    kinds = [run.tags["gahb.kind"] for run in lookup.analyses(place.record, "tiny")]
     assert kinds.count("curves") == 1, "it was there already"
     asked = len(kinds)
     assert command(*report).json["shown"] == data["shown"]
-    assert len(place.record.analyses("tiny")) == asked + 1, "nothing but the page is made again"
+    assert len(lookup.analyses(place.record, "tiny")) == asked + 1, "nothing but the page is made again"
     page = (place.record.artifacts(data["run_id"]) / "report.html").read_text()
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert len(pictures) == 5 and all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
@@ -43,7 +44,7 @@ def test_the_newest_of_each_is_shown(command: Callable[..., Ended], finished: Pl
     data = command("gahb-analyze", "report", "tiny", "--json", *finished.flags).json
     assert data["shown"].count("scaling of tiny") == 1
     page = (finished.record.artifacts(data["run_id"]) / "report.html").read_text()
-    newest = [run for run in finished.record.analyses("tiny") if run.tags["gahb.kind"] == "scaling"][-1]
+    newest = [run for run in lookup.analyses(finished.record, "tiny") if run.tags["gahb.kind"] == "scaling"][-1]
     picture = (finished.record.artifacts(newest.run_id) / "scaling.png").read_bytes()
     assert base64.b64encode(picture).decode() in page
 

@@ -78,7 +78,7 @@ def test_scaling_command(command: Callable[..., Ended], finished: Place) -> None
     assert [(row["resolution"], row["n_train"], row["trials"]) for row in data["scaling"]] == [(16, 1, 2), (16, 64, 2)]
     (star,) = data["crossings"]
     assert 1 < star["n_star"] < 64
-    (run,) = [r for r in finished.record._search("tags.`gahb.kind` = 'scaling'") if r.run_id == data["run_id"]]
+    (run,) = [r for r in finished.record.runs("scaling") if r.run_id == data["run_id"]]
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
     assert names == {"scaling.csv", "crossings.csv", "trials.csv", "scaling.png", "scaling.svg"}
     ended = command("gahb-analyze", "scaling", "tiny", *finished.flags)

@@ -7,6 +7,7 @@ from gahb_analysis.theory import CEILING, NETWORK, figure, is_oracle, summary_ta
 
 from gahb.denoising.analytic import DENOISERS
 from gahb.denoising.psnr import SIGMAS
+from gahb.tracking import lookup
 from tests.conftest import Ended, Place
 
 CPU = torch.device("cpu")
@@ -31,7 +32,7 @@ def test_the_excess_is_measured_from_the_best_that_does_not_know_the_clean_image
 def test_the_networks_curve_is_that_of_the_record_and_one_image_is_known_by_heart(finished: Place) -> None:
     table = table_of(finished, "16x16-N1-A")
     summary = summary_table(table).set_index("denoiser")
-    metrics = finished.record.find("16x16-N1-A").metrics
+    metrics = lookup.find(finished.record, "16x16-N1-A").metrics
     for key in ("train_psnr", "test_psnr"):
         assert summary.loc[NETWORK, key] == pytest.approx(metrics[key], abs=1e-3)
     assert summary.loc[["empirical", "wiener"], "train_psnr"].tolist() == pytest.approx([CEILING] * 2)
@@ -48,7 +49,7 @@ def test_figure_has_the_curves_and_bounds_of_both_sets(finished: Place) -> None:
 def test_theory_command(command: Callable[..., Ended], finished: Place) -> None:
     data = command("gahb-analyze", "theory", "16x16-N64-A", "--json", *finished.flags).json
     assert [row["denoiser"] for row in data["denoisers"]] == [NETWORK, *DENOISERS]
-    (run,) = [r for r in finished.record.analyses("tiny") if r.run_id == data["run_id"]]
+    (run,) = [r for r in lookup.analyses(finished.record, "tiny") if r.run_id == data["run_id"]]
     assert run.metrics["test_kl"] == pytest.approx(data["denoisers"][0]["test_kl"])
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
     assert names == {"theory.csv", "summary.csv", "theory.png", "theory.svg"}

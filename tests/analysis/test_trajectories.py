@@ -7,6 +7,7 @@ import torch
 from gahb_analysis.pair import compare
 from gahb_analysis.trajectories import SHOWN, follow, shown_steps, where_they_part
 
+from gahb.tracking import lookup
 from tests.conftest import Ended, Place
 
 CPU = torch.device("cpu")
@@ -53,9 +54,9 @@ def test_trajectories_command(command: Callable[..., Ended], finished: Place) ->
     data = command("gahb-analyze", *arguments).json
     assert data["converged"] and [row["step"] for row in data["steps"]] == list(range(1, len(data["steps"]) + 1))
     assert data["cosine_start"] == data["steps"][0]["cosine_centered"]
-    (run,) = [r for r in finished.record._search("tags.`gahb.kind` = 'trajectories'") if r.run_id == data["run_id"]]
+    (run,) = [r for r in finished.record.runs("trajectories") if r.run_id == data["run_id"]]
     linked = {run.tags["gahb.of.0"], run.tags["gahb.of.1"]}
-    assert linked == {finished.record.find(f"16x16-N1-{s}").run_id for s in "AB"}
+    assert linked == {lookup.find(finished.record, f"16x16-N1-{s}").run_id for s in "AB"}
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
     assert names == {"trajectories.csv", "trajectories.png", "trajectories.svg"}
     assert "at the start" in command("gahb-analyze", *arguments[:3], *finished.flags).out

@@ -6,9 +6,10 @@ import torch
 from gahb_analysis.transfer import Specialist, choose, figure, labels, transfer_table
 
 from gahb.errors import UserError
+from gahb.grids import grid
 from gahb.models.layers import Denoiser
-from gahb.tracking.record import Run
-from gahb.trial import Trial, grid
+from gahb.tracking.run import Kind, Run
+from gahb.trial import Trial
 from tests.conftest import TINY, Ended, Place
 
 CPU = torch.device("cpu")
@@ -82,7 +83,7 @@ def test_transfer_of_trained_models(command: Callable[..., Ended], ray_here: Non
     place.launch(grid({**short, "dataset": "disks"}), "round")
     data = command("gahb-analyze", "transfer", "rough", "round", "--json", *place.flags).json
     assert len(data["transfer"]) == 9 and {row["n_train"] for row in data["transfer"]} == {4}
-    (run,) = place.record._search("tags.`gahb.kind` = 'transfer'")
+    (run,) = place.record.runs("transfer")
     assert {file.name for file in place.record.artifacts(run.run_id).iterdir()} == {
         "transfer.csv",
         "transfer_16.png",
@@ -91,6 +92,6 @@ def test_transfer_of_trained_models(command: Callable[..., Ended], ray_here: Non
     for row in data["transfer"]:
         if row["model"] == row["images"]:
             assert row["drop"] == 0
-    own = next(run for run in place.record.trials("round") if run.params["n_train"] == "4")
+    own = next(run for run in place.record.runs(Kind.TRIAL, sweep="round") if run.params["n_train"] == "4")
     (row,) = [row for row in data["transfer"] if row["model"] == row["images"] == "disks"]
     assert row["psnr"] == pytest.approx(own.metrics["test_psnr"], abs=1e-4)

@@ -3,7 +3,8 @@ import math
 import pytest
 
 from gahb.errors import UserError
-from gahb.trial import Trial, differing, grid, parse_overrides, readable_name, union
+from gahb.grids import differing, grid, parse_overrides, readable_name, union
+from gahb.trial import Trial
 
 PLAIN = {"dataset": "c_alpha", "resolution": 20, "n_train": 10}
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from gahb_sweeps.catalog import SWEEPS, description
 
+from gahb.grids import parse_overrides
 from gahb.training.cost import training_flops
-from gahb.trial import parse_overrides
 from tests.conftest import Ended, Place
 
 

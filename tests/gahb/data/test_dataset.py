@@ -14,7 +14,7 @@ from PIL import Image
 from gahb.data import splits
 from gahb.data.dataset import Dataset, Prepared, prepare
 from gahb.data.disks import Disks
-from gahb.data.image_files import Files
+from gahb.data.image_files import ImageFiles
 from gahb.data.pixel_shuffling import permutation, shuffle, unshuffle
 from gahb.errors import UserError
 from gahb.storage.local import Folder
@@ -41,7 +41,7 @@ def write_zip(file: Path, folder: Path) -> Path:
 
 
 def load(path: Path, resolution: int, storage: Path, **options: Any) -> Prepared:
-    return prepare(Dataset(Files(str(path), **options), resolution), Folder(storage), 1)
+    return prepare(Dataset(ImageFiles(str(path), **options), resolution), Folder(storage), 1)
 
 
 def as_set(images: np.ndarray) -> set[bytes]:
@@ -81,12 +81,12 @@ def test_content_decides_the_hash_and_the_place_does_not(tmp_path: Path) -> None
     np.save(tmp_path / "a.npy", pictures(8))
     np.save(tmp_path / "b.npy", pictures(8))
     np.save(tmp_path / "c.npy", pictures(8, seed=1))
-    a, b, c = (Dataset(Files(str(tmp_path / f"{name}.npy")), 24).hash(Folder(storage)) for name in "abc")
+    a, b, c = (Dataset(ImageFiles(str(tmp_path / f"{name}.npy")), 24).hash(Folder(storage)) for name in "abc")
     assert a == b != c
-    assert Dataset(Files(str(tmp_path / "a.npy")), 12).hash(Folder(storage)) != a
-    assert Dataset(Files(str(tmp_path / "a.npy"), duplicates=0.9), 24).hash(Folder(storage)) != a
+    assert Dataset(ImageFiles(str(tmp_path / "a.npy")), 12).hash(Folder(storage)) != a
+    assert Dataset(ImageFiles(str(tmp_path / "a.npy"), duplicates=0.9), 24).hash(Folder(storage)) != a
     np.save(tmp_path / "a.npy", pictures(9))  # a file that changes is noticed
-    assert Dataset(Files(str(tmp_path / "a.npy")), 24).hash(Folder(storage)) != a
+    assert Dataset(ImageFiles(str(tmp_path / "a.npy")), 24).hash(Folder(storage)) != a
 
 
 def test_near_duplicates_go(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_synthetic_set_grows_without_changing(tmp_path: Path) -> None:
 def test_shuffling_moves_the_pixels_of_all_images_alike(tmp_path: Path) -> None:
     images = pictures(30)
     np.save(tmp_path / "set.npy", images)
-    for source in (Files(str(tmp_path / "set.npy")), Disks()):
+    for source in (ImageFiles(str(tmp_path / "set.npy")), Disks()):
         plain, shuffled = (prepare(Dataset(source, 24, s), Folder(tmp_path / "storage"), 70) for s in (False, True))
         assert plain.manifest["hash"] != shuffled.manifest["hash"]
         assert "shuffled" not in plain.manifest["recipe"] and shuffled.manifest["recipe"]["shuffled"]
@@ -299,7 +299,7 @@ def test_real_faces(real_images: Path, tmp_path: Path) -> None:
     archive = real_images / "img_align_celeba_half.zip"
     if not archive.exists():
         pytest.skip(f"no {archive.name} in GAHB_TEST_DATA")
-    source = Files(str(archive))
+    source = ImageFiles(str(archive))
     assert source.frame == "celeba" and len(source.keys) == 10_000
     first = next(source.images())
     assert first.shape == (109, 89, 3)

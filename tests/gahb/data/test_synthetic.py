@@ -10,7 +10,7 @@ from gahb.data.disks import Disks
 from gahb.data.image_ray import ImageRay
 from gahb.data.manifold import Manifold
 from gahb.data.sinusoids import Sinusoids
-from gahb.data.sources import Synthetic
+from gahb.data.source import Synthetic
 from gahb.errors import UserError
 from gahb.storage.local import Folder
 

@@ -21,14 +21,17 @@ from gahb.data.dataset import prepare
 from gahb.denoising.psnr import INPUT_PSNR, average_over_sigma
 from gahb.errors import UserError
 from gahb.execution.launch import plan
+from gahb.grids import grid
 from gahb.models.architectures import UNet
 from gahb.planning import calibration
-from gahb.tracking.record import Record, Run
+from gahb.tracking import lookup
+from gahb.tracking.record import Record
+from gahb.tracking.run import Kind, Run
 from gahb.training import loop
 from gahb.training.checkpoints import Checkpoints
 from gahb.training.cost import forward_flops
 from gahb.training.weights import read_weight_history
-from gahb.trial import Trial, grid
+from gahb.trial import Trial
 from tests.conftest import TINY, Ended, Place
 
 LONG = {**TINY, "n_train": 4, "images": 32 * 1200}
@@ -62,7 +65,7 @@ def undisturbed(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> tup
 
 
 def test_a_finished_sweep_is_all_there(finished: Place) -> None:
-    runs = finished.record.finished_trials("tiny")
+    runs = lookup.finished_trials(finished.record, "tiny")
     assert sorted(run.name for run in runs) == ["16x16-N1-A", "16x16-N1-B", "16x16-N64-A", "16x16-N64-B"]
     for run in runs:
         assert (
@@ -70,7 +73,14 @@ def test_a_finished_sweep_is_all_there(finished: Place) -> None:
         )
         assert {"gahb.signature", "gahb.data_hash", "gahb.subset_hash", "gahb.subset"} <= run.tags.keys()
         folder = finished.record.artifacts(run.run_id)
-        names = {"weights.safetensors", "card.json", "psnr_curve.csv", "psnr_curve.png", "denoised.png", "course"}
+        names = {
+            "weights.safetensors",
+            "card.json",
+            "psnr_curve.csv",
+            "psnr_curve.png",
+            "denoised.png",
+            "weight_history",
+        }
         assert {file.name for file in folder.iterdir()} == names
         curve = pd.read_csv(folder / "psnr_curve.csv")
         assert curve["images_seen"].unique().tolist() == [
@@ -88,7 +98,7 @@ def test_a_finished_sweep_is_all_there(finished: Place) -> None:
 
 
 def test_the_course_of_a_training_is_kept(finished: Place) -> None:
-    run = finished.record.find("16x16-N1-A")
+    run = lookup.find(finished.record, "16x16-N1-A")
     folder = finished.record.artifacts(run.run_id)
     y = torch.randn(1, 1, 16, 16)
     outputs = {seen: denoiser(y).detach() for seen, denoiser in read_weight_history(folder)}
@@ -103,7 +113,7 @@ def test_load_gives_the_denoiser_that_was_trained(finished: Place) -> None:
     y = torch.randn(3, 1, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(denoiser(2 * y), 2 * denoiser(y))
-    run = finished.record.find("16x16-N1-A")
+    run = lookup.find(finished.record, "16x16-N1-A")
     stored = weights(finished, run.run_id)
     assert all(torch.equal(value, stored[key]) for key, value in denoiser.net.state_dict().items())
     with pytest.raises(UserError, match="no trial"):
@@ -123,8 +133,8 @@ def test_a_second_launch_trains_nothing(finished: Place, monkeypatch: pytest.Mon
 def test_a_trial_belongs_to_every_sweep_that_asked_for_it(finished: Place) -> None:
     rows = finished.launch([Trial.of({**TINY, "n_train": 1})], "another")
     assert [row["trained"] for row in rows] == [False]
-    assert [run.name for run in finished.record.trials("another")] == ["16x16-N1-A"]
-    assert len(finished.record.trials("tiny")) == 4
+    assert [run.name for run in finished.record.runs(Kind.TRIAL, sweep="another")] == ["16x16-N1-A"]
+    assert len(finished.record.runs(Kind.TRIAL, sweep="tiny")) == 4
 
 
 def test_sizes_are_checked_before_anything_starts(place: Place, tmp_path: Path) -> None:
@@ -134,7 +144,7 @@ def test_sizes_are_checked_before_anything_starts(place: Place, tmp_path: Path) 
     trial = Trial.of({**TINY, "dataset": str(tmp_path / "few.npy"), "n_train": 10})
     with pytest.raises(UserError, match=r"few has 50 images.*at most 9"):
         place.launch([trial])
-    assert place.record.trials() == []
+    assert place.record.runs(Kind.TRIAL) == []
 
 
 def test_a_trial_larger_than_every_node_is_refused(ray_here: None, place: Place) -> None:
@@ -145,7 +155,7 @@ def test_a_trial_larger_than_every_node_is_refused(ray_here: None, place: Place)
     ):
         with pytest.raises(UserError, match=message):
             place.launch([Trial.of({**TINY, "n_train": 1, **changes})], **options)
-    assert place.record.trials() == []
+    assert place.record.runs(Kind.TRIAL) == []
 
 
 def test_a_diverging_trial_fails_with_a_reason_and_the_rest_goes_on(ray_here: None, place: Place) -> None:
@@ -169,19 +179,19 @@ def test_a_broken_worker_is_retried_and_its_reason_kept(ray_here: None, place: P
 
 def test_a_trial_trained_beside_another_is_the_same_trained_alone(undisturbed: tuple[Place, str], place: Place) -> None:
     rows = place.launch(grid({**LONG, "subset": ("A", "B")}))
-    first, second = place.record.finished_trials("tiny")
+    first, second = lookup.finished_trials(place.record, "tiny")
     assert attempt(first)[0] != attempt(second)[0], "they were not trained in two processes"
     assert_same_result(undisturbed, (place, rows[0]["run_id"]))
 
 
 def test_a_finished_trial_tells_what_it_took_and_the_next_plan_knows(finished: Place) -> None:
-    runs = finished.record.finished_trials("tiny")
+    runs = lookup.finished_trials(finished.record, "tiny")
     for run in runs:
         assert run.tags["gahb.share"] == "1" and run.tags["gahb.device"].startswith("a core of ")
         assert run.metrics["images_per_second"] > 0 and 0.1 < run.metrics["peak_memory_gb"] < 10
         steps = [step for step, _ in finished.record.history(run.run_id, "images_per_second")]
         assert steps == [TINY["images"]]
-    (device,) = calibration.devices(finished.record.trained())
+    (device,) = calibration.devices(finished.record.runs(*calibration.SPEED))
     (planned,) = plan([Trial.of({**TINY, "n_train": 5})], finished.store, finished.record, device)
     took = [calibration.device_seconds(run) or 0 for run in runs]
     assert planned.state == "new" and planned.known_from == "runs"
@@ -201,7 +211,7 @@ def test_killed_workers_change_nothing(undisturbed: tuple[Place, str], place: Pl
         """kill -9 of the worker at three random moments after it has written a checkpoint."""
         while len(kills) < 3:
             time.sleep(0.3 + 0.7 * torch.rand(()).item())
-            for run in place.record.trials():
+            for run in place.record.runs(Kind.TRIAL):
                 started = run.tags.get("gahb.attempt") and list((place.storage / "trials").glob("*/step-*"))
                 if started and run.state == "running" and attempt(run)[1] not in kills:
                     time.sleep(torch.rand(()).item())
@@ -232,7 +242,7 @@ def test_a_killed_launch_goes_on_at_the_next(undisturbed: tuple[Place, str], pla
     time.sleep(2 * torch.rand(()).item())
     first.kill()
     first.communicate()
-    (run,) = place.record.trials()
+    (run,) = place.record.runs(Kind.TRIAL)
     (planned,) = plan([Trial.of(LONG)], place.store, place.record)
     assert planned.state == "interrupted" and run.state == "running" and checkpoints
 
@@ -249,10 +259,10 @@ def test_a_run_whose_launch_was_killed_while_it_made_it_gets_its_parameters(ray_
     (planned,) = plan([trial], place.store, place.record)
     tags = {"gahb.kind": "trial", "gahb.signature": planned.signature, "gahb.sweep.tiny": "true"}
     tags["gahb.trial"] = json.dumps(trial.flat())
-    made = place.record.create("tiny", planned.name, f"{place.store.url}/artifacts", params={}, tags=tags)
+    made = place.writer.create("tiny", planned.name, f"{place.store.url}/artifacts", params={}, tags=tags)
     (row,) = place.launch([trial])
     assert row["run_id"] == made and row["state"] == "finished"
-    assert place.record.find(made).params["width"] == "8"
+    assert lookup.find(place.record, made).params["width"] == "8"
 
 
 def test_a_run_that_a_repeated_request_made_twice_is_kept_once(
@@ -267,7 +277,7 @@ def test_a_run_that_a_repeated_request_made_twice_is_kept_once(
     monkeypatch.setattr(Record, "create", twice)
     (row,) = place.launch([Trial.of({**TINY, "n_train": 1, "images": 32 * 5})])
     assert row["state"] == "finished"
-    assert [run.run_id for run in place.record.trials()] == [row["run_id"]]
+    assert [run.run_id for run in place.record.runs(Kind.TRIAL)] == [row["run_id"]]
 
 
 def test_a_worker_that_died_at_the_very_end_has_left_nothing_out(ray_here: None, place: Place) -> None:
@@ -276,16 +286,16 @@ def test_a_worker_that_died_at_the_very_end_has_left_nothing_out(ray_here: None,
     prepared = prepare(trial.dataset, place.store, splits.needed(trial))
     images = splits.training_images(prepared, trial), splits.held_out_images(prepared, trial)
     checkpoints = Checkpoints(place.store, f"trials/{planned.signature}")
-    trained = loop.train(trial, *images, device=torch.device("cpu"), checkpoints=checkpoints)
+    trained = loop.train(loop.Training(trial, *images, torch.device("cpu")), checkpoints)
     (row,) = place.launch([trial])
-    run = place.record.find(row["run_id"])
+    run = lookup.find(place.record, row["run_id"])
     assert [step for step, _ in place.record.history(run.run_id, "loss")] == [e.images_seen for e in trained.history]
     assert run.metrics["images_per_second"] == pytest.approx(32 * 100 / trained.seconds, rel=0.8)
 
 
 def test_a_trial_in_the_hands_of_a_living_launch_is_left_alone(place: Place) -> None:
     first = sweep_process(place, images=10**6)
-    while not place.record.trials() or place.record.trials()[0].state != "running":
+    while not place.record.runs(Kind.TRIAL) or place.record.runs(Kind.TRIAL)[0].state != "running":
         assert first.poll() is None, first.communicate()
         time.sleep(0.2)
     trial = Trial.of({**LONG, "images": 10**6})

@@ -18,7 +18,9 @@ import pytest
 
 from gahb.errors import UserError
 from gahb.execution import ray_jobs
+from gahb.tracking import lookup
 from gahb.tracking.record import Record
+from gahb.tracking.run import Kind
 from tests.conftest import TINY, Ended
 
 SMALL = [f"{key}={value}" for key, value in {**TINY, "images": 320, "n_train": 1, "subset": "A"}.items()]
@@ -129,7 +131,7 @@ def test_a_job_s_data_talk_and_exit_status_come_back(cluster: Cluster) -> None:
     (row,) = trained.json["trials"]
     assert row["state"] == "finished" and row["trained"]
     assert re.match(r"job launch-\w+ on http://", trained.err) and "[1/1] 16x16-N1-A" in trained.err
-    (run,) = Record(cluster.record).finished_trials("demo")
+    (run,) = lookup.finished_trials(Record(cluster.record), "demo")
     assert run.run_id == row["run_id"]
     assert failed.code == 2 and failed.out == ""
     _, line = failed.err.splitlines()
@@ -152,7 +154,7 @@ def test_a_job_goes_on_alone_and_a_stopped_one_ends_as_interrupted(cluster: Clus
     (job,) = re.findall(r"job (launch-\w+) on", submitted.err)
     record = Record(cluster.record)
     for _ in range(120):
-        if [run.state for run in record.trials("long")] == ["running"]:
+        if [run.state for run in record.runs(Kind.TRIAL, sweep="long")] == ["running"]:
             break
         time.sleep(0.5)
     watching = cluster.start("gahb-sweep", "launch", "demo", *SMALL, "--as", "watched")
@@ -163,13 +165,13 @@ def test_a_job_goes_on_alone_and_a_stopped_one_ends_as_interrupted(cluster: Clus
     left = ended(watching)
     assert left.code == 130 and "goes on; gahb-sweep stop watched stops it" in left.err
     cluster.ray("stop", job)
-    assert [run.state for run in record.trials("long")] == ["interrupted"]
+    assert [run.state for run in record.runs(Kind.TRIAL, sweep="long")] == ["interrupted"]
     assert "interrupted; the same command goes on from here" in cluster.ray("logs", job)
     for _ in range(120):
-        if [run.state for run in record.trials("watched")] == ["finished"]:
+        if [run.state for run in record.runs(Kind.TRIAL, sweep="watched")] == ["finished"]:
             break
         time.sleep(0.5)
-    assert [run.state for run in record.trials("watched")] == ["finished"]
+    assert [run.state for run in record.runs(Kind.TRIAL, sweep="watched")] == ["finished"]
 
 
 @pytest.mark.slow

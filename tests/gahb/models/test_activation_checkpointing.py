@@ -1,11 +1,11 @@
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from gahb.denoising import noise
-from gahb.models.activation_checkpointing import recomputation
-from gahb.training import loop
+from gahb.models.activation_checkpointing import Level, activation_checkpointing
+from gahb.training import step
 from gahb.trial import Trial
 
 CPU = torch.device("cpu")
@@ -24,12 +24,14 @@ def batch(trial: Trial, step: int) -> tuple[Tensor, Tensor]:
     return noise.noisy_batch(images, trial.batch_size, noise.generator("batch", step))
 
 
-def course(trial: Trial, recompute: bool, loss_of: loop.Loss) -> list[Tensor]:
+def steps(trial: Trial, level: Level) -> list[Tensor]:
     """Loss, gradients, running standard deviations and weights after each of four steps."""
-    net, optimizer = loop.start(trial, CPU)
+    net, optimizer = step.start(trial, CPU)
+    activation_checkpointing(net, level)
+    loss_of = step.loss_function(trial, CPU, level)
     seen = []
-    for step in range(4):
-        loss = loop.training_step(loss_of, net, optimizer, *batch(trial, step), trial.precision, recompute)
+    for number in range(4):
+        loss = step.training_step(loss_of, net, optimizer, *batch(trial, number), trial.precision)
         gradients = [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
         seen += [tensor.clone() for tensor in (loss, *gradients, *net.state_dict().values())]
     return seen
@@ -37,17 +39,16 @@ def course(trial: Trial, recompute: bool, loss_of: loop.Loss) -> list[Tensor]:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("network", [UNET, BF_CNN, TRANSFORMER], ids=["unet", "bf_cnn", "transformer"])
-def test_recomputation_changes_no_bit(network: dict, precision: str) -> None:
+def test_a_block_computed_again_changes_no_bit(network: dict, precision: str) -> None:
     small = trial(precision=precision, **network)
-    plain, spared = (course(small, recompute, loop.squared_error) for recompute in (False, True))
+    plain, spared = steps(small, "none"), steps(small, "block")
     assert len(plain) == len(spared) and all(map(torch.equal, plain, spared))
 
 
 @pytest.mark.slow
-def test_compiled_recomputation_stays_close() -> None:
+def test_compiled_activation_checkpointing_stays_close() -> None:
     small = trial(precision="bfloat16", compile=True, **UNET)
-    plain, spared = (course(small, recompute, loop.compiled_loss(small, CPU, recompute)) for recompute in (False, True))
-    for a, b in zip(plain, spared, strict=True):
+    for a, b in zip(steps(small, "none"), steps(small, "block"), strict=True):
         torch.testing.assert_close(a, b, atol=2e-2 * a.abs().max().item(), rtol=0)
 
 
@@ -56,10 +57,11 @@ def test_compiled_recomputation_stays_close() -> None:
 )
 def test_less_is_kept_for_backward(network: dict, ratio: float) -> None:
     small = trial(**network)
-    net, _ = loop.start(small, CPU)
+    net, _ = step.start(small, CPU)
     weights = {parameter.data_ptr() for parameter in net.parameters()}
 
-    def kept(recompute: bool) -> int:
+    def kept(level: Level) -> int:
+        activation_checkpointing(net, level)
         storages = {}
 
         def keep(tensor: Tensor) -> Tensor:
@@ -67,9 +69,38 @@ def test_less_is_kept_for_backward(network: dict, ratio: float) -> None:
             storages[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        with recomputation(recompute), saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = loop.squared_error(net, *batch(small, 0), "float32")
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = step.squared_error(net, *batch(small, 0), "float32")
         del loss
         return sum(size for pointer, size in storages.items() if pointer not in weights)
 
-    assert kept(False) > ratio * kept(True)
+    assert kept("none") > ratio * kept("block")
+
+
+def test_a_network_without_blocks_trains_the_same_at_every_level() -> None:
+    def trained(level: Level) -> list[Tensor]:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+        activation_checkpointing(net, level)
+        optimizer = torch.optim.Adam(net.parameters())
+        for number in range(4):
+            step.training_step(step.squared_error, net, optimizer, *batch(trial(**UNET), number), "float32")
+        return list(net.state_dict().values())
+
+    assert all(map(torch.equal, trained("none"), trained("block")))
+
+
+def test_the_trained_network_is_differentiated_as_any_other() -> None:
+    net, _ = step.start(trial(**UNET), CPU)
+    activation_checkpointing(net, "block")
+    y, v = torch.randn(2, 1, 1, 16, 16)
+    value, derivative = torch.func.jvp(net.eval(), (y,), (v,))
+    torch.testing.assert_close(torch.func.jvp(net, (y,), (y,))[1], value)  # J(y) y = net(y)
+    assert derivative.shape == v.shape
+
+
+def test_weights_are_stored_under_the_same_names_at_every_level() -> None:
+    net, _ = step.start(trial(**UNET), CPU)
+    before = list(net.state_dict())
+    activation_checkpointing(net, "block")
+    assert list(net.state_dict()) == before and not any("next_sd" in name for name in before)

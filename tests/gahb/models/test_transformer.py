@@ -22,8 +22,8 @@ def denoiser() -> Denoiser:
 def test_parameters() -> None:
     window = (2 * PATCH) ** 2
     block = WIDTH * 3 * WIDTH + WIDTH * WIDTH + HEADS + 2 * WIDTH * 4 * WIDTH
-    assert cost.parameters(ARCHITECTURE) == 2 * window * WIDTH + DEPTH * block
-    assert cost.parameters(Transformer.at(40)) == pytest.approx(cost.parameters(UNet.at(40)), rel=0.05)
+    assert cost.parameters(ARCHITECTURE, 40) == 2 * window * WIDTH + DEPTH * block
+    assert cost.parameters(Transformer.at(40), 40) == pytest.approx(cost.parameters(UNet.at(40), 40), rel=0.05)
 
 
 @pytest.mark.parametrize("resolution", [8, 20])

@@ -5,7 +5,7 @@ import torch
 
 from gahb.planning import calibration
 from gahb.planning.calibration import Device, Rate, devices, ladder, measure
-from gahb.tracking.record import Run
+from gahb.tracking.run import Kind, Run
 from gahb.training import cost
 from gahb.trial import Trial
 from tests.conftest import Place
@@ -64,6 +64,6 @@ def test_measure_and_keep(place: Place) -> None:
     rate = measure(rungs[0], CPU, seconds=0.1)
     assert 1e-6 < rate.seconds < 1e-1
     _, rates = calibration.calibrate(rungs, CPU, place.record, place.store, lambda line: None)
-    (device,) = devices(place.record.trained())
+    (device,) = devices(place.record.runs(*calibration.SPEED))
     assert list(device.rates) == rates and calibration.known(place.record) == device
-    assert place.record.trials() == []
+    assert place.record.runs(Kind.TRIAL) == []

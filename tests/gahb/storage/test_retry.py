@@ -11,8 +11,7 @@ LONGEST = [1, 2, 4, 8, 16, MAX_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS]
 
 def test_pauses_double_up_to_the_longest_and_no_two_are_the_same() -> None:
     drawn = [list(itertools.islice(backoff(), len(LONGEST))) for _ in range(200)]
-    for pauses in zip(*drawn, strict=True):
-        longest = LONGEST[drawn[0].index(pauses[0])]
+    for longest, pauses in zip(LONGEST, zip(*drawn, strict=True), strict=True):
         assert longest / 2 <= min(pauses) < 0.6 * longest and 0.9 * longest < max(pauses) <= longest
         assert len(set(pauses)) == len(drawn)
 

@@ -64,7 +64,7 @@ def test_a_user_stops_a_worker(place: Place, monkeypatch: pytest.MonkeyPatch) ->
     run_id = new_trial(place)
     halt = threading.Event()
     with MetricLogger(place.record, run_id, halt) as writer:
-        place.record.tag(run_id, {"gahb.stop": "true"})
+        place.writer.tag(run_id, {"gahb.stop": "true"})
         assert halt.wait(10)
         with pytest.raises(Stopped):
             writer.check()

@@ -4,13 +4,15 @@ from pathlib import Path
 import pytest
 
 from gahb.errors import UserError
+from gahb.tracking import lookup
 from gahb.tracking.record import Record
+from gahb.tracking.run import Kind
 from tests.conftest import Place
 
 
 def new_trial(place: Place, name: str = "16x16-N1-A", signature: str = "abcdefabcdef", sweep: str = "s") -> str:
     tags = {"gahb.kind": "trial", "gahb.signature": signature, f"gahb.sweep.{sweep}": "true"}
-    return place.record.create(
+    return place.writer.create(
         sweep, name, place.store.url, params={"width": 8}, tags=tags, dataset=("set", "123", "/x")
     )
 
@@ -18,15 +20,15 @@ def new_trial(place: Place, name: str = "16x16-N1-A", signature: str = "abcdefab
 def test_a_run_goes_from_scheduled_to_finished(place: Place, tmp_path: Path) -> None:
     run_id = new_trial(place)
     record = place.record
-    assert record.find(run_id).state == "scheduled"
+    assert lookup.find(record, run_id).state == "scheduled"
     record.start(run_id)
-    assert record.find(run_id).state == "running"
+    assert lookup.find(record, run_id).state == "running"
     record.log_metrics(run_id, {"psnr_gap": 64})
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.txt").write_text("kept")
     record.add_artifacts(run_id, tmp_path / "out")
     record.finish(run_id)
-    run = record.finished_trial(run_id)
+    run = lookup.finished_trial(record, run_id)
     assert run.params == {"width": "8"} and run.sweeps == ["s"] and run.metrics["psnr_gap"] == 64
     assert (record.artifacts(run_id) / "a.txt").read_text() == "kept"
 
@@ -36,34 +38,34 @@ def test_a_run_is_found_by_id_prefix_signature_or_name(place: Place) -> None:
     two = new_trial(place, "16x16-N1-B", "222222222222")
     for text in (one, one[:12], "16x16-N1-A", "111111111111", "1111111"):
         if not two.startswith(text):
-            assert place.record.find(text).run_id == one
+            assert lookup.find(place.record, text).run_id == one
     assert place.record.by_signature()["222222222222"].run_id == two
     with pytest.raises(UserError, match="no trial 'zzz'"):
-        place.record.find("zzz")
+        lookup.find(place.record, "zzz")
     new_trial(place, "16x16-N1-A", "333333333333", sweep="other")
     with pytest.raises(UserError, match=r"means 2 trials: .*s 16x16-N1-A.*other 16x16-N1-A"):
-        place.record.find("16x16-N1-A")
+        lookup.find(place.record, "16x16-N1-A")
 
 
 def test_an_unfinished_trial_has_no_weights(place: Place) -> None:
     run_id = new_trial(place)
     with pytest.raises(UserError, match="is scheduled, not finished"):
-        place.record.finished_trial(run_id)
+        lookup.finished_trial(place.record, run_id)
     with pytest.raises(UserError, match="no trial of sweep 's' has finished"):
-        place.record.finished_trials("s")
+        lookup.finished_trials(place.record, "s")
     with pytest.raises(UserError, match=r"no sweep 'S'.*\(it has: s\)"):
-        place.record.finished_trials("S")
+        lookup.finished_trials(place.record, "S")
 
 
 def test_a_failure_keeps_its_reason(place: Place) -> None:
     run_id = new_trial(place)
-    place.record.fail(run_id, "the loss was nan")
-    run = place.record.find(run_id)
+    place.writer.fail(run_id, "the loss was nan")
+    run = lookup.find(place.record, run_id)
     assert run.state == "failed" and run.tags["gahb.reason"] == "the loss was nan"
 
 
 def test_looking_does_not_make_a_record(place: Place) -> None:
-    assert place.record.trials() == [] and place.record.by_signature() == {}
+    assert place.record.runs(Kind.TRIAL) == [] and place.record.by_signature() == {}
     assert not list(place.folder.glob("record.db*"))
 
 
@@ -72,7 +74,7 @@ def test_a_record_out_of_reach(tmp_path: Path) -> None:
         Record(f"sqlite:///{tmp_path}/nowhere/r.db")._experiment("x", "file:///x")
     (tmp_path / "r.db").write_text("this is no database, and longer than a header" * 10)
     with pytest.raises(UserError, match="cannot be used"):
-        Record(f"sqlite:///{tmp_path}/r.db").trials()
+        Record(f"sqlite:///{tmp_path}/r.db").runs(Kind.TRIAL)
 
 
 def _touch(folder: Path, number: int) -> None:
@@ -87,4 +89,4 @@ def test_many_processes_may_touch_a_fresh_record_at_once(place: Place) -> None:
         process.start()
     for process in processes:
         process.join()
-    assert len(place.record.trials()) == 6
+    assert len(place.record.runs(Kind.TRIAL)) == 6

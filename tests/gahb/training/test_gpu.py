@@ -32,11 +32,11 @@ class Interrupting(Checkpoints):
 def test_resuming_gives_the_same_bits(changes: dict, tmp_path: Path) -> None:
     trial = Trial.of({**TRIAL, **changes})
     images = torch.randint(0, 256, (8, 1, 20, 20), dtype=torch.uint8)
-    whole = loop.train(trial, images, images, device=GPU, checkpoints=Checkpoints(Folder(tmp_path / "whole")))
-    cut = Interrupting(Folder(tmp_path / "cut"))
+    training = loop.Training(trial, images, images, GPU)
+    whole = loop.train(training, Checkpoints(Folder(tmp_path / "whole")))
     with pytest.raises(Killed):
-        loop.train(trial, images, images, device=GPU, checkpoints=cut, checkpoint_seconds=0)
-    resumed = loop.train(trial, images, images, device=GPU, checkpoints=Checkpoints(Folder(tmp_path / "cut")))
+        loop.train(training, Interrupting(Folder(tmp_path / "cut")), loop.Options(checkpoint_seconds=0))
+    resumed = loop.train(training, Checkpoints(Folder(tmp_path / "cut")))
     stored = resumed.denoiser.state_dict()
     assert all(torch.equal(value, stored[key]) for key, value in whole.denoiser.state_dict().items())
     assert resumed.history == whole.history

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from torch import Tensor
 
 from gahb.errors import UserError
 from gahb.storage.local import Folder
-from gahb.training import loop
+from gahb.training import cost, loop
 from gahb.training.checkpoints import Checkpoints
 from gahb.trial import Trial
 
@@ -29,8 +30,12 @@ def images() -> tuple[Tensor, Tensor]:
     return train, test
 
 
-def run(trial: Trial, images: tuple[Tensor, Tensor], folder: Path, **options: object) -> loop.Trained:
-    return loop.train(trial, *images, device=CPU, checkpoints=Checkpoints(Folder(folder)), **options)  # type: ignore[arg-type]
+def run(trial: Trial, images: tuple[Tensor, Tensor], folder: Path, **options: Any) -> loop.Trained:
+    return train(trial, images, Checkpoints(Folder(folder)), **options)
+
+
+def train(trial: Trial, images: tuple[Tensor, Tensor], checkpoints: Checkpoints, **options: Any) -> loop.Trained:
+    return loop.train(loop.Training(trial, *images, CPU), checkpoints, loop.Options(**options))
 
 
 def weights(trained: loop.Trained) -> dict[str, Tensor]:
@@ -59,13 +64,7 @@ def test_resuming_gives_the_same_bits(changes: dict, images: tuple[Tensor, Tenso
 
     for _ in range(3):
         with pytest.raises(Killed):
-            loop.train(
-                interrupted_trial,
-                *images,
-                device=CPU,
-                checkpoints=Interrupting(Folder(tmp_path / "cut")),
-                checkpoint_seconds=0,
-            )
+            train(interrupted_trial, images, Interrupting(Folder(tmp_path / "cut")), checkpoint_seconds=0)
     resumed = run(interrupted_trial, images, tmp_path / "cut", checkpoint_seconds=0)
     assert all(torch.equal(value, weights(resumed)[key]) for key, value in weights(whole).items())
     assert resumed.history == whole.history
@@ -95,35 +94,10 @@ def test_one_image_is_memorised(changes: dict, images: tuple[Tensor, Tensor], tm
     assert last["train_psnr"] > first["train_psnr"] + 2
 
 
-def test_the_loss_is_the_papers(images: tuple[Tensor, Tensor]) -> None:
-    class Zero(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.w = torch.nn.Parameter(torch.zeros(1))
-
-        def forward(self, y: Tensor) -> Tensor:
-            return self.w * y
-
-    net = Zero()
-    noise = torch.randn(8, 1, 4, 4)
-    loss = loop.squared_error(net, noise + 1, noise, "float32")
-    torch.testing.assert_close(loss, noise.square().sum() / 8)  # sum of squares over batch size, not over pixels
-
-
-def test_learning_rates() -> None:
-    halving = trial(images=8 * 1000)
-    rates = [loop.learning_rate(halving, step) for step in range(1000)]
-    assert rates[0] == rates[99] == 1e-3
-    assert rates[100] == 5e-4 and rates[999] == 1e-3 / 2**9
-    cosine = trial(images=8 * 1000, schedule="cosine")
-    rates = [loop.learning_rate(cosine, step) for step in (0, 500, 1000)]
-    assert rates == pytest.approx([1e-3, 0.505e-3, 1e-5])
-
-
 def test_evaluations_are_log_spaced_and_end_at_the_end(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
-    assert loop.evaluation_steps(600) == [16, 32, 64, 128, 256, 512, 600]
-    assert loop.evaluation_steps(64) == [16, 32, 64]
-    assert loop.evaluation_steps(3) == [3]
+    assert cost.evaluation_steps(600) == [16, 32, 64, 128, 256, 512, 600]
+    assert cost.evaluation_steps(64) == [16, 32, 64]
+    assert cost.evaluation_steps(3) == [3]
     seen: list[list[float]] = []
     run(trial(), images, tmp_path, on_evaluation=lambda rows: seen.append([row.images_seen for row in rows]))
     assert seen == [[128], [128, 256], [128, 256, 320]]
@@ -173,9 +147,7 @@ def test_compiled_training_resumes_to_the_same_bits_and_stays_close(
                 raise Killed
 
     with pytest.raises(Killed):
-        loop.train(
-            compiled, *images, device=CPU, checkpoints=Interrupting(Folder(tmp_path / "cut")), checkpoint_seconds=0
-        )
+        train(compiled, images, Interrupting(Folder(tmp_path / "cut")), checkpoint_seconds=0)
     torch.compiler.reset()  # as in another process
     resumed = run(compiled, images, tmp_path / "cut")
     assert all(torch.equal(value, weights(resumed)[key]) for key, value in weights(whole).items())

@@ -1,0 +1,276 @@
+"""The analyses by name: what each asks and may be told, how its picture reads, what the paper found, and when a report
+asks it.
+
+A function here is the analysis as the command line and a report know it, and quick to import; its work stands in the
+module of the same name. Guests register such functions too (`gahb.plugins`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from gahb.errors import UserError
+from gahb.execution.analysis import AnalysisContext, AnalysisResult, Question, described
+from gahb.registry import ANALYSES
+from gahb.tracking.run import Run
+
+Samples = Annotated[int, typer.Option(min=2, max=100_000, help="Images drawn from each model.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the sampling noise.")]
+SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep in the record.")]
+RunName = Annotated[str, typer.Argument(help="A run id, a unique prefix of one, or a name.")]
+Force = Annotated[bool, typer.Option(help="Compare runs of different, unknown or common images too.")]
+Fit = Annotated[tuple[float, float], typer.Option(help="Range of input PSNR in dB over which slopes are fitted.")]
+
+WEAK_NOISE = (20.0, 42.0)
+"""Where slopes are fitted by default, in dB."""
+
+
+def _of_sweep(sweep: str, runs: Sequence[Run]) -> list[Question]:
+    return [Question({"sweep": sweep}, runs)]
+
+
+def _of_pairs(sweep: str, runs: Sequence[Run]) -> list[Question]:
+    both = [run for pair in _pairs(runs) for run in pair]
+    return [Question({"sweep": sweep}, both)] if both else []
+
+
+def _of_several_sizes(sweep: str, runs: Sequence[Run]) -> list[Question]:
+    return [Question({"sweep": sweep}, runs)] if _several_sizes(runs) else []
+
+
+def _of_two_images(sweep: str, runs: Sequence[Run]) -> list[Question]:
+    from .memorization import with_two_images
+
+    return [Question({"sweep": sweep}, _or_none(with_two_images, runs))] if _several_sizes(runs) else []
+
+
+def _of_the_largest(sweep: str, runs: Sequence[Run]) -> list[Question]:
+    """One trial a curve, that of the largest N."""
+    return [Question({"run": run.run_id}, [run]) for run in _largest(runs, ignored=("n_train", "subset", "seed"))]
+
+
+def _of_each_data_set(sweep: str, runs: Sequence[Run]) -> list[Question]:
+    """One trial a data set and resolution, that of the largest N."""
+    of_images = {key for run in runs for key in run.trial.dataset.flat()}
+    other_keys = [key for run in runs for key in run.flat if key not in of_images]
+    return [Question({"run": run.run_id}, [run]) for run in _largest(runs, ignored=other_keys)]
+
+
+def _of_the_ends(sweep: str, runs: Sequence[Run]) -> list[Question]:
+    """The pairs of the least and of the largest N."""
+    found = _pairs(runs)
+    return [Question({"run1": a.run_id, "run2": b.run_id}, [a, b]) for a, b in found[:1] + found[1:][-1:]]
+
+
+def _of_several_data_sets(sweep: str, runs: Sequence[Run]) -> list[Question]:
+    from .transfer import choose
+
+    chosen = [run for group in _or_none(choose, runs) for run in group]
+    return [Question({"sweeps": [sweep]}, chosen)] if chosen else []
+
+
+@described(
+    "Output PSNR against input PSNR",
+    reading="Each curve is one training-set size. Where train lies above test, the network remembers its images; the "
+    "dotted identity is a denoiser that does nothing.",
+    paper="Figures 1, 9, 11: at N = 1 and 10 train has unit slope and test is poor at every noise level; at N = 10⁵ "
+    "both coincide. Figure 4: slopes 0.46, 0.61, 0.75, 0.83 for α = 1, 2, 3, 5, where α/(α+1) is optimal.",
+    asks=_of_sweep,
+)
+def curves(context: AnalysisContext, sweep: SweepName, fit: Fit = WEAK_NOISE) -> AnalysisResult:
+    """Draw the PSNR curves and fit their slopes (Figures 1, 4, 9, 11, 16)."""
+    from . import curves
+
+    return curves.run(context, sweep=sweep, fit=fit)
+
+
+@described(
+    "Two models, one noise",
+    reading="Above, samples of the models trained on A and on B from the same noise, each beside the closest image of "
+    "its training set; below, the cosine of the two samples (blue) and of a sample and its closest image (orange). "
+    "Excess is what the first has beyond samples from different noise.",
+    paper="Figures 2, 10, 12: as N grows the blue histogram moves to 1 and the orange one away from it; they cross "
+    "between N = 10³ and 10⁴.",
+    asks=_of_pairs,
+    on_cluster=True,
+)
+def pairs(context: AnalysisContext, sweep: SweepName, samples: Samples = 64, seed: Seed = 0) -> AnalysisResult:
+    """Compare all pairs of a sweep, trained on A and on B (Figures 2, 10, 12)."""
+    from . import pairs
+
+    return pairs.run(context, sweep=sweep, samples=samples, seed=seed)
+
+
+@described(
+    "PSNR gap against N",
+    reading="Train minus held-out PSNR averaged over noise levels, a curve for each resolution; bars span subsets and "
+    "seeds, dotted lines mark where the gap falls below the threshold.",
+    paper="Figure 15: the gap falls with N at every resolution; larger images need more N, but the step from 80×80 to "
+    "160×160 costs much less than that from 40×40 to 80×80.",
+    asks=_of_several_sizes,
+)
+def scaling(
+    context: AnalysisContext,
+    sweep: SweepName,
+    threshold: Annotated[float, typer.Option(min=0.001, max=100, help="PSNR gap in dB that counts as closed.")] = 1.0,
+) -> AnalysisResult:
+    """Draw the PSNR gap against N and find where it closes (Figure 15)."""
+    from . import scaling
+
+    return scaling.run(context, sweep=sweep, threshold=threshold)
+
+
+@described(
+    "Memorised samples",
+    reading="The fraction of samples at most a third as far from their closest training image as from the next, at the "
+    "end of training against N, and against images seen.",
+    paper="Figure 2 shows copies up to N = 100, distorted copies at N = 1000 and none at 10⁵.",
+    asks=_of_two_images,
+    on_cluster=True,
+)
+def memorization(context: AnalysisContext, sweep: SweepName, samples: Samples = 64, seed: Seed = 0) -> AnalysisResult:
+    """Count the samples that are training images, against N and against training time."""
+    from . import memorization
+
+    return memorization.run(context, sweep=sweep, samples=samples, seed=seed)
+
+
+@described(
+    "Shrinkage factors and adaptive basis",
+    reading="Eigenvalues λ and eigenvectors of the denoiser's Jacobian at one noisy image, and the image's "
+    "coefficients in that basis.",
+    paper="Figure 3: the largest λ lie a little above 1 and decay slowly, vectors oscillate along contours and in "
+    "smooth regions. Figure 5 (disks): about five λ near 1, then a fall to 0.67, 0.55, 0.39.",
+    asks=_of_the_largest,
+)
+def basis(
+    context: AnalysisContext,
+    run: RunName,
+    image: Annotated[int, typer.Option(min=0, help="Row among the held-out images.")] = 0,
+    images_of: Annotated[
+        str | None, typer.Option(help="A trial whose held-out images are used [RUN's own; an imported model has none].")
+    ] = None,
+    sigma: Annotated[float, typer.Option(min=0.001, max=100, help="Standard deviation of the noise.")] = 0.15,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="Compute so many eigenvalues only [all up to 40x40 pixels, 50 above]."),
+    ] = None,
+) -> AnalysisResult:
+    """Find the basis in which a model shrinks a noisy image (Figures 3-5, 16-21)."""
+    from . import basis
+
+    return basis.run(context, run=run, image=image, images_of=images_of, sigma=sigma, top=top)
+
+
+@described(
+    "Where sampling paths part",
+    reading="The denoised image on the way from noise to sample, in both models.",
+    paper="Figure 8: paths that end in different images part near their middle.",
+    asks=_of_the_ends,
+)
+def trajectories(
+    context: AnalysisContext,
+    run1: RunName,
+    run2: RunName,
+    sample: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Number of the sample, as in the table of `pair`.")
+    ] = 0,
+    seed: Seed = 0,
+    force: Force = False,
+) -> AnalysisResult:
+    """Follow two models from the same noise and find where they part (Figure 8)."""
+    from . import trajectories
+
+    return trajectories.run(context, run1=run1, run2=run2, sample=sample, seed=seed, force=force)
+
+
+@described(
+    "Beside analytic denoisers",
+    reading="The trained denoiser among those that need no training.",
+    paper="Section 2.1 and eq. 5: the gap to the optimum, integrated over noise levels, bounds the error of the "
+    "density.",
+    asks=_of_each_data_set,
+)
+def theory(context: AnalysisContext, run: RunName, fit: Fit = WEAK_NOISE) -> AnalysisResult:
+    """Compare a model with closed-form denoisers on training and held-out images; KL bounds (eqs. 5-13)."""
+    from . import theory
+
+    return theory.run(context, run=run, fit=fit)
+
+
+@described(
+    "Models on other kinds of image",
+    reading="Each row is a model, each column the held-out images of one kind; numbers are PSNR and what is lost "
+    "against the kind's own model.",
+    paper="The paper poses this as a question: how far the inductive bias alone carries to images never seen.",
+    asks=_of_several_data_sets,
+)
+def transfer(
+    context: AnalysisContext,
+    sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP…", help="Sweeps in the record.")],
+) -> AnalysisResult:
+    """Test models trained on one kind of image on the held-out images of the others."""
+    from . import transfer
+
+    return transfer.run(context, sweeps=sweeps)
+
+
+@described(
+    "A single pair",
+    reading="As above, for two chosen models.",
+    paper="Figure 14: at N = 20,000 on 32×32 rooms, BF-CNN, the cosine of pairs is close to 1.",
+)
+def pair(
+    context: AnalysisContext,
+    run1: RunName,
+    run2: RunName,
+    samples: Samples = 64,
+    seed: Seed = 0,
+    force: Force = False,
+) -> AnalysisResult:
+    """Sample from two models with the same noise and compare the images (Figure 2)."""
+    from . import pair
+
+    return pair.run(context, run1=run1, run2=run2, samples=samples, seed=seed, force=force)
+
+
+@described("Report", on_cluster=True)
+def report(context: AnalysisContext, sweep: SweepName) -> AnalysisResult:
+    """Ask all that applies to a sweep and put it on one page of HTML, beside what the paper found."""
+    from . import report
+
+    return report.run(context, sweep=sweep)
+
+
+for _run in (curves, pairs, scaling, memorization, basis, trajectories, theory, transfer, pair, report):
+    ANALYSES.add(_run.__name__, _run)
+
+
+def _several_sizes(runs: Sequence[Run]) -> bool:
+    return len({run.params["n_train"] for run in runs}) > 1
+
+
+def _pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
+    from .pairs import find_pairs
+
+    found: list[tuple[Run, Run]] = _or_none(find_pairs, runs)
+    return found
+
+
+def _largest(runs: Sequence[Run], ignored: Sequence[str]) -> list[Run]:
+    """Of the trials that differ in nothing but the ignored keys, the first of the largest N."""
+    chosen: dict[str, Run] = {}
+    for run in runs:
+        rest = repr({key: value for key, value in run.flat.items() if key not in ignored})
+        if int(run.params["n_train"]) > int(chosen.setdefault(rest, run).params["n_train"]):
+            chosen[rest] = run
+    return list(chosen.values())
+
+
+def _or_none(choose: Callable[[Sequence[Run]], Any], runs: Sequence[Run]) -> Any:
+    """What an analysis chooses among runs, nothing if it finds none that will do."""
+    try:
+        return choose(runs)
+    except UserError:
+        return []

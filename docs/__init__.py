@@ -1,0 +1,1 @@
+"""The documents, and the program that writes docs/settings.md: `python -m docs`."""

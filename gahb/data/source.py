@@ -1,0 +1,130 @@
+"""What a source of images offers: the contract behind `dataset=`."""
+
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gahb.config_fields import flatten
+from gahb.errors import UserError
+from gahb.storage.base import Storage
+
+CHUNK = 64
+"""Images drawn at once. Part of the law: chunk c is a function of (seed, c)."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A source's images at one resolution.
+
+    Args:
+        images: (count, resolution, resolution) uint8, a file of the folder that `render` was given.
+        facts: what the manifest shall say of them; `found` among them, the images that there were.
+        keys: what names the image of each row; None where the row does.
+    """
+
+    images: NDArray[np.uint8]
+    facts: dict[str, Any]
+    keys: list[str] | None = None
+
+
+class Source(ABC):
+    """Where images come from; a frozen dataclass, whose fields are the keys that `dataset=<name>` adds to a trial.
+
+    Fields are bool, int, float or str, have defaults, and are checked in `__post_init__`, which raises UserError.
+    """
+
+    name: ClassVar[str]
+
+    @classmethod
+    def of(cls, dataset: str, **options: Any) -> Self:
+        """The source that `dataset=` and the other keys describe."""
+        return cls(**options)
+
+    @property
+    def label(self) -> str:
+        """A short name for tables and runs."""
+        return self.name
+
+    @property
+    def count(self) -> int | None:
+        """Number of images that there are; None where there is no end of them."""
+        return None
+
+    @abstractmethod
+    def recipe(self, resolution: int, storage: Storage) -> dict[str, Any]:
+        """Everything that decides the images, as JSON; its hash names the prepared data set.
+
+        Raises:
+            UserError: what the source is made of is not there.
+        """
+
+    @abstractmethod
+    def render(self, resolution: int, needed: int, work: Path, say: Callable[[str], None]) -> Rendered:
+        """The images; of an endless source the first `needed`, which do not depend on how many are needed.
+
+        Args:
+            resolution: pixels a side.
+            needed: images that an endless source makes; any other gives all it has.
+            work: a folder, where the images go to a file (`new_images`).
+            say: takes a line of progress.
+
+        Raises:
+            UserError: an image that cannot be used.
+        """
+
+
+class Synthetic(Source):
+    """Images that are drawn, without end, in chunks of CHUNK, each a function of its number."""
+
+    def law(self) -> dict[str, Any]:
+        """What decides the images besides resolution and position."""
+        return {"law": self.name, "version": 1, **flatten(self)}
+
+    @abstractmethod
+    def chunk(self, resolution: int, index: int) -> NDArray[np.uint8]:
+        """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution)."""
+
+    def recipe(self, resolution: int, storage: Storage) -> dict[str, Any]:
+        return {**self.law(), "resolution": resolution}
+
+    def render(self, resolution: int, needed: int, work: Path, say: Callable[[str], None]) -> Rendered:
+        say(f"synthesising {needed} {self.name} images at {resolution}×{resolution}")
+        images = new_images(work, needed, resolution)
+
+        def fill(index: int) -> None:
+            place = images[index * CHUNK : (index + 1) * CHUNK]
+            chunk = self.chunk(resolution, index)
+            if chunk.shape != (CHUNK, resolution, resolution) or chunk.dtype != np.uint8:
+                raise UserError(
+                    f"dataset={self.name}: chunk({resolution}, {index}) gave {chunk.dtype} {chunk.shape} and not uint8 "
+                    f"{(CHUNK, resolution, resolution)}"
+                )
+            place[:] = chunk[: len(place)]
+
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            deque(threads.map(fill, range(-(-needed // CHUNK))), maxlen=0)
+        images.flush()
+        return Rendered(images, {"found": needed})
+
+
+def new_images(work: Path, count: int, resolution: int, file: str = "images.npy") -> Any:
+    """A file in a folder for so many images, memory-mapped, (count, resolution, resolution) uint8.
+
+    Raises:
+        UserError: the disk has no room for it.
+    """
+    free, size = shutil.disk_usage(work).free, count * resolution**2
+    if size > free:  # to write into a mapped file on a full disk ends the process
+        raise UserError(
+            f"{count} images of {resolution}×{resolution} take {size / 1e9:.3g} GB; {free / 1e9:.3g} are free"
+        )
+    return np.lib.format.open_memmap(work / file, mode="w+", dtype=np.uint8, shape=(count, resolution, resolution))

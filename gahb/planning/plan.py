@@ -1,0 +1,94 @@
+"""The plan of a sweep: each trial with what the record knows of it and what it will cost. Nothing is run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gahb.grids import differing, readable_name
+from gahb.planning.calibration import Device
+from gahb.storage import leases
+from gahb.storage.base import Storage
+from gahb.tracking.record import Record
+from gahb.tracking.run import Run, Tag
+from gahb.training import cost
+from gahb.trial import Trial
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A trial of a sweep with what the record knows of it.
+
+    Args:
+        trial: the trial.
+        name: of its run.
+        signature: what names it.
+        data_hash: the data set.
+        state: new, interrupted (a launch will resume it), running (a living launch holds its lease), finished or failed
+            (a launch will try it again).
+        run: its run, if there is one.
+        seconds: device time that the training should take in all; None where nothing alike was measured.
+        known_from: "runs" or "calibration", where `seconds` are known from.
+    """
+
+    trial: Trial
+    name: str
+    signature: str
+    data_hash: str
+    state: str
+    run: Run | None
+    seconds: float | None
+    known_from: str | None
+
+    @property
+    def to_train(self) -> bool:
+        """Whether a launch has something to do."""
+        return self.state not in ("finished", "running")
+
+    def row(self) -> dict[str, Any]:
+        """The row of `plan --json`; flops are those of the whole training, hours of a core or GPU, memory in bytes."""
+        trial = self.trial
+        return {
+            "name": self.name,
+            "signature": self.signature,
+            "dataset": trial.flat()["dataset"],
+            "resolution": trial.dataset.resolution,
+            "n_train": trial.n_train,
+            "subset": trial.subset,
+            "architecture": trial.architecture.name,
+            "parameters": cost.parameters(trial.architecture, trial.dataset.resolution),
+            "receptive_field": trial.architecture.receptive_field(),
+            "images": trial.images,
+            "flops": cost.training_flops(trial),
+            "hours": self.seconds and self.seconds / 3600,
+            "hours_from": self.known_from,
+            "memory": cost.memory(trial),
+            "state": self.state,
+        }
+
+
+def plan(trials: Sequence[Trial], storage: Storage, record: Record, device: Device | None = None) -> list[Planned]:
+    """Each trial with its name, signature, state and cost on a device. Reads data sets' files to hash them, prepares
+    nothing.
+
+    Raises:
+        UserError: a data set that is not there.
+    """
+    varying = differing(trials)
+    hashes = {dataset: dataset.hash(storage) for dataset in dict.fromkeys(trial.dataset for trial in trials)}
+    known = record.by_signature()
+    planned = []
+    for trial in trials:
+        signature = trial.signature(hashes[trial.dataset])
+        run = known.get(signature)
+        name = run.name if run else readable_name(trial, varying)
+        state = state_of(run, storage) if run else "new"
+        seconds, known_from = (device and device.seconds(trial)) or (None, None)
+        planned.append(Planned(trial, name, signature, hashes[trial.dataset], state, run, seconds, known_from))
+    return planned
+
+
+def state_of(run: Run, storage: Storage) -> str:
+    """The state of a trial's run, telling running from interrupted by its launch's heartbeat."""
+    if not run.unfinished:
+        return run.state
+    return "running" if leases.alive(storage, run.tags.get(Tag.LAUNCH, "")) else "interrupted"

@@ -1,0 +1,147 @@
+"""The record, where it is written to."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gahb.storage.retry import backoff
+from gahb.tracking.client import is_retryable, no_http_retries
+from gahb.tracking.record import Record
+from gahb.tracking.run import PREFIX, Tag
+
+CREATION_TRIES = 6
+"""How often a run's creation is requested before the record counts as out of order."""
+
+
+class RecordWriter(Record):
+    """A record that runs are written to; arguments and errors are those of `Record`."""
+
+    def create(
+        self,
+        experiment: str,
+        name: str,
+        artifacts: str,
+        *,
+        params: Mapping[str, Any],
+        tags: Mapping[str, Any],
+        dataset: tuple[str, str, str] | None = None,
+    ) -> str:
+        """A new run, scheduled; returns its id.
+
+        Args:
+            experiment: its name.
+            name: of the run.
+            artifacts: URL of the folder where an SQLite record keeps artifacts; a server decides for itself.
+            params: of the run.
+            tags: by which the run is known again if the answer to its creation is lost.
+            dataset: name, digest and source of the data set, for MLflow's data set column.
+        """
+        run_id = self._create_once(self._experiment(experiment, artifacts), name, {k: str(v) for k, v in tags.items()})
+        self.describe(run_id, params, dataset)
+        self.schedule(run_id)
+        return run_id
+
+    def describe(self, run_id: str, params: Mapping[str, Any], dataset: tuple[str, str, str] | None) -> None:
+        """Give a run what `create` gives it, in case that did not come to its end."""
+        from mlflow.entities import Dataset, DatasetInput, Param
+
+        self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        if dataset:
+            entity = Dataset(name=dataset[0], digest=dataset[1], source_type="local", source=dataset[2])
+            self.client.log_inputs(run_id, datasets=[DatasetInput(entity)])
+
+    def tag(self, run_id: str, tags: Mapping[str, Any]) -> None:
+        """Set tags of a run."""
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Metrics of an analysis."""
+        from mlflow.entities import Metric
+
+        now = _milliseconds()
+        self.client.log_batch(run_id, metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()])
+
+    def add_artifacts(self, run_id: str, folder: Path) -> None:
+        """Copy every file in a folder to the run's artifacts."""
+        self._check_artifacts(run_id)
+        self.client.log_artifacts(run_id, str(folder))
+
+    def add_text(self, run_id: str, text: str, file: str) -> None:
+        """Add a text to the run's artifacts, under the name of a file."""
+        self.client.log_text(run_id, text, file)
+
+    def schedule(self, run_id: str) -> None:
+        """Mark a run as scheduled: a new one, or one that was interrupted or failed."""
+        self.client.update_run(run_id, status="SCHEDULED")
+
+    def start(self, run_id: str) -> None:
+        """Mark a run as running."""
+        self.client.update_run(run_id, status="RUNNING")
+
+    def finish(self, run_id: str) -> None:
+        """Mark a run as finished. Its artifacts must be there already."""
+        self.client.set_terminated(run_id, "FINISHED")
+
+    def fail(self, run_id: str, reason: str) -> None:
+        """Mark a run as failed, and say why."""
+        self.tag(run_id, {Tag.REASON: reason[:500]})
+        self.client.set_terminated(run_id, "FAILED")
+
+    def interrupt(self, run_id: str, reason: str = "") -> None:
+        """Mark a run as interrupted, and say why."""
+        self.tag(run_id, {Tag.REASON: reason})
+        self.client.set_terminated(run_id, "KILLED")
+
+    def _create_once(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
+        """Create one run, although an answer may be lost: the request is not simply repeated, but the run is looked
+        for, by its start and its tags, and adopted if it is there.
+
+        Raises:
+            Exception: MLflow refuses, or the record answers again and still creates nothing.
+        """
+        start, pauses = _milliseconds(), backoff()
+        for tries_left in reversed(range(CREATION_TRIES)):
+            try:
+                with no_http_retries():
+                    return str(self.client.create_run(experiment_id, start, dict(tags), name).info.run_id)
+            except Exception as error:
+                if not is_retryable(error):
+                    raise
+                self.client.search_experiments(max_results=1)  # ends when the record answers again;
+                time.sleep(next(pauses))  # a request that waited in a hanging server is carried out by now
+                if run_id := self._find_created(experiment_id, start, tags):
+                    return run_id
+                if not tries_left:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _find_created(self, experiment_id: str, start: int, tags: Mapping[str, str]) -> str | None:
+        """The id of the run that was created with this start, in milliseconds since 1970, and these tags."""
+        ours = {key: value for key, value in tags.items() if key.startswith(PREFIX)}
+        for run in self.client.search_runs([experiment_id], f"attributes.start_time = {start}"):
+            if ours.items() <= run.data.tags.items():
+                return str(run.info.run_id)
+        return None
+
+    def _experiment(self, name: str, artifacts: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found:
+            return str(found.experiment_id)
+        from mlflow.exceptions import MlflowException
+
+        location = f"{artifacts}/{name}" if self.uri.startswith("sqlite:") else None
+        try:
+            return str(self.client.create_experiment(name, artifact_location=location))
+        except MlflowException:  # another process made it in between
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+
+def _milliseconds() -> int:
+    """Now, since 1970."""
+    return time.time_ns() // 1_000_000

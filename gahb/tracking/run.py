@@ -1,0 +1,152 @@
+"""A run of the record: a trial, a model from elsewhere, a calibration or an analysis.
+
+A trial is one run, flat in its sweep's experiment: params are the flat trial, metrics have images seen as their step,
+tags say what the run is. An analysis is a run in the experiment `<sweep>-analysis`, tagged with the runs that it was
+computed from.
+"""
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gahb.trial import Trial
+
+PREFIX = "gahb."
+"""What every tag of ours begins with."""
+
+
+class Tag(StrEnum):
+    """The tags of runs."""
+
+    KIND = "gahb.kind"
+    """A `Kind`, or the name of an analysis."""
+    SIGNATURE = "gahb.signature"
+    """What names the trial, or the imported model."""
+    TRIAL = "gahb.trial"
+    """The flat trial as JSON."""
+    PLUGINS = "gahb.plugins"
+    """The guests that the trial uses as JSON, in the form of `Trial.plugins`."""
+    DATA_HASH = "gahb.data_hash"
+    """The data set."""
+    SUBSET = "gahb.subset"
+    """A or B."""
+    SUBSET_HASH = "gahb.subset_hash"
+    """The training images."""
+    LAUNCH = "gahb.launch"
+    """The launch that holds, or held, the trial's lease."""
+    ATTEMPT = "gahb.attempt"
+    """The worker that may write, host/pid/nonce; one that finds another's mark stops."""
+    STARTS = "gahb.starts"
+    """step:count, how often workers have started from the checkpoint at that step."""
+    STOP = "gahb.stop"
+    """"true" when the trial shall stop."""
+    REASON = "gahb.reason"
+    """Why it failed or stopped, or what went wrong last."""
+    PLANNED_SECONDS = "gahb.planned_seconds"
+    """Device time that was planned for the training."""
+    DEVICE = "gahb.device"
+    """What trained it, or was calibrated."""
+    SHARE = "gahb.share"
+    """How many cores, or how much of a GPU, it was granted."""
+    RATES = "gahb.rates"
+    """What a calibration measured, as JSON."""
+
+
+class Kind(StrEnum):
+    """What a run is, if it is no analysis."""
+
+    TRIAL = "trial"
+    IMPORT = "import"
+    CALIBRATION = "calibration"
+
+
+SWEEP, LINK = f"{PREFIX}sweep.", f"{PREFIX}of."
+
+STATES = {
+    "SCHEDULED": "scheduled",
+    "RUNNING": "running",
+    "FINISHED": "finished",
+    "FAILED": "failed",
+    "KILLED": "interrupted",
+}
+"""MLflow's run status → the trial's state."""
+
+PSNRS = ("train_psnr", "test_psnr", "psnr_gap")
+"""The metrics that say how a trial stands, in dB."""
+
+
+def member_of(sweep: str) -> dict[str, str]:
+    """The tag of a sweep's member; a trial may have several such."""
+    return {f"{SWEEP}{sweep}": "true"}
+
+
+def link(number: int) -> str:
+    """The tag that holds the id of the first, second, … run that an analysis was computed from."""
+    return f"{LINK}{number}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the record has it."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+    state: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+
+    @property
+    def kind(self) -> str:
+        """A `Kind`, or the name of an analysis."""
+        return self.tags.get(Tag.KIND, "")
+
+    @property
+    def signature(self) -> str:
+        return self.tags.get(Tag.SIGNATURE, "")
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """The flat trial."""
+        flat: dict[str, Any] = json.loads(self.tags[Tag.TRIAL])
+        return flat
+
+    @property
+    def trial(self) -> "Trial":
+        """The trial; UserError if it uses a guest that is not here."""
+        from gahb.trial import Trial  # slow to import, and a table of runs needs none
+
+        return Trial.of(self.flat, json.loads(self.tags.get(Tag.PLUGINS, "[]")))
+
+    @property
+    def imported(self) -> bool:
+        """Whether the model was trained elsewhere."""
+        return self.kind == Kind.IMPORT
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a launch has scheduled the run and it has not come to an end."""
+        return self.state in ("scheduled", "running")
+
+    @property
+    def sweeps(self) -> list[str]:
+        """The sweeps that it belongs to, sorted."""
+        return sorted(tag.removeprefix(SWEEP) for tag in self.tags if tag.startswith(SWEEP))
+
+    @property
+    def links(self) -> frozenset[str]:
+        """The ids of the runs that an analysis was computed from."""
+        return frozenset(run_id for tag, run_id in self.tags.items() if tag.startswith(LINK))
+
+    @property
+    def psnrs(self) -> dict[str, float]:
+        """The last of its PSNRs, in dB."""
+        return {key: self.metrics[key] for key in PSNRS if key in self.metrics}
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not finished, if that is known."""
+        return None if self.state == "finished" else self.tags.get(Tag.REASON) or None
