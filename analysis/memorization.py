@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gahb.data import splits
 from gahb.data.dataset import Prepared
 from gahb.data.similarity import two_closest_distances
 from gahb.denoising.sampling import sample
@@ -93,7 +92,7 @@ def history_table(context: AnalysisContext, run: Run, count: int, seed: int) -> 
     folder = context.record.artifacts(run.run_id)
     card = weights.read_card(folder)
     trial = Trial.of(card["trial"], card.get("plugins", ()))
-    images = splits.training_images(Prepared.open(context.storage, card["data_hash"]), trial)
+    images = trial.split.training_images(Prepared.open(context.storage, card["data_hash"]))
     psnr = {key: dict(context.record.history(run.run_id, key)) for key in ("train_psnr", "test_psnr")}
     rows = []
     for images_seen, denoiser in weights.read_weight_history(folder, context.device):

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gahb.data import splits
 from gahb.data.dataset import Prepared
+from gahb.data.splits import subset_hash
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext
 from gahb.models.layers import Denoiser
@@ -44,7 +44,7 @@ class TrialModel(Model):
 
     def held_out(self, context: AnalysisContext) -> Tensor:
         """The held-out images, (n_test, 1, H, W) uint8."""
-        return splits.held_out_images(Prepared.open(context.storage, self.card["data_hash"]), self.trial)
+        return self.trial.split.held_out_images(Prepared.open(context.storage, self.card["data_hash"]))
 
 
 def load(context: AnalysisContext, run: Run) -> Model:
@@ -61,8 +61,8 @@ def load(context: AnalysisContext, run: Run) -> Model:
         side = card["resolution"]
         return Model(run, card, denoiser, torch.empty(0, 1, side, side, dtype=torch.uint8))
     trial = Trial.of(card["trial"], card.get("plugins", ()))
-    images = splits.training_images(Prepared.open(context.storage, card["data_hash"]), trial)
-    if splits.subset_hash(images) != card["subset_hash"]:
+    images = trial.split.training_images(Prepared.open(context.storage, card["data_hash"]))
+    if subset_hash(images) != card["subset_hash"]:
         raise UserError(
             f"the images of {run.name} in {context.storage.uri} are not those it was trained on (their hash differs)"
         )

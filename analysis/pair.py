@@ -24,7 +24,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from gahb.cli import say
-from gahb.data import splits
 from gahb.data.similarity import closest, cosine, mismatched_cosine
 from gahb.denoising import psnr
 from gahb.denoising.sampling import Samples, sample
@@ -126,7 +125,7 @@ def check_pair(a: Model, b: Model, *, force: bool = False) -> None:
         sets = [model.trial.dataset.name for model in (a, b)]
         which = f"{sets[0]} and {sets[1]}" if sets[0] != sets[1] else f"{sets[0]} in two versions"
         raise UserError(f"{names} were trained on different data sets, {which}; {hint}")
-    rows_a, rows_b = (splits.rows(m.trial.subset, m.trial.n_train, m.trial.n_test) for m in (a, b))
+    rows_a, rows_b = (m.trial.split.rows for m in (a, b))
     common = len(np.intersect1d(rows_a, rows_b))
     if common:
         raise UserError(f"{names} were trained on {common} common images; {hint}")

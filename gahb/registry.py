@@ -220,7 +220,7 @@ def require(rows: Any) -> None:
         except (LookupError, TypeError, AttributeError):
             raise UserError("what it says of the plugins that it uses cannot be read") from None
         if name not in group:
-            how = f"--plugin {package}" if package.endswith(".py") else f"pip install {package}=={version}"
+            how = "name the file with --plugin" if package.endswith(".py") else f"pip install {package}=={version}"
             raise UserError(f"it uses the {group.kind} {name!r} of {origin}, which is not here: {how}")
         if str(group.origin(name)) != origin:
             log.warning("it uses the %s %r of %s; here is %s", group.kind, name, origin, group.origin(name))

@@ -19,6 +19,7 @@ from typing import Any
 from gahb.config_fields import KINDS, check_range, field_types, flatten
 from gahb.data.dataset import Dataset
 from gahb.data.sources import DATASETS, source_class
+from gahb.data.splits import SUBSETS, Split
 from gahb.errors import UserError, did_you_mean
 from gahb.models.architectures import ARCHITECTURES, Architecture
 from gahb.registry import KEYS, require
@@ -26,7 +27,6 @@ from gahb.registry import KEYS, require
 SIGNATURE_VERSION = 1
 """Part of every signature. Raise it when the code changes what a trial's result is."""
 
-SUBSETS = ("A", "B")
 SCHEDULES = ("halving", "cosine")
 PRECISIONS = ("float32", "bfloat16")
 
@@ -88,6 +88,11 @@ class Trial:
     def steps(self) -> int:
         """Optimizer steps: the fewest that see `images` images."""
         return math.ceil(self.images / self.batch_size)
+
+    @property
+    def split(self) -> Split:
+        """Its images among those of the data set."""
+        return Split(self.subset, self.n_train, self.n_test)
 
     @property
     def plugins(self) -> list[dict[str, str]]:

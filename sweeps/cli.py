@@ -175,7 +175,9 @@ def launch(
     storage: Storage = None,
 ) -> None:
     """Train a sweep: skip the finished trials, resume the interrupted, start the new."""
-    name = _sweep(name)
+    from .catalog import find
+
+    name = find(name)
     sweep = _experiment((f"{name}-small" if small else name) if experiment is None else experiment)
     options = _Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
     _train(_trials(name, overrides, small), sweep, options, no_wait, json, record, storage)
@@ -339,7 +341,6 @@ def data(
     """Prepare a data set and show what is in it: its manifest, some images, how close A and B come (Figure 6)."""
     import numpy as np
 
-    from gahb.data import splits
     from gahb.data.dataset import prepare
     from gahb.figures import dataset as pictures
     from gahb.figures.style import save
@@ -347,12 +348,12 @@ def data(
 
     trial = _data_trial(dataset, settings or [])
     root = storage_here(storage)
-    if trial.dataset.found is not None:
-        splits.check_size(trial, trial.dataset.found, trial.dataset.name)
-    prepared = prepare(trial.dataset, root, splits.needed(trial), say)
+    if (count := trial.dataset.source.count) is not None:
+        trial.split.check_size(count, trial.dataset.name)
+    prepared = prepare(trial.dataset, root, trial.split.needed, say)
     manifest = prepared.manifest
-    splits.check_size(trial, manifest["count"], trial.dataset.name)
-    cosines = pictures.closest_pairs(prepared, trial)
+    trial.split.check_size(manifest["count"], trial.dataset.name)
+    cosines = pictures.closest_pairs(prepared, trial.split)
     folder = f"data/{manifest['hash']}"
     sheet, histogram = f"{folder}/contact-sheet.png", f"{folder}/closest-pairs-N{trial.n_train}.png"
     first = pictures.shown(prepared, np.arange(min(manifest["count"], pictures.SHEET)))
@@ -369,12 +370,11 @@ def data(
     if json:
         paths = {"contact_sheet": sheet, "closest_pairs": histogram}
         return print_json({"manifest": manifest, "closest_pairs": closest, "pictures": paths, "folder": folder})
-    facts = {**manifest, **manifest["recipe"]}
+    facts = {key: value for key, value in {**manifest, **manifest["recipe"]}.items() if key != "recipe"}
+    facts |= {f"closest pair, {key}": f"{closest[key]:.3f}" for key in ("median", "max")}
+    width = max(map(len, facts)) + 2
     for key, value in facts.items():
-        if key != "recipe":
-            print(f"{key:<20}{value}")
-    for key in ("median", "max"):
-        print(f"{'closest pair, ' + key:<20}{closest[key]:.3f}")
+        print(f"{key:<{width}}{value}")
     say(f"pictures: {sheet} {histogram}")
 
 
@@ -399,16 +399,10 @@ def _data_trial(dataset: str, words: list[str]) -> Any:
 def _trials(name: str, overrides: list[str] | None, small: bool) -> list[Any]:
     from gahb.grids import parse_overrides
 
-    from .catalog import trials
+    from .catalog import find, trials
 
+    name = find(name)  # first, as its file may bring keys
     return trials(name, parse_overrides(overrides or []), small=small)
-
-
-def _sweep(name: str) -> str:
-    """The name of the sweep that a user means."""
-    from .catalog import find
-
-    return find(name)
 
 
 def _check_paths(trials: list[Any]) -> None:

@@ -8,6 +8,7 @@ so the three are disjoint by construction, and nested in N: the first 100 images
 """
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,45 +16,58 @@ from numpy.typing import NDArray
 
 from gahb.data.dataset import Prepared
 from gahb.errors import UserError
-from gahb.trial import SUBSETS, Trial
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-def needed(trial: Trial) -> int:
-    """Images that the data set must have for this trial and its counterpart on the other subset."""
-    return trial.n_test + 2 * trial.n_train
+SUBSETS = ("A", "B")
 
 
-def check_size(trial: Trial, count: int, name: str) -> None:
-    """Raise UserError if two subsets of N and the held-out set do not fit in `count` images."""
-    if needed(trial) > count:
-        most = max(0, (count - trial.n_test) // 2)
-        raise UserError(
-            f"n_train={trial.n_train}: {name} has {count} images, and two disjoint subsets beside {trial.n_test} "
-            f"held-out ones leave at most {most}"
-        )
+@dataclass(frozen=True)
+class Split:
+    """The images of a trial among those of its data set.
 
-
-def rows(subset: str, n_train: int, n_test: int) -> NDArray[np.int64]:
-    """Rows of the training images of a subset, (n_train,)."""
-    return n_test + SUBSETS.index(subset) + 2 * np.arange(n_train)
-
-
-def training_images(prepared: Prepared, trial: Trial) -> "Tensor":
-    """The trial's training images, (n_train, 1, H, W) uint8.
-
-    Raises:
-        UserError: there are not as many.
+    Args:
+        subset: "A" or "B".
+        n_train: N, the images of the subset.
+        n_test: the images held out from both subsets.
     """
-    check_size(trial, len(prepared.images), trial.dataset.name)
-    return _tensor(prepared, rows(trial.subset, trial.n_train, trial.n_test))
 
+    subset: str
+    n_train: int
+    n_test: int
 
-def held_out_images(prepared: Prepared, trial: Trial) -> "Tensor":
-    """The held-out images, (n_test, 1, H, W) uint8."""
-    return _tensor(prepared, np.arange(trial.n_test))
+    @property
+    def needed(self) -> int:
+        """Images that the data set must have for this subset and its counterpart."""
+        return self.n_test + 2 * self.n_train
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of the training images, (n_train,)."""
+        return self.n_test + SUBSETS.index(self.subset) + 2 * np.arange(self.n_train)
+
+    def check_size(self, count: int, name: str) -> None:
+        """Raise UserError if two subsets of N and the held-out set do not fit in the `count` images of `name`."""
+        if self.needed > count:
+            most = max(0, (count - self.n_test) // 2)
+            raise UserError(
+                f"n_train={self.n_train}: {name} has {count} images, and two disjoint subsets beside {self.n_test} "
+                f"held-out ones leave at most {most}"
+            )
+
+    def training_images(self, prepared: Prepared) -> "Tensor":
+        """The training images, (n_train, 1, H, W) uint8.
+
+        Raises:
+            UserError: there are not as many.
+        """
+        self.check_size(len(prepared.images), "the data set")
+        return _tensor(prepared, self.rows)
+
+    def held_out_images(self, prepared: Prepared) -> "Tensor":
+        """The held-out images, (n_test, 1, H, W) uint8."""
+        return _tensor(prepared, np.arange(self.n_test))
 
 
 def subset_hash(images: "Tensor") -> str:

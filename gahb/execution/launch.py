@@ -10,12 +10,13 @@ A trial's run is tagged with the launch that holds its lease, and left to it whi
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from gahb.data import splits
+from gahb import registry
 from gahb.data.dataset import Dataset, prepare
 from gahb.execution.task import Task
+from gahb.models.architectures import ARCHITECTURES
 from gahb.planning import calibration, gpu_sharing
 from gahb.planning.plan import Planned, plan, state_of
 from gahb.storage import leases
@@ -98,6 +99,7 @@ class Launch:
         """The launch, from plan to rows."""
         planned, trained = self.plan(), set[str]()
         to_train = [p for p in planned if p.to_train]
+        check_guests(to_train)
         self.check_compiler(to_train)
         prepare_data(to_train, self.storage, self.say)
         self.say(_counts(planned))
@@ -161,6 +163,7 @@ class Launch:
             cpus=self.options.cpus,
             gpus=gpus,
             memory=memory,
+            plugins=[asdict(origin) for origin in registry.files()],
         )
 
     def scheduled_run(self, planned: Planned, launch_id: str) -> str:
@@ -225,14 +228,24 @@ class Launch:
 def prepare_data(to_train: Sequence[Planned], storage: Storage, say: Callable[[str], None]) -> None:
     """Prepare as many images of each data set as its largest trial needs. Raises UserError if there are not as many."""
     largest: dict[Dataset, Trial] = {}
-    for trial in sorted((p.trial for p in to_train), key=splits.needed):
+    for trial in sorted((p.trial for p in to_train), key=lambda trial: trial.split.needed):
         largest[trial.dataset] = trial
     for dataset, trial in largest.items():
         if (count := dataset.source.count) is not None:
-            splits.check_size(trial, count, dataset.name)
+            trial.split.check_size(count, dataset.name)
     for dataset, trial in largest.items():
-        prepared = prepare(dataset, storage, splits.needed(trial), say)
-        splits.check_size(trial, len(prepared.images), dataset.name)
+        prepared = prepare(dataset, storage, trial.split.needed, say)
+        trial.split.check_size(len(prepared.images), dataset.name)
+
+
+def check_guests(to_train: Sequence[Planned]) -> None:
+    """Raise UserError if a guest's network is none that can be trained."""
+    networks = {(p.trial.architecture, p.trial.dataset.resolution) for p in to_train}
+    for architecture, resolution in networks:
+        if ARCHITECTURES.guest(architecture.name):
+            from gahb.models.contract import check_network  # imports torch
+
+            check_network(architecture, resolution)
 
 
 class _Progress:

@@ -10,15 +10,14 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gahb import registry
 from gahb.errors import UserError
+from gahb.execution.code import code
 from gahb.execution.task import Task
 from gahb.planning.gpu_sharing import Gpu
 from gahb.tracking.preflight import check_listening
@@ -48,7 +47,6 @@ DEATHS = 1000
 """Workers that a trial may lose in all. Those that die without having got further are counted by `work`; this one ends
 what dies before it can count."""
 
-PACKAGES = ("gahb", "gahb_sweeps", "gahb_analysis")
 FORWARDED = ("MLFLOW_", "AWS_")
 """Prefixes of the environment variables that workers receive: access to the record and its artifacts."""
 
@@ -97,18 +95,6 @@ def check_reachable(address: str) -> None:
             check_listening(host, int(port))
         except (OSError, OverflowError) as error:
             raise UserError(f"no Ray cluster to be had at {address}: {error}") from None
-
-
-@contextlib.contextmanager
-def code() -> Iterator[Path]:
-    """A folder with the installed packages under their own names, for workers that have none of them."""
-    with tempfile.TemporaryDirectory() as folder:
-        for package in PACKAGES:
-            spec = find_spec(package)
-            assert spec is not None and spec.origin is not None
-            skip = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(Path(spec.origin).parent, Path(folder) / package, ignore=skip)
-        yield Path(folder)
 
 
 def gpu() -> Gpu | None:
@@ -189,7 +175,8 @@ def each(
     import ray
 
     task = ray.remote(num_cpus=cpus, num_gpus=1 if ray.cluster_resources().get("GPU") else 0, max_retries=3)(_call)
-    waiting = {task.remote(function, item): i for i, item in enumerate(items)}
+    calls = [ray.cloudpickle.dumps((function, item)) for item in items]
+    waiting = {task.remote(registry.files(), call): i for i, call in enumerate(calls)}
     while waiting:
         (done,), _ = ray.wait(list(waiting), num_returns=1)
         try:
@@ -198,10 +185,13 @@ def each(
             raise error.cause if isinstance(error.cause, UserError) else error from None
 
 
-def _call(function: Callable[[Any, "torch.device"], Any], item: Any) -> Any:
-    """What a task runs."""
+def _call(plugins: Sequence[registry.Origin], call: bytes) -> Any:
+    """What a task runs: a function and its item, which may be of a plugin file."""
     import ray
 
+    for origin in plugins:
+        registry.load_source(origin)
+    function, item = ray.cloudpickle.loads(call)
     granted = ray.get_runtime_context().get_assigned_resources()
     return function(item, _device(granted.get("CPU", 1), granted.get("GPU", 0)))
 
@@ -234,6 +224,8 @@ def _trial(config: dict[str, Any]) -> None:
 
     task = Task.of(config["task"])
     try:
+        for origin in task.plugins:
+            registry.load_source(registry.Origin(**origin))
         run_trial(task, _device(task.cpus, task.gpus), lambda row: tune.report({"gahb": row}))
     except RetryableError:
         raise

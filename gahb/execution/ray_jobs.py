@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from gahb import cli
 from gahb.errors import UserError
 from gahb.execution import ray_cluster
+from gahb.execution.code import at_destination, code
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -88,20 +89,21 @@ def _submit(command: str, address: str, record: str | None, storage: str | None,
     """Submit this process's command line, follow the job's log, and return its exit status."""
     environment = {**_environment(record, storage, os.environ), **SETTINGS}
     ray_cluster.check_reachable(address)
-    words = [command, *_without(sys.argv[1:], "--address", "--record", "--storage"), "--address", "auto"]
+    own = at_destination(_without(sys.argv[1:], "--address", "--record", "--storage"))
+    words = [command, *own, "--address", "auto"]
     entrypoint = shlex.join(["exec", "python", "-m", __name__, *(word for word in words if word != "--no-wait")])
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # it goes before the client's argument
     if "ray" not in sys.modules:  # it reads this on import; a cluster without authentication ignores the token
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     logging.disable(logging.WARNING)  # Ray's talk about uploads
-    with _reaching(address), ray_cluster.code() as code:
+    with _reaching(address), code() as folder:
         from ray.job_submission import JobSubmissionClient
 
         client = JobSubmissionClient(address)
         job = client.submit_job(
             entrypoint=entrypoint,
             submission_id=f"{words[1]}-{uuid.uuid4().hex[:6]}",
-            runtime_env={"working_dir": str(code), "env_vars": environment},
+            runtime_env={"working_dir": str(folder), "env_vars": environment},
             entrypoint_num_cpus=0,
         )
     cli.say(f"job {job} on {address}")

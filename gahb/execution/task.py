@@ -1,5 +1,6 @@
 """A trial on its way to a worker."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -7,8 +8,8 @@ from typing import Any, Self
 @dataclass(frozen=True)
 class Task:
     """Plain values only: what to train, its run, where data, checkpoints and record are, how often it may start again
-    without having got further, and what is granted: CPUs, GPUs (a fraction if trials share one) and bytes of the node's
-    memory."""
+    without having got further, what is granted (CPUs, GPUs, a fraction if trials share one, and bytes of the node's
+    memory), and the plugin files that were loaded, as `registry.Origin` has them."""
 
     flat: dict[str, Any]
     signature: str
@@ -21,6 +22,7 @@ class Task:
     cpus: float
     gpus: float
     memory: int
+    plugins: Sequence[dict[str, Any]] = ()
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)

@@ -16,7 +16,7 @@ import torch
 
 import gahb
 from gahb import hardware
-from gahb.data import splits
+from gahb.data.splits import subset_hash
 from gahb.data.dataset import Prepared
 from gahb.errors import UserError
 from gahb.execution import spot_notice, worker_log
@@ -135,13 +135,13 @@ class TrialRun:
     @cached_property
     def training(self) -> Training:
         """The trial with its images."""
-        train_images = splits.training_images(self.prepared, self.trial)
-        test_images = splits.held_out_images(self.prepared, self.trial)
+        train_images = self.trial.split.training_images(self.prepared)
+        test_images = self.trial.split.held_out_images(self.prepared)
         return Training(self.trial, train_images, test_images, self.device)
 
     @cached_property
     def subset_hash(self) -> str:
-        return splits.subset_hash(self.training.train_images)
+        return subset_hash(self.training.train_images)
 
     @property
     def may_be_retried(self) -> bool:

@@ -5,18 +5,19 @@
 the cosine by which near-duplicates are told. Pixels that were shuffled are put back first.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from gahb.data import splits
 from gahb.data.cropping import thumbnail
 from gahb.data.dataset import Prepared
 from gahb.data.pixel_shuffling import unshuffle
 from gahb.data.similarity import BLOCK, closest
+from gahb.data.splits import SUBSETS, Split
 from gahb.figures.style import COLOURS, show_rows
-from gahb.trial import SUBSETS, Trial
 
 SHEET = 96
 COLUMNS = 12
@@ -29,9 +30,9 @@ def shown(prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     return unshuffle(images) if prepared.manifest["recipe"].get("shuffled") else images
 
 
-def closest_pairs(prepared: Prepared, trial: Trial) -> NDArray[np.float32]:
-    """For each image of A the cosine c_i to the closest image of B, both of the trial's N: (N,)."""
-    a, b = (_thumbnails(prepared, splits.rows(name, trial.n_train, trial.n_test)) for name in SUBSETS)
+def closest_pairs(prepared: Prepared, split: Split) -> NDArray[np.float32]:
+    """For each image of A the cosine c_i to the closest image of B, whichever of the two the split names: (N,)."""
+    a, b = (_thumbnails(prepared, replace(split, subset=name).rows) for name in SUBSETS)
     return torch.cat([closest(block, b, centred=True)[0] for block in a.split(BLOCK)]).numpy()
 
 

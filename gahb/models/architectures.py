@@ -55,7 +55,10 @@ class Architecture(ABC):
     def counts(self, resolution: int) -> list[Layer]:
         """The counts of every layer of `build`'s network on images of this resolution; if no formula is given, from a
         forward pass of shapes alone."""
-        return counted(self.build, resolution)
+        try:
+            return counted(self.build, resolution)
+        except UserError as error:
+            raise UserError(f"the architecture {self.name!r} on images of {resolution}×{resolution}: {error}") from None
 
     @abstractmethod
     def build(self) -> "nn.Module":

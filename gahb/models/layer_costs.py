@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gahb.errors import UserError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -77,13 +79,19 @@ def counted(build: Callable[[], "nn.Module"], resolution: int) -> list[Layer]:
 
     Args:
         build: makes the network.
+
+    Raises:
+        UserError: it cannot be built or run on shapes, or changes the images' size.
     """
     import torch
     from torch.autograd.graph import saved_tensors_hooks
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        net = build()
+        try:
+            net = build()
+        except Exception as error:  # of a guest, too
+            raise UserError(f"the network cannot be built ({type(error).__name__}: {error})") from None
         y = torch.empty(1, 1, resolution, resolution)
     own = {p.untyped_storage()._cdata for p in net.parameters()}
     leaves = {module: name for name, module in net.named_modules() if not any(True for _ in module.children())}
@@ -110,8 +118,13 @@ def counted(build: Callable[[], "nn.Module"], resolution: int) -> list[Layer]:
     for module in leaves:
         module.register_forward_pre_hook(enter)
         module.register_forward_hook(leave)
-    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda tensor: tensor):
-        net(y)
+    try:
+        with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda tensor: tensor):
+            shape = net(y).shape
+    except Exception as error:  # a guest's network may raise anything
+        raise UserError(f"the network cannot be run on shapes ({type(error).__name__}: {error})") from None
+    if shape != y.shape:
+        raise UserError(f"the network makes {tuple(shape)} of images {tuple(y.shape)}; it must keep their shape")
     flops = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
     rest = sum(p.numel() for p in net.parameters()) - sum(_parameters(module) for module in leaves)
     total = counter.get_total_flops()
