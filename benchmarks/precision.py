@@ -13,14 +13,14 @@ import pandas as pd
 import torch
 
 from benchmarks.harness import Row, main
-from gahb.data import splits
 from gahb.data.dataset import prepare
 from gahb.data.similarity import cosine, mismatched_cosine
+from gahb.data.splits import SUBSETS
 from gahb.denoising.sampling import sample
 from gahb.storage.local import Folder
 from gahb.training import loop
 from gahb.training.checkpoints import Checkpoints
-from gahb.trial import SUBSETS, Trial
+from gahb.trial import Trial
 
 SEEDS = (0, 1, 2)
 SETTINGS: dict[str, dict[str, object]] = {
@@ -51,8 +51,8 @@ def result(flat: dict[str, object], storage: Folder) -> Result:
     drawn = []
     for subset in SUBSETS:
         trial = Trial.of({**flat, "subset": subset})
-        prepared = prepare(trial.dataset, storage, splits.needed(trial))
-        train, test = splits.training_images(prepared, trial), splits.held_out_images(prepared, trial)
+        prepared = prepare(trial.dataset, storage, trial.split.needed)
+        train, test = trial.split.training_images(prepared), trial.split.held_out_images(prepared)
         folder = f"trials/{trial.signature(trial.dataset.hash(storage))}"
         trained = loop.train(loop.Training(trial, train, test, device), Checkpoints(storage, folder))
         curves.append(trained.history[-1].curve.summary())

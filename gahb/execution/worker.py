@@ -16,8 +16,8 @@ import torch
 
 import gahb
 from gahb import hardware
-from gahb.data.splits import subset_hash
 from gahb.data.dataset import Prepared
+from gahb.data.splits import subset_hash
 from gahb.errors import UserError
 from gahb.execution import spot_notice, worker_log
 from gahb.execution.task import Task

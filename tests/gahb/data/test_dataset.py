@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gahb.data import splits
 from gahb.data.dataset import Dataset, Prepared, prepare
 from gahb.data.disks import Disks
 from gahb.data.image_files import ImageFiles
 from gahb.data.pixel_shuffling import permutation, shuffle, unshuffle
 from gahb.errors import UserError
 from gahb.storage.local import Folder
-from gahb.trial import Trial
 
 
 def pictures(count: int, height: int = 24, width: int = 24, seed: int = 0) -> np.ndarray:
@@ -166,28 +164,6 @@ def test_shrinking_averages(tmp_path: Path) -> None:
     np.save(tmp_path / "c.npy", checkerboard)
     small = load(tmp_path / "c.npy", 10, tmp_path / "storage").images
     assert np.abs(small.astype(int) - 127.5).max() <= 3
-
-
-def test_subsets_are_disjoint_nested_and_held_out(tmp_path: Path) -> None:
-    images = pictures(100)
-    np.save(tmp_path / "set.npy", images)
-    prepared = load(tmp_path / "set.npy", 24, tmp_path / "storage")
-
-    def trial(n: int, subset: str) -> Trial:
-        flat = {"dataset": str(tmp_path / "set.npy"), "resolution": 24, "n_train": n, "subset": subset, "n_test": 20}
-        return Trial.of(flat)
-
-    a, b = (splits.training_images(prepared, trial(40, s)) for s in "AB")
-    held_out = splits.held_out_images(prepared, trial(40, "A"))
-    sets = [as_set(x.numpy()) for x in (a, b, held_out)]
-    assert [len(s) for s in sets] == [40, 40, 20]
-    assert len(set.union(*sets)) == 100
-    ten = splits.training_images(prepared, trial(10, "A"))
-    assert np.array_equal(ten.numpy(), a[:10].numpy())
-    assert splits.subset_hash(ten) != splits.subset_hash(a)
-    splits.check_size(trial(40, "A"), 100, "set")
-    with pytest.raises(UserError, match="at most 40"):
-        splits.check_size(trial(41, "A"), 100, "set")
 
 
 def test_a_synthetic_set_grows_without_changing(tmp_path: Path) -> None:

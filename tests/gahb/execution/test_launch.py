@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import load_file
 
 import gahb
-from gahb.data import splits
 from gahb.data.dataset import prepare
 from gahb.denoising.psnr import INPUT_PSNR, average_over_sigma
 from gahb.errors import UserError
@@ -283,8 +282,8 @@ def test_a_run_that_a_repeated_request_made_twice_is_kept_once(
 def test_a_worker_that_died_at_the_very_end_has_left_nothing_out(ray_here: None, place: Place) -> None:
     trial = Trial.of({**TINY, "n_train": 1, "images": 32 * 100})
     (planned,) = plan([trial], place.store, place.record)
-    prepared = prepare(trial.dataset, place.store, splits.needed(trial))
-    images = splits.training_images(prepared, trial), splits.held_out_images(prepared, trial)
+    prepared = prepare(trial.dataset, place.store, trial.split.needed)
+    images = trial.split.training_images(prepared), trial.split.held_out_images(prepared)
     checkpoints = Checkpoints(place.store, f"trials/{planned.signature}")
     trained = loop.train(loop.Training(trial, *images, torch.device("cpu")), checkpoints)
     (row,) = place.launch([trial])

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gahb.data import splits
 from gahb.data.dataset import Prepared, prepare
 from gahb.data.similarity import near_duplicates
+from gahb.data.splits import Split
 from gahb.figures import dataset
 from gahb.storage.local import Folder
 from gahb.trial import Trial
@@ -13,14 +13,14 @@ from gahb.trial import Trial
 N = 150
 
 
-def prepared(storage: Path, **options: object) -> tuple[Prepared, Trial]:
+def prepared(storage: Path, **options: object) -> tuple[Prepared, Split]:
     trial = Trial.of({"dataset": "c_alpha", "resolution": 20, "n_train": N, "n_test": 10, **options})
-    return prepare(trial.dataset, Folder(storage), splits.needed(trial)), trial
+    return prepare(trial.dataset, Folder(storage), trial.split.needed), trial.split
 
 
 def test_closest_pairs_are_the_largest_cosines_between_a_and_b(tmp_path: Path) -> None:
-    data, trial = prepared(tmp_path)
-    cosines = dataset.closest_pairs(data, trial)
+    data, split = prepared(tmp_path)
+    cosines = dataset.closest_pairs(data, split)
     a, b = (np.stack([image.reshape(-1).astype(float) for image in data.images[10 + k :: 2]]) for k in (0, 1))
     by_hand = np.corrcoef(a, b)[:N, N:].max(axis=1)  # 20×20 images are their own thumbnails
     np.testing.assert_allclose(cosines, by_hand, atol=1e-5)
@@ -35,9 +35,9 @@ def test_shuffled_pixels_are_put_back(tmp_path: Path) -> None:
 
 
 def test_a_pair_above_the_threshold_is_a_duplicate(tmp_path: Path) -> None:
-    data, trial = prepared(tmp_path)
-    a, b = (data.images[splits.rows(s, N, 10)].astype(np.float32) for s in "AB")
-    cosines = dataset.closest_pairs(data, trial)
+    data, split = prepared(tmp_path)
+    a, b = (data.images[Split(s, N, 10).rows].astype(np.float32) for s in "AB")
+    cosines = dataset.closest_pairs(data, split)
     for i in (int(cosines.argmax()), int(cosines.argmin())):
         dropped = near_duplicates(np.concatenate([b, a[i : i + 1]]), 0.9)[-1]
         assert dropped or cosines[i] <= 0.9
