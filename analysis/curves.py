@@ -25,6 +25,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.special import digamma
 
+from gahb.data.c_alpha import CAlpha
+from gahb.data.dataset import Dataset
+from gahb.data.manifold import Manifold
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
@@ -43,9 +46,6 @@ CURVE = ("sigma", "input_psnr", "train_psnr", "test_psnr")
 """Columns of a trial's `psnr_curve.csv`, besides images_seen."""
 
 SYMBOLS = {"n_train": "N", "alpha": "α"}
-
-MANIFOLDS = {"disks": 5, "sinusoids": 2, "ray": 1}
-"""Data sets that are manifolds, and their dimensions."""
 
 
 def run(context: AnalysisContext, *, sweep: str, fit: Range = WEAK_NOISE) -> AnalysisResult:
@@ -121,11 +121,11 @@ def curve_names(trials: Sequence[Trial]) -> list[str]:
 def slopes_table(table: pd.DataFrame, runs: Sequence[Run], fit: Range) -> pd.DataFrame:
     """A row a curve: slope and intercept on training and test images, fitted over a range, and the optimum's (NaN where
     it is not known)."""
-    flats = {run.run_id: run.flat for run in runs}
+    datasets = {run.run_id: run.trial.dataset for run in runs}
     rows = []
     for curve, group in table.groupby("curve", sort=False):
         means = group.groupby("input_psnr")[["train_psnr", "test_psnr"]].mean()
-        optimal_slope, optimal_intercept = optimum(flats[group["run_id"].iloc[0]])
+        optimal_slope, optimal_intercept = optimum(datasets[group["run_id"].iloc[0]])
         train, test = (line(means.index, means[key], fit) for key in means)
         rows.append(
             {
@@ -163,13 +163,14 @@ def where(fit: Range) -> str:
     return f"at {fit[0]:g} to {fit[1]:g} dB"
 
 
-def optimum(flat: dict[str, Any]) -> tuple[float, float]:
-    """Slope and intercept in dB of the best denoiser of a flat trial's data set; NaN where they are not known."""
-    if flat["dataset"] == "c_alpha":
-        return flat["alpha"] / (flat["alpha"] + 1), math.nan
-    if flat["dataset"] in MANIFOLDS:
-        mean_log = (digamma(MANIFOLDS[flat["dataset"]] / 2) + math.log(2)) / math.log(10)
-        return 1.0, 10 * (math.log10(flat["resolution"] ** 2) - float(mean_log))
+def optimum(dataset: Dataset) -> tuple[float, float]:
+    """Slope and intercept in dB of the best denoiser of a data set; NaN where they are not known."""
+    source = dataset.source
+    if isinstance(source, CAlpha):
+        return source.alpha / (source.alpha + 1), math.nan
+    if isinstance(source, Manifold):
+        mean_log = (digamma(source.dimension / 2) + math.log(2)) / math.log(10)
+        return 1.0, 10 * (math.log10(dataset.resolution**2) - float(mean_log))
     return math.nan, math.nan
 
 

@@ -47,23 +47,25 @@ def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int) -> Ana
         seed: of the sampling noise.
     """
     runs = with_two_images(lookup.finished_trials(context.record, sweep))
-    courses = context.map_on_cluster(_course, [(run, samples, seed) for run in runs], [run.name for run in runs])
-    course = pd.concat(courses, ignore_index=True)
-    ends = times(course)
+    work = [(run, samples, seed) for run in runs]
+    history = pd.concat(context.map_on_cluster(_history, work, [run.name for run in runs]), ignore_index=True)
+    ends = times(history)
+    if not ends["samples"].any():
+        raise UserError(f"no sample of any trial of {sweep!r} converged; models trained for longer are needed")
     rows = rows_of(ends)
     return AnalysisResult(
         name=f"memorization of {sweep}",
         sweep=sweep,
         runs=runs,
         settings={"samples": samples, "seed": seed},
-        tables={"memorization": ends, "course": course},
-        pictures={"memorization": figure(course, ends)},
+        tables={"memorization": ends, "history": history},
+        pictures={"memorization": figure(history, ends)},
         data={"memorization": rows},
         shown=[rows],
     )
 
 
-def _course(context: AnalysisContext, work: tuple[Run, int, int]) -> pd.DataFrame:
+def _history(context: AnalysisContext, work: tuple[Run, int, int]) -> pd.DataFrame:
     return history_table(context, *work)
 
 
@@ -126,11 +128,11 @@ def with_two_images(runs: Sequence[Run]) -> list[Run]:
     return chosen
 
 
-def times(course: pd.DataFrame) -> pd.DataFrame:
+def times(history: pd.DataFrame) -> pd.DataFrame:
     """A row a trial: name, n_train, the memorised fraction at the end with its interval, tau_gen and tau_mem in images
     seen (NaN where the fraction never exceeds one half)."""
     rows = []
-    for (_, name, n_train), trial in course.groupby(["run_id", "name", "n_train"], sort=False):
+    for (_, name, n_train), trial in history.groupby(["run_id", "name", "n_train"], sort=False):
         last = trial.iloc[-1]
         good = trial.loc[trial["test_psnr"] >= trial["test_psnr"].max() - GENERALISED_DB, "images_seen"]
         bad = trial.loc[trial["memorised"] > MEMORISED_FRACTION, "images_seen"]
@@ -149,7 +151,7 @@ def times(course: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def figure(course: pd.DataFrame, ends: pd.DataFrame) -> Figure:
+def figure(history: pd.DataFrame, ends: pd.DataFrame) -> Figure:
     """Left, the memorised fraction against N at the end of training, with intervals; right, against images seen."""
     picture = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = picture.subplots(1, 2, sharey=True)
@@ -164,7 +166,7 @@ def figure(course: pd.DataFrame, ends: pd.DataFrame) -> Figure:
     )
     left.set_xlabel("training images N")
     left.set_ylabel("memorised fraction of samples")
-    for i, (n_train, group) in enumerate(course.groupby("n_train")):
+    for i, (n_train, group) in enumerate(history.groupby("n_train")):
         mean = group.groupby("images_seen")["memorised"].mean()
         colour = style.COLOURS[i % len(style.COLOURS)]
         right.plot(mean.index, mean, color=colour, marker="osD^v<>p"[i % 8], markersize=4, label=f"N = {n_train:,}")

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
+from gahb.grids import differing, pair_name
 from gahb.tracking import lookup
 from gahb.tracking.run import Run
 
@@ -36,7 +37,7 @@ def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int) -> Ana
     pairs = context.map_on_cluster(_compare, [(a, b, samples, seed) for a, b in found], names)
     for pair in pairs:
         say_diverged(pair)
-    table = pd.DataFrame([row(pair) for pair in pairs])
+    table = pairs_table(pairs)
     per_sample = pd.concat([pair.table.assign(pair=name) for pair, name in zip(pairs, table["pair"], strict=True)])
     rows = rows_of(table)
     return AnalysisResult(
@@ -45,7 +46,7 @@ def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int) -> Ana
         runs=[run for runs in found for run in runs],
         settings={"samples": samples, "seed": seed},
         tables={"pairs": table, "samples": per_sample},
-        pictures={"pairs": figure(pairs)},
+        pictures={"pairs": figure(pairs, table)},
         data={"pairs": rows},
         shown=[rows],
     )
@@ -75,12 +76,18 @@ def find_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
     return sorted(pairs, key=lambda pair: (int(pair[0].params["resolution"]), int(pair[0].params["n_train"])))
 
 
-def row(pair: Pair) -> dict[str, float | int | str]:
-    """A pair in the tidy table: PSNR in dB averaged over σ and over both models, cosines averaged over samples."""
+def pairs_table(pairs: Sequence[Pair]) -> pd.DataFrame:
+    """A row a pair: its name, PSNR in dB averaged over σ and over both models, cosines averaged over samples."""
+    trials = [pair.a.trial for pair in pairs]
+    keys = differing(trials)
+    return pd.DataFrame([_row(pair, pair_name(trial, keys)) for pair, trial in zip(pairs, trials, strict=True)])
+
+
+def _row(pair: Pair, name: str) -> dict[str, float | int | str]:
     summary = pair.summary()
     a, b = pair.a.metrics, pair.b.metrics
     return {
-        "pair": pair.a.name.replace("-A", "", 1),
+        "pair": name,
         "resolution": int(pair.a.params["resolution"]),
         "n_train": int(pair.a.params["n_train"]),
         **{key: (a[key] + b[key]) / 2 for key in ("train_psnr", "test_psnr", "psnr_gap")},
@@ -94,7 +101,7 @@ def row(pair: Pair) -> dict[str, float | int | str]:
     }
 
 
-def figure(pairs: Sequence[Pair]) -> Figure:
+def figure(pairs: Sequence[Pair], table: pd.DataFrame) -> Figure:
     """A column a pair: closest training images and samples above, histograms below; then similarity against N."""
     columns = len(pairs)
     picture = Figure(figsize=(1.2 + 1.9 * columns, 7.5), layout="constrained")
@@ -110,7 +117,6 @@ def figure(pairs: Sequence[Pair]) -> Figure:
         histogram.set_yticks([])
         histogram.set_xlabel("cosine", fontsize=8)
         histogram.tick_params(labelsize=7)
-    table = pd.DataFrame([row(pair) for pair in pairs])
     _draw_curves(picture.add_subplot(grid[2, :]), table)
     return picture
 

@@ -118,9 +118,18 @@ def differing(trials: Iterable[Trial]) -> list[str]:
 def readable_name(trial: Trial, keys: Iterable[str]) -> str:
     """A name of resolution, N, subset and those of `keys` that the trial has: "20x20-N100-A", "16x16-N4-B-seed1".
     A switch stands in it by its own name where it is on: "80x80-N100-A-shuffled"."""
+    return _name(trial, ["subset", *keys])
+
+
+def pair_name(trial: Trial, keys: Iterable[str]) -> str:
+    """The same without the subset, for a trial and its counterpart on the other one: "16x16-N4-seed1"."""
+    return _name(trial, keys)
+
+
+def _name(trial: Trial, keys: Iterable[str]) -> str:
     flat = {**trial.flat(), "dataset": trial.dataset.name}
     rest = [_named(key, flat[key]) for key in keys if flat.get(key, False) is not False]
-    return "-".join([f"{flat['resolution']}x{flat['resolution']}", f"N{flat['n_train']}", flat["subset"], *rest])
+    return "-".join([f"{flat['resolution']}x{flat['resolution']}", f"N{flat['n_train']}", *rest])
 
 
 def _named(key: str, value: Any) -> str:

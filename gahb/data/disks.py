@@ -19,6 +19,7 @@ class Disks(Manifold):
     """Disks that lie wholly inside the image, radius between 1/16 and 3/8 of its side."""
 
     name: ClassVar[str] = "disks"
+    dimension: ClassVar[int] = 5
 
     def parameters(self, resolution: int, index: int) -> NDArray[np.float64]:
         """Centre (row, column) and radius in pixels, foreground and background of the images of a chunk, (CHUNK, 5)."""

@@ -37,6 +37,7 @@ class ImageRay(Manifold):
     """
 
     name: ClassVar[str] = "ray"
+    dimension: ClassVar[int] = 1
     base: str = "c_alpha"
 
     def law(self) -> dict[str, Any]:

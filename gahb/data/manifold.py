@@ -7,6 +7,7 @@ eigenvalues 1 and the rest 0, and its MSE is m·σ² an image (§3.2, appendix C
 """
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,9 @@ STEP = 1e-4
 
 
 class Manifold(Synthetic):
-    """Images that are a differentiable function of m parameters."""
+    """Images that are a differentiable function of m parameters; `dimension` is m."""
+
+    dimension: ClassVar[int]
 
     @abstractmethod
     def parameters(self, resolution: int, index: int) -> NDArray[np.float64]:

@@ -23,6 +23,7 @@ class Sinusoids(Manifold):
     """One period of a sine across the image, raised to be nowhere negative."""
 
     name: ClassVar[str] = "sinusoids"
+    dimension: ClassVar[int] = 2
 
     def parameters(self, resolution: int, index: int) -> NDArray[np.float64]:
         """Intensity and phase of the images of a chunk, (CHUNK, 2)."""

@@ -7,13 +7,17 @@ from gahb.data.c_alpha import CAlpha
 from gahb.data.disks import Disks
 from gahb.data.image_files import ImageFiles
 from gahb.data.image_ray import ImageRay
+from gahb.data.manifold import Manifold
 from gahb.data.sinusoids import Sinusoids
 from gahb.data.source import Source
+from gahb.errors import UserError
 from gahb.registry import KEYS, Group, new_group
 
 
 def _check(source: Any) -> None:
     check_configuration(source, Source)
+    if issubclass(source, Manifold) and not isinstance(getattr(source, "dimension", None), int):
+        raise UserError("a manifold needs a dimension, an int")
 
 
 DATASETS: Group[type[Source]] = new_group("datasets", "data set", _check)

@@ -1,19 +1,44 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 from gahb_analysis.curves import WEAK_NOISE, curve_names, curves_table, figure, line, optimum, slopes_table
+from numpy.typing import NDArray
 
+from gahb.data.c_alpha import CAlpha
+from gahb.data.dataset import Dataset
+from gahb.data.disks import Disks
+from gahb.data.image_files import ImageFiles
+from gahb.data.image_ray import ImageRay
+from gahb.data.manifold import Manifold
+from gahb.data.sinusoids import Sinusoids
 from gahb.denoising.psnr import INPUT_PSNR, SIGMAS
 from gahb.errors import UserError
 from gahb.grids import grid
 from gahb.tracking.run import Run
 from gahb.trial import Trial
 from tests.conftest import TINY, Ended, Place
+
+
+@dataclass(frozen=True)
+class Segment(Manifold):
+    """A manifold that gahb does not know: images of one gray."""
+
+    name: ClassVar[str] = "segment"
+    dimension: ClassVar[int] = 1
+
+    def parameters(self, resolution: int, index: int) -> NDArray[np.float64]:
+        return np.linspace(0, 1, 64)[:, None]
+
+    def draw(self, resolution: int, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        return parameters[:, :, None] * np.ones((resolution, resolution))
+
 
 LEVELS = np.array(INPUT_PSNR, float)
 
@@ -39,13 +64,13 @@ def test_slope_of_a_power_law_is_exact_and_strong_noise_does_not_matter() -> Non
 
 def test_the_optimum_is_the_one_of_the_data_set() -> None:
     for alpha, slope in ((1.0, 0.5), (2.0, 2 / 3), (3.0, 0.75), (5.0, 5 / 6)):
-        assert optimum({"dataset": "c_alpha", "alpha": alpha, "resolution": 40})[0] == pytest.approx(slope)
+        assert optimum(Dataset(CAlpha(alpha), 40))[0] == pytest.approx(slope)
     z = np.random.default_rng(0).standard_normal((200_000, 5))
-    for name, dimension in (("disks", 5), ("sinusoids", 2), ("ray", 1)):
-        slope, intercept = optimum({"dataset": name, "resolution": 20})
+    for source, dimension in ((Disks(), 5), (Sinusoids(), 2), (ImageRay(), 1), (Segment(), 1)):
+        slope, intercept = optimum(Dataset(source, 20))
         mse = 1e-3 * np.square(z[:, :dimension]).sum(axis=1) / 400  # the noise along the manifold is what stays
         assert slope * 30 + intercept == pytest.approx(-10 * np.log10(mse).mean(), abs=0.05)
-    assert all(math.isnan(value) for value in optimum({"dataset": "/data/faces.zip", "resolution": 20}))
+    assert all(math.isnan(value) for value in optimum(Dataset(ImageFiles("/data/faces.zip"), 20)))
 
 
 def test_curves_are_named_by_what_tells_them_apart() -> None:

@@ -39,16 +39,16 @@ def test_bootstrap_interval_is_that_of_a_proportion() -> None:
 
 
 def test_times_are_when_the_curves_cross() -> None:
-    course = pd.DataFrame(
+    history = pd.DataFrame(
         {
             "run_id": "r", "name": "x", "n_train": 4, "images_seen": [1, 2, 4, 8, 16], "samples": 10,
             "memorised": [0, 0, 0.2, 0.6, 0.9], "low": 0.0, "high": 1.0,
             "test_psnr": [10, 14.8, 15, 14, 12], "train_psnr": 20.0,
         }
     )  # fmt: skip
-    (row,) = times(course).to_dict("records")
+    (row,) = times(history).to_dict("records")
     assert (row["tau_gen"], row["tau_mem"], row["memorised"]) == (2, 8, 0.9)
-    (row,) = times(course.assign(memorised=0.1)).to_dict("records")
+    (row,) = times(history.assign(memorised=0.1)).to_dict("records")
     assert np.isnan(row["tau_mem"])
 
 
@@ -57,6 +57,6 @@ def test_memorization_command(command: Callable[..., Ended], finished: Place) ->
     rows = ended.json["memorization"]
     assert [row["n_train"] for row in rows] == [64, 64]  # N = 1 has no second image
     (run,) = [r for r in lookup.analyses(finished.record, "tiny") if r.run_id == ended.json["run_id"]]
-    course = pd.read_csv(finished.record.artifacts(run.run_id) / "course.csv")
-    steps = [step for step, _ in finished.record.history(course["run_id"][0], "loss")]
-    assert sorted(course["images_seen"].unique()) == steps
+    history = pd.read_csv(finished.record.artifacts(run.run_id) / "history.csv")
+    steps = [step for step, _ in finished.record.history(history["run_id"][0], "loss")]
+    assert sorted(history["images_seen"].unique()) == steps

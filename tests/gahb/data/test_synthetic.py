@@ -105,6 +105,11 @@ def test_an_image_of_a_cone_lies_in_its_tangent_space(source: Manifold, dimensio
 
 
 @pytest.mark.parametrize(("source", "dimension"), MANIFOLDS)
+def test_a_manifold_has_as_many_directions_as_it_says(source: Manifold, dimension: int) -> None:
+    assert source.dimension == dimension == np.linalg.matrix_rank(source.tangents(24, 5))
+
+
+@pytest.mark.parametrize(("source", "dimension"), MANIFOLDS)
 def test_tangents_are_the_linear_part_of_a_small_move(source: Manifold, dimension: int) -> None:
     at = source.parameters_of(24, 5)
     move = 1e-4 * np.random.default_rng(0).normal(size=dimension)
