@@ -19,8 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from tests.conftest import Place
-from tests.gahb.models import test_published
+from tests.helpers import Place, unet
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 16, 16), dtype=np.uint8)
 
@@ -46,8 +45,12 @@ def folder_of(name: str, content: bytes) -> Callable[[Path], Path]:
 
 
 def png(pixels: Any = PIXELS[0]) -> bytes:
+    return encoded(pixels, "PNG")
+
+
+def encoded(pixels: Any, format: str) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
+    Image.fromarray(pixels).save(stream, format)
     return stream.getvalue()
 
 
@@ -68,6 +71,18 @@ def zip_of(**members: bytes) -> bytes:
         for name, content in members.items():
             archive.writestr(name.replace("_", "."), content)
     return stream.getvalue()
+
+
+def damaged_zip(here: Path) -> Path:
+    """Five pictures, of which 000003.jpg has bytes put to zero."""
+    with zipfile.ZipFile(here / "set.zip", "w") as archive:
+        for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (5, 24, 24), dtype=np.uint8)):
+            archive.writestr(f"set/{i:06d}.jpg", encoded(pixels, "JPEG"))
+    content = bytearray((here / "set.zip").read_bytes())
+    start = content.find(b"000003.jpg") + 200
+    content[start : start + 50] = bytes(50)
+    (here / "set.zip").write_bytes(content)
+    return here / "set.zip"
 
 
 def loop(here: Path) -> Path:
@@ -162,7 +177,7 @@ def state(status: str) -> Callable[[Place], None]:
 
 def imported(place: Place) -> str:
     """The name of an imported model; its resolution is 40."""
-    torch.save(test_published.unet(2, 4), place.folder / "theirs.pt")
+    torch.save(unet(2, 4), place.folder / "theirs.pt")
     from gahb_analysis.importing import import_checkpoint
 
     run = import_checkpoint(

@@ -15,6 +15,7 @@ from tests.broken import (
     checkpoint,
     cut_images,
     cut_lmdb,
+    damaged_zip,
     file,
     folder,
     folder_of,
@@ -32,9 +33,7 @@ from tests.broken import (
     weights_gone,
     zip_of,
 )
-from tests.conftest import Ended, Place, copy
-from tests.gahb.data import test_dataset
-from tests.gahb.models import test_published
+from tests.helpers import Ended, Place, copy, unet
 
 Command = Callable[..., Ended]
 
@@ -47,7 +46,7 @@ COMPARES = "gahb-analyze pair 16x16-N1-A 16x16-N1-B --samples 2"
 
 HEADER = "{{'descr': '|u1', 'fortran_order': False, 'shape': ({}, 9, 9)}}"
 SMALL = {"architecture": "unet", "blocks": 1, "width": 8}
-UNET = test_published.unet(1, 4)
+UNET = unet(1, 4)
 
 WORDS: list[tuple[str, str]] = [
     # the words of a command
@@ -151,7 +150,7 @@ FILES: list[tuple[str, str, Callable[[Path], object]]] = [
     (READS, "the zip cannot be read", file("x.zip", zip_of(a_png=png()).replace(b"PK\1\2", b"PK\0\0"))),
     (READS, "holds no image", file("text.zip", zip_of(a_txt=b"hello"))),
     (READS, "a.png cannot be decoded", file("x.zip", zip_of(a_png=png()).replace(b"IDAT", b"JDAT"))),
-    (LAUNCHES, "000003.jpg", test_dataset.broken_zip),
+    (LAUNCHES, "000003.jpg", damaged_zip),
     (LAUNCHES, "two disjoint subsets", file("two.npy", npy(PIXELS[:2]))),
     (PREPARES, "two disjoint subsets", file("two.npy", npy(PIXELS[:2]))),
     (READS, "not a .npy array", file("empty.npy")),

@@ -10,7 +10,7 @@ from gahb_sweeps import demo
 from chaos.hosts import PROGRAMS, missing
 from chaos.sweep import KEYS, NAME, ONCE, SHORT, Comparison, Outcome, Result, compare
 from gahb.grids import parse_overrides
-from tests.conftest import Place
+from tests.helpers import Place
 
 
 def test_three_rounds_of_failures_change_nothing(ray_here: None, place: Place) -> None:

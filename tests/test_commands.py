@@ -11,7 +11,7 @@ import pytest
 from gahb.tracking.run import Kind
 from gahb.training import cost
 from gahb.trial import Trial
-from tests.conftest import TINY, Ended, Place
+from tests.helpers import TINY, Ended, Place
 
 Command = Callable[..., Ended]
 SMALL = [f"{key}={value}" for key, value in TINY.items()]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY, Place
+from tests.helpers import TINY, Place
 
 ROOT = Path(__file__).parent.parent
 SMALL = [f"{key}={value}" for key, value in {**TINY, "images": 320, "n_train": 1}.items()]

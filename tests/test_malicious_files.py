@@ -22,8 +22,7 @@ from gahb.tracking import lookup
 from gahb.tracking.run import Kind
 from gahb.trial import Trial
 from tests.broken import npy, png
-from tests.conftest import TINY, Ended, Place
-from tests.gahb.models import test_published
+from tests.helpers import TINY, Ended, Payload, Place, unet
 
 Command = Callable[..., Ended]
 
@@ -33,16 +32,6 @@ LEAST = 256 << 20
 ZEROS = bytes(320 << 20)
 
 
-class Payload:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        return Path.touch, (self.mark,)
-
-
 def refused(ended: Ended, message: str) -> None:
     assert ended.code == 2 and ended.out == "", ended
     (line,) = ended.err.splitlines()
@@ -50,7 +39,7 @@ def refused(ended: Ended, message: str) -> None:
 
 
 def as_checkpoint(payload: Payload, file: Path) -> None:
-    torch.save({**test_published.unet(1, 4), "extra": payload}, file)
+    torch.save({**unet(1, 4), "extra": payload}, file)
 
 
 def as_old_checkpoint(payload: Payload, file: Path) -> None:

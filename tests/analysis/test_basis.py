@@ -12,7 +12,7 @@ from gahb.data.disks import Disks
 from gahb.models.layers import Denoiser
 from gahb.tracking import lookup
 from gahb.trial import Trial
-from tests.conftest import TINY, Ended, Place
+from tests.helpers import TINY, Ended, Place
 
 CPU = torch.device("cpu")
 

@@ -23,7 +23,7 @@ from gahb.errors import UserError
 from gahb.grids import grid
 from gahb.tracking.run import Run
 from gahb.trial import Trial
-from tests.conftest import TINY, Ended, Place
+from tests.helpers import TINY, Ended, Place
 
 
 @dataclass(frozen=True)

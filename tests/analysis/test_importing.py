@@ -14,8 +14,7 @@ from gahb.models import published
 from gahb.tracking import lookup
 from gahb.tracking.run import Kind
 from gahb.trial import Trial
-from tests.conftest import TINY, Ended, Place
-from tests.gahb.models.test_published import Payload, bf_cnn, unet
+from tests.helpers import TINY, Ended, Payload, Place, bf_cnn, unet
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def test_importing_again_gives_the_same_run_and_a_name_is_taken_once(
 def test_a_payload_ends_in_one_line_and_leaves_no_run(
     command: Callable[..., Ended], place: Place, tmp_path: Path
 ) -> None:
-    torch.save({"model": Payload(f"touch {tmp_path / 'executed'}")}, tmp_path / "bad.pt")
+    torch.save({"model": Payload(tmp_path / "executed")}, tmp_path / "bad.pt")
     ended = command("gahb-analyze", "import", str(tmp_path / "bad.pt"), *place.flags)
     assert ended.code == 2 and len(ended.err.strip().splitlines()) == 1
     assert not (tmp_path / "executed").exists() and place.record.runs(Kind.TRIAL, Kind.IMPORT) == []

@@ -8,7 +8,7 @@ from gahb_analysis.memorization import bootstrap_interval, memorised, times
 
 from gahb.models.layers import Denoiser
 from gahb.tracking import lookup
-from tests.conftest import Ended, Place
+from tests.helpers import Ended, Place
 
 
 class Towards(torch.nn.Module):

@@ -11,7 +11,7 @@ from gahb_analysis.pair import check_pair, compare
 from gahb.errors import UserError
 from gahb.tracking import lookup
 from gahb.trial import Trial
-from tests.conftest import TINY, Ended, Place
+from tests.helpers import TINY, Ended, Place
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ from gahb_analysis.report import KINDS
 
 from gahb.grids import grid
 from gahb.tracking import lookup
-from tests.conftest import TINY, Ended, Place
+from tests.helpers import TINY, Ended, Place
 
 
 def test_a_report_holds_tables_pictures_and_the_papers_numbers(

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from gahb_analysis.scaling import crossing, crossings, figure, scaling_table
 
-from tests.conftest import Ended, Place
+from tests.helpers import Ended, Place
 
 
 def table_of(gaps: dict[tuple[int, int], list[float]]) -> pd.DataFrame:

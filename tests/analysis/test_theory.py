@@ -8,7 +8,7 @@ from gahb_analysis.theory import CEILING, NETWORK, figure, is_oracle, summary_ta
 from gahb.denoising.analytic import DENOISERS
 from gahb.denoising.psnr import SIGMAS
 from gahb.tracking import lookup
-from tests.conftest import Ended, Place
+from tests.helpers import Ended, Place
 
 CPU = torch.device("cpu")
 

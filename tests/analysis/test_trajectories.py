@@ -8,7 +8,7 @@ from gahb_analysis.pair import compare
 from gahb_analysis.trajectories import SHOWN, follow, shown_steps, where_they_part
 
 from gahb.tracking import lookup
-from tests.conftest import Ended, Place
+from tests.helpers import Ended, Place
 
 CPU = torch.device("cpu")
 

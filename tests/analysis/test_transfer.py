@@ -10,7 +10,7 @@ from gahb.grids import grid
 from gahb.models.layers import Denoiser
 from gahb.tracking.run import Kind, Run
 from gahb.trial import Trial
-from tests.conftest import TINY, Ended, Place
+from tests.helpers import TINY, Ended, Place
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ from gahb_sweeps.catalog import SWEEPS, description
 
 from gahb.grids import parse_overrides
 from gahb.training.cost import training_flops
-from tests.conftest import Ended, Place
+from tests.helpers import Ended, Place
 
 
 @pytest.mark.parametrize("name", SWEEPS)

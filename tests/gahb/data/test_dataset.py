@@ -17,6 +17,7 @@ from gahb.data.image_files import ImageFiles
 from gahb.data.pixel_shuffling import permutation, shuffle, unshuffle
 from gahb.errors import UserError
 from gahb.storage.local import Folder
+from tests.broken import damaged_zip
 
 
 def pictures(count: int, height: int = 24, width: int = 24, seed: int = 0) -> np.ndarray:
@@ -198,15 +199,6 @@ def test_unshuffling_is_the_inverse_of_a_shuffle_that_keeps_no_neighbours(side: 
     assert neighbours.sum() <= 0.02 * side**2 + 2
 
 
-def broken_zip(tmp_path: Path) -> Path:
-    archive = write_zip(tmp_path / "set.zip", write_folder(tmp_path / "set", pictures(5), ".jpg"))
-    content = bytearray(archive.read_bytes())
-    start = content.find(b"000003.jpg") + 200
-    content[start : start + 50] = bytes(50)
-    archive.write_bytes(content)
-    return archive
-
-
 def truncated_jpeg(tmp_path: Path) -> Path:
     folder = write_folder(tmp_path / "set", pictures(5, 64, 64), ".jpg")
     file = folder / "000002.jpg"
@@ -245,7 +237,7 @@ def mixed_celeba(tmp_path: Path) -> Path:
     ("make", "message"),
     [
         (lambda p: p / "nowhere", "no such file or folder"),
-        (broken_zip, "000003.jpg"),
+        (damaged_zip, "000003.jpg"),
         (truncated_jpeg, "000002.jpg"),
         (empty_folder, "holds no image"),
         (lambda p: saved(p, "f.npy", np.zeros((3, 24, 24))), "uint8"),

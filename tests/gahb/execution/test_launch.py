@@ -31,7 +31,7 @@ from gahb.training.checkpoints import Checkpoints
 from gahb.training.cost import forward_flops
 from gahb.training.weights import read_weight_history
 from gahb.trial import Trial
-from tests.conftest import TINY, Ended, Place
+from tests.helpers import TINY, Ended, Place
 
 LONG = {**TINY, "n_train": 4, "images": 32 * 1200}
 """A trial that trains for several seconds, so that it can be killed on the way."""

@@ -4,13 +4,10 @@ import json
 import os
 import re
 import secrets
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,38 +18,11 @@ from gahb.execution import ray_jobs
 from gahb.tracking import lookup
 from gahb.tracking.record import Record
 from gahb.tracking.run import Kind
-from tests.conftest import TINY, Ended
+from tests.helpers import TINY, Ended, free_ports, process
 
 SMALL = [f"{key}={value}" for key, value in {**TINY, "images": 320, "n_train": 1, "subset": "A"}.items()]
 COMMANDS = {"gahb-sweep": "gahb_sweeps.cli", "gahb-analyze": "gahb_analysis.cli"}
 BIN = Path(sys.executable).parent
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-@contextmanager
-def process(words: list[str], answers: str, env: Mapping[str, str]) -> Iterator[None]:
-    """A process group that lives as long as the block, once its address answers."""
-    running = subprocess.Popen(words, env={**os.environ, **env}, stdout=-3, stderr=-3, start_new_session=True)
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(answers).close()
-                break
-            except urllib.error.HTTPError:  # who goes there?
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield
-    finally:
-        os.killpg(running.pid, 9)
-        running.wait()
 
 
 @dataclass(frozen=True)

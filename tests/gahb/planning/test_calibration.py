@@ -8,7 +8,7 @@ from gahb.planning.calibration import Device, Rate, devices, ladder, measure
 from gahb.tracking.run import Kind, Run
 from gahb.training import cost
 from gahb.trial import Trial
-from tests.conftest import Place
+from tests.helpers import Place
 
 CPU = torch.device("cpu")
 COEFFICIENTS = (3e-5, 2e-10, 1e-11)

@@ -5,8 +5,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from gahb.tracking.metric_logger import MetricLogger, Stopped, Superseded
-from tests.conftest import Place
-from tests.gahb.tracking.test_record import new_trial
+from tests.helpers import Place, new_trial
 
 ROWS = [({"images_seen": step, "loss": 1 / step, "psnr_gap": float(step)}, 1.8e9 + step) for step in (16, 32, 64)]
 

@@ -7,14 +7,7 @@ from gahb.errors import UserError
 from gahb.tracking import lookup
 from gahb.tracking.record import Record
 from gahb.tracking.run import Kind
-from tests.conftest import Place
-
-
-def new_trial(place: Place, name: str = "16x16-N1-A", signature: str = "abcdefabcdef", sweep: str = "s") -> str:
-    tags = {"gahb.kind": "trial", "gahb.signature": signature, f"gahb.sweep.{sweep}": "true"}
-    return place.writer.create(
-        sweep, name, place.store.url, params={"width": 8}, tags=tags, dataset=("set", "123", "/x")
-    )
+from tests.helpers import Place, new_trial
 
 
 def test_a_run_goes_from_scheduled_to_finished(place: Place, tmp_path: Path) -> None:

@@ -1,0 +1,224 @@
+"""What several tests use: a tiny trial, a record beside a storage, processes, weights as the authors published them."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from gahb_analysis.models import TrialModel, load_trial
+from torch import Tensor
+
+from gahb.execution.analysis import AnalysisContext
+from gahb.execution.launch import LaunchOptions, launch
+from gahb.storage.local import Folder
+from gahb.tracking import lookup
+from gahb.tracking.record import Record
+from gahb.tracking.record_writer import RecordWriter
+from gahb.trial import Trial
+
+TINY = {
+    "dataset": "c_alpha",
+    "resolution": 16,
+    "width": 8,
+    "n_test": 32,
+    "batch_size": 32,
+    "images": 32 * 300,
+    "learning_rate": 2e-3,
+    "schedule": "cosine",
+}
+"""A trial that trains in two seconds, long enough to memorise one image."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A record and a storage."""
+
+    folder: Path
+
+    @property
+    def storage(self) -> Path:
+        return self.folder / "storage"
+
+    @property
+    def store(self) -> Folder:
+        return Folder(self.storage)
+
+    @property
+    def record(self) -> Record:
+        return Record(f"sqlite:///{self.folder / 'record.db'}")
+
+    @property
+    def writer(self) -> RecordWriter:
+        return RecordWriter(self.record.uri)
+
+    @property
+    def flags(self) -> list[str]:
+        return ["--record", self.record.uri, "--storage", str(self.storage)]
+
+    @property
+    def context(self) -> AnalysisContext:
+        return AnalysisContext(self.record.uri, self.store, torch.device("cpu"))
+
+    def execute(self, statement: str, *values: Any) -> None:
+        """Change the record's database behind MLflow's back."""
+        with contextlib.closing(sqlite3.connect(self.folder / "record.db")) as database, database:
+            database.execute(statement, values)
+
+    def artifact(self, run: str, file: str) -> Path:
+        """An artifact of a run."""
+        return self.record.artifacts(lookup.find(self.record, run).run_id) / file
+
+    def model(self, name: str) -> TrialModel:
+        """The model of a finished trial."""
+        return load_trial(self.context, lookup.find(self.record, name))
+
+    def launch(
+        self, trials: list[Trial], sweep: str = "tiny", say: Callable[[str], None] = lambda line: None, **options: Any
+    ) -> list[dict[str, Any]]:
+        chosen = LaunchOptions(**options)
+        return launch(trials, sweep, storage=self.store, record=self.record, options=chosen, say=say)
+
+
+def copy(finished: Place, folder: Path) -> Place:
+    """A copy of a record and its storage that knows nothing of where it was."""
+    place = Place(folder)
+    shutil.copytree(finished.folder, place.folder, ignore=shutil.ignore_patterns("*.lock"))
+    for column in ("runs.artifact_uri", "experiments.artifact_location"):
+        table, _, name = column.partition(".")
+        place.execute(f"UPDATE {table} SET {name} = replace({name}, ?, ?)", str(finished.folder), str(place.folder))
+    return place
+
+
+def new_trial(place: Place, name: str = "16x16-N1-A", signature: str = "abcdefabcdef", sweep: str = "s") -> str:
+    """A scheduled trial in the record; its run id."""
+    tags = {"gahb.kind": "trial", "gahb.signature": signature, f"gahb.sweep.{sweep}": "true"}
+    return place.writer.create(
+        sweep, name, place.store.url, params={"width": 8}, tags=tags, dataset=("set", "123", "/x")
+    )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextlib.contextmanager
+def process(words: list[str], answers: str, env: Mapping[str, str]) -> Iterator[None]:
+    """A process group that lives as long as the block, once its address answers."""
+    running = subprocess.Popen(words, env={**os.environ, **env}, stdout=-3, stderr=-3, start_new_session=True)
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(answers).close()
+                break
+            except urllib.error.HTTPError:  # who goes there?
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield
+    finally:
+        os.killpg(running.pid, 9)
+        running.wait()
+
+
+Weights = dict[str, Tensor]
+
+
+def randn(*shape: int) -> Tensor:
+    """Normal weights of a size that keeps activations near 1."""
+    return (
+        torch.randn(*shape, dtype=torch.float32)
+        / (shape[-1] * shape[-2] * max(shape[1] if len(shape) > 1 else 1, 1)) ** 0.5
+    )
+
+
+def norm(channels: int, name: str) -> Weights:
+    """A normalisation without bias, as the authors' files have it."""
+    return {f"{name}.running_sd": torch.rand(1, channels, 1, 1) + 0.5, f"{name}.gammas": torch.randn(1, channels, 1, 1)}
+
+
+def unet(blocks: int, width: int) -> Weights:
+    """The weights of a published UNet, by the authors' names."""
+    torch.manual_seed(0)
+    w: Weights = {}
+
+    def convolutions(name: str, inputs: int, outputs: int, first: int = 0) -> None:
+        for i in range(2):
+            w[f"{name}.{first + 3 * i}.weight"] = randn(outputs, inputs if i == 0 else outputs, 3, 3)
+            w.update(norm(outputs, f"{name}.{first + 3 * i + 1}"))
+
+    w["encoder.0.0.weight"], w["encoder.0.2.weight"] = randn(width, 1, 3, 3), randn(width, width, 3, 3)
+    w.update(norm(width, "encoder.0.3"))
+    for b in range(1, blocks):
+        convolutions(f"encoder.{b}", width * 2 ** (b - 1), width * 2**b)
+    convolutions("mid_block", width * 2 ** (blocks - 1), width * 2**blocks)
+    for b in range(blocks - 1, -1, -1):
+        c = width * 2**b
+        w[f"upsample.{b}.weight"] = randn(2 * c, c, 2, 2)
+        if b:
+            convolutions(f"decoder.{b}", 2 * c, c)
+    w["decoder.0.0.weight"], w["decoder.0.3.weight"] = randn(width, 2 * width, 3, 3), randn(1, width, 3, 3)
+    w.update(norm(width, "decoder.0.1"))
+    return w
+
+
+def bf_cnn(width: int, wide: set[int], layers: int = 21) -> Weights:
+    """The weights of a published BF_CNN or BF_CNN_RF, whose layers in `wide` see 3×3 pixels and the others one."""
+    torch.manual_seed(0)
+    w = {"conv_layers.0.weight": randn(width, 1, 3, 3)}
+    for layer in range(1, layers - 1):
+        side = 3 if layer in wide else 1
+        w[f"conv_layers.{layer}.weight"] = randn(width, width, side, side)
+        w.update(norm(width, f"BN_layers.{layer - 1}"))
+    return {**w, f"conv_layers.{layers - 1}.weight": randn(1, width, 3, 3)}
+
+
+def dncnn(width: int, layers: int = 20) -> Weights:
+    """The weights of a published DnCNN."""
+    torch.manual_seed(0)
+    w = {"first_layer.weight": randn(width, 1, 3, 3), "last_layer.weight": randn(1, width, 3, 3)}
+    for i in range(layers - 2):
+        w[f"hidden_layer_list.{i}.weight"] = randn(width, width, 3, 3)
+        name = f"bn_layer_list.{i}"
+        w |= {f"{name}.weight": torch.randn(width), f"{name}.bias": torch.zeros(width)}
+        w |= {f"{name}.running_mean": torch.zeros(width), f"{name}.running_var": torch.rand(width) * 1e-4}
+        w[f"{name}.num_batches_tracked"] = torch.tensor(0)
+    return w
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return os.mkdir, (self.mark,)
