@@ -39,15 +39,13 @@ ON_CLUSTER = [parameter("address", Address, None), parameter("no_wait", NoWait, 
 
 
 def _add_commands() -> None:
-    """Make a command of every analysis that is none yet: at first gahb's own, then those of guests."""
+    """Make a command of every analysis, guests' included."""
+    app.registered_commands = [command for command in app.registered_commands if command.name == "import"]
     for name in ANALYSES:
-        if name not in _made:
-            _made.add(name)
-            _add_command(name)
+        _add_command(name)
 
 
 app = App("Compare finished trials and draw the paper's figures from them.", _add_commands)
-_made: set[str] = set()
 
 
 def _add_command(name: str) -> None:

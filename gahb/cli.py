@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -57,7 +56,7 @@ class App(typer.Typer):
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
             def call(values: dict[str, Any]) -> Any:
-                del values["plugin"]  # `load_plugins` has read it
+                del values["plugin"]  # for the help; `load_plugins` has read it
                 return function(**values)
 
             add(command_of(call, [*parameters_of(function), parameter("plugin", Plugin, None)], function))
@@ -96,28 +95,36 @@ def command_of(
     return command
 
 
-def load_plugins(words: Sequence[str]) -> None:
-    """Load the files that --plugin names on a command line, before anything else in it is read.
+def load_plugins(words: Sequence[str]) -> list[str]:
+    """Load the files that --plugin names on a command line, before anything else in it is read; the other words.
 
     Raises:
         UserError: see `registry.load_file`.
     """
-    files = [after for word, after in pairwise(words) if word == "--plugin"]
-    files += [word.removeprefix("--plugin=") for word in words if word.startswith("--plugin=")]
+    others, files = list[str](), list[str]()
+    rest = iter(words)
+    for word in rest:
+        option, equals, file = word.partition("=")
+        if option != "--plugin":
+            others.append(word)
+        elif file := file if equals else next(rest, ""):
+            files.append(file)
+        else:
+            raise UserError("--plugin needs the path of a file")
     if files:
         import gahb.trial  # noqa: F401  # whose keys come first
         from gahb.registry import load_file
 
         for file in files:
             load_file(file)
+    return others
 
 
 def run(app: Callable[..., Any], name: str) -> None:
     """Run an application and exit: 0 when done, 2 with one line on stderr for what the user can put right, 130 when
     interrupted."""
     try:
-        load_plugins(sys.argv[1:])
-        code = app(prog_name=name, standalone_mode=False)
+        code = app(load_plugins(sys.argv[1:]), prog_name=name, standalone_mode=False)
     except UserError as error:
         _end(_one_line(f"{name}: {error}"), 2)
     except UsageError as error:

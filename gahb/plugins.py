@@ -27,6 +27,7 @@ from gahb.execution.analysis import AnalysisContext, AnalysisResult, Question, d
 from gahb.models.architectures import ARCHITECTURES, Architecture
 from gahb.models.layer_costs import Layer
 from gahb.registry import ANALYSES, SWEEPS, Origin
+from gahb.tracking.lookup import finished_trial, finished_trials
 from gahb.trial import Trial
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ __all__ = [
     "Synthetic",
     "UserError",
     "described",
+    "finished_trial",
+    "finished_trials",
     "load_file",
     "new_images",
     "register_analysis",

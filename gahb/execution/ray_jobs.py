@@ -207,12 +207,12 @@ def main() -> None:
 def _complete(app: Callable[..., Any]) -> Callable[..., Any]:
     """The app, if the nodes' settings and the command's together say where record and storage are."""
 
-    def checked(**options: Any) -> Any:
+    def checked(*words: Any, **options: Any) -> Any:
         for key, missing in NEEDED.items():
             value = os.environ.get(key)
             if not value or (key == "MLFLOW_TRACKING_URI" and _is_a_file(value)):
                 raise UserError(f"{missing}, or set {key} on the cluster's nodes")
-        return app(**options)
+        return app(*words, **options)
 
     return checked
 
