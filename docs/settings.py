@@ -6,22 +6,23 @@ sweeps are described by their modules' docstrings, options by their help. `pytho
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import typer.main
 from gahb_analysis.cli import app as analyze
-from gahb_sweeps.catalog import SWEEPS, cost, description
+from gahb_sweeps.catalog import SWEEPS, cost, description, figures, trials
 from gahb_sweeps.cli import app as sweep
 
+from gahb.cli import App
 from gahb.config_fields import field_types
 from gahb.data.dataset import Dataset
 from gahb.data.image_files import ImageFiles
 from gahb.data.sources import DATASETS
 from gahb.models.architectures import ARCHITECTURES, Architecture
-from gahb.registry import Group
+from gahb.registry import ANALYSES, Group
 from gahb.trial import Trial
 
 PAGE = Path(__file__).with_suffix(".md")
@@ -70,10 +71,9 @@ architectures `architecture=` chooses one, and a key of one architecture, such a
 """
 
 
-def own(things: Mapping[str, Any]) -> dict[str, Any]:
-    """The things of a registry that gahb itself brings, by name."""
-    ours = [name for name in things if not isinstance(things, Group) or things.guest(name) is None]
-    return {name: things[name] for name in ours}
+def own(group: Group[Any]) -> dict[str, Any]:
+    """What gahb itself brings of a group, by name."""
+    return {name: thing for name, thing in group.items() if not group.guest(name)}
 
 
 def configurations() -> Iterator[tuple[str, str, type]]:
@@ -95,9 +95,8 @@ def page() -> str:
     parts = [INTRODUCTION]
     for heading, text, cls in configurations():
         parts += [heading, text, keys_table(cls)]
-    sweeps = own(SWEEPS)
     parts += ["## Sweeps", sweeps_table(), IN_SWEEPS]
-    for name, module in sweeps.items():
+    for name, module in own(SWEEPS).items():
         parts += [f"### {name}", inspect.cleandoc(module.__doc__ or "")]
     for name, app in (("gahb-sweep", sweep), ("gahb-analyze", analyze)):
         parts += [f"## {name}", commands_table(name, app), options_table(app)]
@@ -142,13 +141,13 @@ def summary(cls: type) -> str:
 def sweeps_table() -> str:
     """The sweeps with their figures, number of trials and cost."""
     rows = [
-        (f"[{name}](#{name})", description(name), module.FIGURES, str(len(module.trials())), cost(name))
-        for name, module in own(SWEEPS).items()
+        (f"[{name}](#{name})", description(name), figures(name), str(len(trials(name))), cost(name))
+        for name in own(SWEEPS)
     ]
     return table(("sweep", "what it shows", "reproduces", "trials", "cost"), rows)
 
 
-def commands_table(name: str, app: typer.Typer) -> str:
+def commands_table(name: str, app: App) -> str:
     """The commands of an application with their arguments."""
     rows = []
     for word, command in commands(app).items():
@@ -157,26 +156,28 @@ def commands_table(name: str, app: typer.Typer) -> str:
     return table(("command", "what it does"), rows)
 
 
-def options_table(app: typer.Typer) -> str:
+def options_table(app: App) -> str:
     """The options of an application's commands; one that several commands have in the same sense has one row."""
     users: dict[tuple[str, str, str], list[str]] = {}
-    for word, command in commands(app).items():
+    known = commands(app)
+    for word, command in known.items():
         for p in command.params:
             if p.param_type_name == "option":
                 names = _code("/".join([*p.opts, *p.secondary_opts]))
                 shown = _value(p.default) if isinstance(p.default, int | float | tuple) and not p.is_flag else ""
                 users.setdefault((names, shown, p.help), []).append(word)
     rows = [
-        (names, shown, meaning, "all" if len(words) == len(commands(app)) else ", ".join(words))
+        (names, shown, meaning, "all" if len(words) == len(known) else ", ".join(words))
         for (names, shown, meaning), words in users.items()
     ]
     return table(("option", "default", "meaning", "of"), rows)
 
 
-def commands(app: typer.Typer) -> dict[str, Any]:
-    """The commands of an application by name."""
+def commands(app: App) -> dict[str, Any]:
+    """The commands of an application by name, without those that guests bring."""
+    app.prepare()
     group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    return {word: command for word, command in group.commands.items() if not ANALYSES.guest(word)}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

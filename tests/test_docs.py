@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -116,6 +117,13 @@ def test_the_readme_maps_every_folder() -> None:
     assert packages <= named
     for folder in named:
         assert (ROOT / folder).is_dir(), folder
+
+
+def test_floors_are_those_of_the_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    floors = [re.sub(r"\bgahb[._]", "", layer) for layer in layers]
+    assert "\n".join(["```", *floors, "```"]) in (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def test_hooks_and_make_lint_run_the_same() -> None:
