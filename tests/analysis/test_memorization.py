@@ -8,18 +8,7 @@ from gahb_analysis.memorization import bootstrap_interval, memorised, times
 
 from gahb.models.layers import Denoiser
 from gahb.tracking import lookup
-from tests.helpers import Ended, Place
-
-
-class Towards(torch.nn.Module):
-    """A "network" whose denoiser returns the given image whatever it sees."""
-
-    def __init__(self, image: torch.Tensor) -> None:
-        super().__init__()
-        self.image = image
-
-    def forward(self, y: torch.Tensor) -> torch.Tensor:
-        return y - self.image
+from tests.helpers import Ended, Place, Towards
 
 
 def test_a_copy_is_memorised_and_a_mixture_is_not() -> None:

@@ -14,13 +14,13 @@ def test_a_run_goes_from_scheduled_to_finished(place: Place, tmp_path: Path) -> 
     run_id = new_trial(place)
     record = place.record
     assert lookup.find(record, run_id).state == "scheduled"
-    record.start(run_id)
+    place.writer.start(run_id)
     assert lookup.find(record, run_id).state == "running"
-    record.log_metrics(run_id, {"psnr_gap": 64})
+    place.writer.log_metrics(run_id, {"psnr_gap": 64})
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.txt").write_text("kept")
-    record.add_artifacts(run_id, tmp_path / "out")
-    record.finish(run_id)
+    place.writer.add_artifacts(run_id, tmp_path / "out")
+    place.writer.finish(run_id)
     run = lookup.finished_trial(record, run_id)
     assert run.params == {"width": "8"} and run.sweeps == ["s"] and run.metrics["psnr_gap"] == 64
     assert (record.artifacts(run_id) / "a.txt").read_text() == "kept"
@@ -64,7 +64,7 @@ def test_looking_does_not_make_a_record(place: Place) -> None:
 
 def test_a_record_out_of_reach(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no folder"):
-        Record(f"sqlite:///{tmp_path}/nowhere/r.db")._experiment("x", "file:///x")
+        new_trial(Place(tmp_path / "nowhere"))
     (tmp_path / "r.db").write_text("this is no database, and longer than a header" * 10)
     with pytest.raises(UserError, match="cannot be used"):
         Record(f"sqlite:///{tmp_path}/r.db").runs(Kind.TRIAL)
