@@ -22,7 +22,7 @@ At = Callable[[float, Tensor], Callable[[Tensor], Tensor]]
 @torch.no_grad()
 def squared_errors(at: At, images: Tensor, count: int, batch_size: int = 512) -> Tensor:
     """‖x - f(x + σz)‖² of each noisy image at each of SIGMAS, (levels, count); images and noise are those of the PSNR
-    curve (`evaluation.mean_psnr`).
+    curve (`psnr.mean_psnr`).
 
     Args:
         at: the denoiser at σ for clean images x.

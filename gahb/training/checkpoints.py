@@ -53,9 +53,9 @@ class Checkpoints:
         return True
 
     def save_weights(self, images_seen: int, weights: dict[str, Tensor]) -> float:
-        """Keep weights alone, for analyses of the training's course, and return when that was done first, in seconds
-        since 1970: training that comes by again finds what an earlier one left. What cannot be written now will be
-        with the next checkpoint or `flush`."""
+        """Keep weights alone, for the weight history, and return when that was done first, in seconds since 1970: a
+        training that starts again finds what an earlier one left. What cannot be written now will be with the next
+        checkpoint or `flush`."""
         name = self._at(f"weights/images-{images_seen:012d}.safetensors")
         self._unwritten[name] = _packed(weights, {})
         try:

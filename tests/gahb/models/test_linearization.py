@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gahb.models.architectures import BFCNN, Architecture, UNet
-from gahb.models.layers import BiasFreeBatchNorm, Denoiser, initialise
+from gahb.models.layers import BiasFreeBatchNorm, Denoiser, initialise, update_running_sd
 from gahb.models.linearization import folded, linearised
 
 
@@ -14,6 +14,7 @@ def trained_a_little(architecture: Architecture) -> Denoiser:
         if isinstance(module, BiasFreeBatchNorm):
             module.gain.data = 0.3 + torch.rand_like(module.gain)
     denoiser(torch.randn(4, 1, 8, 8))
+    update_running_sd(denoiser)
     return denoiser.eval()
 
 
