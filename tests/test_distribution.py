@@ -1,10 +1,12 @@
 """The wheel in an environment that has the dependencies and no checkout; and workers that have not even the wheel."""
 
+import json
 import os
 import shutil
 import site
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from collections.abc import Iterator
@@ -45,13 +47,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         ROOT, source, ignore=shutil.ignore_patterns(".*", "*.egg-info", "build", "gahb-storage", "mlflow.db*")
     )
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source], check=True)
     bin = environment(folder / "venv")
-    (wheel,) = folder.glob("gahb-*.whl")
-    subprocess.run([*pip, "--python", bin / "python", "install", "--no-deps", wheel], check=True)
+    install(bin, source)
     shutil.rmtree(source)
     return bin
+
+
+def install(bin: Path, source: Path) -> None:
+    """Build the wheel of a source tree and install it in an environment."""
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source], check=True)
+        (wheel,) = Path(folder).glob("*.whl")
+        subprocess.run([*pip, "--python", bin / "python", "install", "--no-deps", wheel], check=True)
 
 
 def run(bin: Path, *words: str | Path, **environment: str) -> str:
@@ -101,3 +109,45 @@ def cluster_without_gahb(bare: Path, tmp_path: Path) -> Iterator[str]:
 def test_workers_receive_the_code(installed: Path, cluster_without_gahb: str, place: Place) -> None:
     arguments = ("launch", "demo", *SMALL, "subset=A", "--address", cluster_without_gahb, *place.flags)
     assert "finished" in run(installed, "gahb-sweep", *arguments, RAY_AUTH_MODE="disabled")
+
+
+def signatures(bin: Path, sweep: str, place: Place) -> list[str]:
+    rows = json.loads(run(bin, "gahb-sweep", "plan", sweep, "--json", *place.flags))["trials"]
+    return [row["signature"] for row in rows]
+
+
+def guest(folder: Path, version: str) -> Path:
+    """The source of a version of the guest package."""
+    source = folder / f"guest-{version}"
+    shutil.copytree(ROOT / "tests" / "guest", source)
+    project = source / "pyproject.toml"
+    project.write_text(project.read_text().replace('version = "1.0"', f'version = "{version}"'))
+    return source
+
+
+def test_a_guest_package_is_trained_paired_and_reported_by_workers_that_have_none_of_it(
+    installed: Path, cluster_without_gahb: str, place: Place, tmp_path: Path
+) -> None:
+    built_in = signatures(installed, "demo", place)
+    install(installed, guest(tmp_path, "1.0"))
+    first = signatures(installed, "checkers", place)
+    assert signatures(installed, "demo", place) == built_in
+    cluster = ("--address", cluster_without_gahb, *place.flags)
+    launched = run(
+        installed, "gahb-sweep", "launch", "checkers", "images=640", *cluster, "--json", RAY_AUTH_MODE="disabled"
+    )
+    assert [row["state"] for row in json.loads(launched)["trials"]] == ["finished"] * 4
+    reported = run(installed, "gahb-analyze", "report", "checkers", *cluster, "--json", RAY_AUTH_MODE="disabled")
+    assert {"pairs of checkers", "flatness of checkers"} <= set(json.loads(reported)["shown"])
+
+    install(installed, guest(tmp_path, "1.1"))
+    assert not set(first) & set(signatures(installed, "checkers", place))
+    assert signatures(installed, "demo", place) == built_in
+
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", installed / "python"]
+    subprocess.run([*pip, "uninstall", "--yes", "gahb-guest"], check=True)
+    assert signatures(installed, "demo", place) == built_in
+    assert "finished" in run(installed, "gahb-sweep", "status", *place.flags)
+    words = ["gahb-analyze", "pair", "12x12-N1-A", "12x12-N1-B", *place.flags]
+    ended = subprocess.run([installed / words[0], *words[1:]], capture_output=True, text=True)
+    assert ended.returncode == 2 and ended.stderr.splitlines()[-1].endswith("not here: pip install gahb-guest==1.0")
