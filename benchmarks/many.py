@@ -1,7 +1,7 @@
 """Eight narrow models: a textbook loop, one model after another on one thread, against one `launch`.
 
 The launch includes the start of its workers, not that of Ray. All is wall-clock time. Of the baseline one model is
-trained, and eight times that is counted. On a GPU all train on it, and the launch packs them.
+trained, and eight times that is counted. On a GPU all train on it, and the trials of the launch share it.
 """
 
 import os

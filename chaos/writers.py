@@ -36,7 +36,7 @@ class Load:
 
 
 def measure(uri: str, count: int) -> Load:
-    """Let so many processes write a trial's course each, as fast as the record of a server takes it."""
+    """Let so many processes write a trial's metrics each, as fast as the record of a server takes it."""
     record = RecordWriter(uri)
     runs = [record.create(EXPERIMENT, f"writer-{i}", "", params={}, tags={Tag.KIND: "writer"}) for i in range(count)]
     context = multiprocessing.get_context("fork")  # what is imported is imported once
@@ -53,20 +53,20 @@ def measure(uri: str, count: int) -> Load:
     for run in runs:
         for key in KEYS:
             history = record.history(run, key)
-            lost += len(set(_course(key)) - set(history))
+            lost += len(set(_metrics(key)) - set(history))
             doubled += len(history) - len(set(history))
     return Load(count, EVALUATIONS, len(KEYS), seconds, lost, doubled)
 
 
-def _course(key: str) -> list[tuple[int, float]]:
+def _metrics(key: str) -> list[tuple[int, float]]:
     """What a writer logs under a key: (images seen, value) pairs."""
     return [(step, float(step if key == "images_seen" else step * len(key))) for step in range(1, EVALUATIONS + 1)]
 
 
 def _write(uri: str, run: str, barrier: Barrier) -> None:
-    """What a process does: an evaluation after the other, each with the whole course so far, as a trial does."""
-    courses = {key: dict(_course(key)) for key in KEYS}
-    rows = [({key: courses[key][step] for key in KEYS}, 1e9 + step) for step in range(1, EVALUATIONS + 1)]
+    """What a process does: an evaluation after the other, each with all metrics so far, as a trial does."""
+    metrics = {key: dict(_metrics(key)) for key in KEYS}
+    rows = [({key: metrics[key][step] for key in KEYS}, 1e9 + step) for step in range(1, EVALUATIONS + 1)]
     barrier.wait()
     with MetricLogger(RecordWriter(uri, retry=True), run, threading.Event()) as writer:
         for i in range(len(rows)):

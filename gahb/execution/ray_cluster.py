@@ -43,9 +43,9 @@ ALLOCATOR = {
 """Lets glibc keep freed memory in workers; by default it returns every large activation to the system at each step.
 One arena, because Tune trains in a thread, and a thread's own arena gives back whatever exceeds 64 MiB."""
 
-DEATHS = 1000
-"""Workers that a trial may lose in all. Those that die without having got further are counted by `work`; this one ends
-what dies before it can count."""
+MAX_WORKER_DEATHS = 1000
+"""Workers that a trial may lose in all. The worker counts those that die without having got further; this number ends
+a trial whose workers die before they can count."""
 
 FORWARDED = ("MLFLOW_", "AWS_")
 """Prefixes of the environment variables that workers receive: access to the record and its artifacts."""
@@ -145,7 +145,7 @@ def run_trials(tasks: Sequence[Task], *, on_result: Callable[[str, Mapping[str, 
     from ray import tune
 
     failures: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as folder:  # Tune's notes, which only this process reads
+    with tempfile.TemporaryDirectory() as folder:  # Tune's own files, which only this process reads
         tuner = tune.Tuner(
             tune.with_resources(_trial, _resources),
             param_space={"task": tune.grid_search([task.plain() for task in tasks])},
@@ -153,24 +153,32 @@ def run_trials(tasks: Sequence[Task], *, on_result: Callable[[str, Mapping[str, 
             run_config=tune.RunConfig(
                 name="launch",
                 storage_path=folder,
-                failure_config=tune.FailureConfig(max_failures=DEATHS),
+                failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
                 callbacks=[_relay(on_result, failures)],
                 verbose=0,
             ),
         )
-        with contextlib.redirect_stdout(_Nowhere()):
+        with contextlib.redirect_stdout(_Discarded()):
             tuner.fit()
     return failures
 
 
-def each(
+def map_unordered(
     function: Callable[[Any, "torch.device"], Any], items: Sequence[Any], *, cpus: float = 1
 ) -> Iterator[tuple[int, Any]]:
-    """`function(item, device)` of every item as tasks on the connected cluster: positions and results as they come.
-    A task has a GPU if the cluster has any, and runs again if its worker died.
+    """Call a function for every item as tasks on the connected cluster.
+
+    Args:
+        function: takes an item and the device that the task was granted, a GPU if the cluster has any; called again if
+            its worker died.
+        items: its arguments.
+        cpus: of a task.
+
+    Yields:
+        an item's position and the function's result, as soon as there is one.
 
     Raises:
-        UserError: what a task raised of that kind; the others are given up.
+        UserError: raised by the function; the other tasks' results are lost.
     """
     import ray
 
@@ -186,7 +194,7 @@ def each(
 
 
 def _call(plugins: Sequence[registry.Origin], call: bytes) -> Any:
-    """What a task runs: a function and its item, which may be of a plugin file."""
+    """A task on its worker: call a function for an item, both of which may be of a plugin file."""
     import ray
 
     for origin in plugins:
@@ -197,7 +205,8 @@ def _call(plugins: Sequence[registry.Origin], call: bytes) -> Any:
 
 
 def _device(cpus: float, gpus: float) -> "torch.device":
-    """The device of a worker that was granted so much; sets the number of threads."""
+    """The device of a worker that was granted so many CPUs and GPUs; sets the number of threads and, where GPUs are
+    shared, the memory that it may use."""
     import torch
 
     torch.set_num_threads(max(1, int(cpus)))
@@ -207,17 +216,15 @@ def _device(cpus: float, gpus: float) -> "torch.device":
 
 
 def _resources(config: dict[str, Any]) -> Any:
-    """What Tune sets aside for a trial. Memory counts only until it is set aside; `_trial` enforces a GPU's."""
+    """What Tune reserves for a trial. The node's memory is reserved only, not enforced; a GPU's `_device` enforces."""
     from ray import tune
 
     task = Task.of(config["task"])
-    return tune.PlacementGroupFactory(
-        [{"CPU": task.cpus, "GPU": task.gpus, "memory": task.memory}],
-    )
+    return tune.PlacementGroupFactory([{"CPU": task.cpus, "GPU": task.gpus, "memory": task.memory}])
 
 
 def _trial(config: dict[str, Any]) -> None:
-    """What a worker runs."""
+    """A trial on its worker."""
     from ray import tune
 
     from gahb.execution.worker import RetryableError, run_trial
@@ -234,8 +241,8 @@ def _trial(config: dict[str, Any]) -> None:
 
 
 def _relay(on_result: Callable[[str, Mapping[str, Any]], None], failures: dict[str, str]) -> Any:
-    """A Tune callback that hands each evaluation on and collects reasons of failures. Tune pickles it; copies do
-    nothing."""
+    """A Tune callback that passes each evaluation to `on_result` and collects the reasons of failures. Tune pickles it;
+    the copies do nothing."""
     from ray import tune
 
     class Relay(tune.Callback):
@@ -255,8 +262,8 @@ def _relay(on_result: Callable[[str, Mapping[str, Any]], None], failures: dict[s
     return Relay()
 
 
-class _Nowhere:
-    """A text stream that forgets: Tune prints tables to stdout that the record makes superfluous."""
+class _Discarded:
+    """A text stream that discards what is written to it: Tune prints tables that the record makes superfluous."""
 
     def write(self, text: str) -> int:
         return len(text)

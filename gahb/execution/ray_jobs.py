@@ -6,8 +6,8 @@ The job is the same command line with `--address auto`. The code travels with it
 storage's names and keys, but nothing that means this machine only: an address on the loopback interface is the end of
 a tunnel, and the cluster's nodes have a setting of their own for what lies behind it.
 
-A job has one log. In it data are the lines that begin with DATA, written when the command has ended; the rest is talk.
-So both reach their streams here.
+A job has one log. In it data are the lines that begin with DATA, written when the command has ended; the others are
+what it says on the way. So each reaches its stream here, stdout or stderr.
 """
 
 import asyncio

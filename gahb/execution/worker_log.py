@@ -1,4 +1,4 @@
-"""What workers say of a trial, kept in the storage: one text for each worker that had it in hand."""
+"""The workers' logs of a trial in the storage: a file for each worker, written line by line while it runs."""
 
 import contextlib
 import logging
@@ -13,8 +13,8 @@ from gahb.storage.base import Storage
 LINE = "%(asctime)s %(levelname)s %(message)s"
 
 
-class _Text(logging.Handler):
-    """Collects lines, and a thread writes them, so that a slow storage holds nobody up."""
+class _FileInStorage(logging.Handler):
+    """Collects lines, which a thread writes, so that training does not wait for a slow storage."""
 
     def __init__(self, storage: Storage, name: str) -> None:
         super().__init__(logging.INFO)
@@ -39,15 +39,15 @@ class _Text(logging.Handler):
             self.news.wait()
             self.news.clear()
             last = self.ended
-            with contextlib.suppress(OSError):  # with the next line then
+            with contextlib.suppress(OSError):  # the next line brings it along
                 self.storage.write(self.place, self.text.encode())
 
 
 @contextlib.contextmanager
 def kept(storage: Storage, folder: str) -> Iterator[None]:
-    """Keep what gahb logs in this block, line by line, as a file in the storage."""
+    """Write what gahb logs in this block to a file in the storage, `<folder>/log/<start>-<host>-<pid>.txt`."""
     began = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    handler = _Text(storage, f"{folder}/log/{began}-{socket.gethostname()}-{os.getpid()}.txt")
+    handler = _FileInStorage(storage, f"{folder}/log/{began}-{socket.gethostname()}-{os.getpid()}.txt")
     logger = logging.getLogger("gahb")
     level = logger.level
     logger.addHandler(handler)
@@ -61,6 +61,6 @@ def kept(storage: Storage, folder: str) -> Iterator[None]:
 
 
 def texts(storage: Storage, folder: str) -> list[tuple[str, str]]:
-    """(worker, what it said) in the order of their beginning."""
+    """(worker, its log) in the order of their start."""
     names = storage.names(f"{folder}/log")
     return [(name.removesuffix(".txt"), storage.read(f"{folder}/log/{name}").decode()) for name in names]

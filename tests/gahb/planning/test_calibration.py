@@ -1,8 +1,12 @@
 import json
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
 
+from gahb.errors import UserError
+from gahb.models.architectures import ARCHITECTURES, Architecture
 from gahb.planning import calibration
 from gahb.planning.calibration import Device, Rate, devices, ladder, measure
 from gahb.tracking.run import Kind, Run
@@ -58,12 +62,71 @@ def test_time_of_a_shared_device_counts_in_part_and_past_plans_are_held_to_it() 
     assert devices([shared])[0].seconds(trial()) == (pytest.approx(5000), "runs")
 
 
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_every_architecture_has_a_ladder_of_distinct_labels(name: str) -> None:
+    rungs = ladder({"architecture": [name]}, CPU)
+    assert {rung.architecture.name for rung in rungs} == {name}
+    assert {rung.precision for rung in rungs} == {"float32", "bfloat16"}
+    assert len({calibration.label(rung) for rung in rungs}) == len(rungs)
+
+
+def test_rungs_that_are_not_on_the_ladder_have_sizes_that_the_architecture_takes() -> None:
+    def sizes(**overrides: Any) -> list[tuple[int, int]]:
+        found = ladder({"architecture": ["transformer"], "precision": ["float32"], **overrides}, CPU)
+        return [(rung.dataset.resolution, rung.batch_size) for rung in found]
+
+    assert sizes() == [(16, 32), (20, 64), (40, 16)]
+    assert sizes(patch=[8, 10]) == [(40, 16), (40, 16)]
+    assert sizes(patch=[14]) == [(28, 64), (42, 16)]
+    assert sizes(resolution=[24], batch_size=[4]) == [(24, 4)]
+    with pytest.raises(UserError, match="takes multiples of 200 only"):
+        sizes(patch=[200])
+    both = ladder({"architecture": ["unet", "transformer"]}, CPU)
+    assert [rung for rung in both if rung.architecture.name == "unet"] == ladder({"architecture": ["unet"]}, CPU)
+
+
+@dataclass(frozen=True)
+class Widthless(Architecture):
+    """Layers without a width."""
+
+    name = "widthless"
+    layers: int = 3
+    gated: bool = False
+
+    def build(self) -> torch.nn.Module:
+        raise NotImplementedError
+
+
+def test_labels_name_the_width_and_what_is_unusual() -> None:
+    labels = [calibration.label(rung) for rung in ladder({"precision": ["float32"]}, CPU)]
+    assert labels == [
+        "unet 16x16 width16 batch32 float32",
+        "unet 20x20 width64 batch64 float32",
+        "unet 40x40 width64 batch16 float32",
+        "bf_cnn 40x40 width64 batch8 float32",
+        "unet 80x80 width64 batch4 float32",
+    ]
+    assert calibration.label(trial(blocks=1, compile=True)) == "unet 24x24 width64 batch512 float32 compiled"
+    assert calibration.label(trial(blocks=2)) == "unet 24x24 blocks2 width64 batch512 float32"
+    usual = trial()
+    assert calibration.label(replace(usual, architecture=Widthless())) == "widthless 24x24 batch512 float32"
+    unusual = replace(usual, architecture=Widthless(layers=5, gated=True))
+    assert calibration.label(unusual) == "widthless 24x24 layers5 gated batch512 float32"
+
+
+def test_other_runs_tell_nothing_of_a_device() -> None:
+    known = run(trial(), "gpu")
+    for kind in ("import", "pairs"):
+        other = run(trial(), "another", **{"gahb.kind": kind})
+        assert devices([known, other]) == devices([known])
+
+
 def test_measure_and_keep(place: Place) -> None:
     rungs = ladder({"architecture": "unet", "resolution": 16, "width": 4, "batch_size": 64}, CPU)
     assert len(rungs) == 2
     rate = measure(rungs[0], CPU, seconds=0.1)
     assert 1e-6 < rate.seconds < 1e-1
-    _, rates = calibration.calibrate(rungs, CPU, place.record, place.store, lambda line: None)
+    _, rates = calibration.calibrate(rungs, CPU, place.writer, place.store, lambda line: None)
     (device,) = devices(place.record.runs(*calibration.SPEED))
     assert list(device.rates) == rates and calibration.known(place.record) == device
     assert place.record.runs(Kind.TRIAL) == []
