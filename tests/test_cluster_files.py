@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+
+from tests.helpers import free_ports
 
 ROOT = Path(__file__).parent.parent
 FILES = ("cluster.yaml", "cluster.local.yaml")
@@ -194,9 +195,7 @@ class TheRecord:
     """What `mlflow.sh` starts, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        (port,) = free_ports(1)
         self.folder = folder / "record"
         self.uri = f"http://127.0.0.1:{port}"
         self.environment = {

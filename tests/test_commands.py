@@ -1,6 +1,7 @@
 """The two commands as a user types them: their output, and one clear line for each mistake."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -105,7 +106,11 @@ def test_data(command: Command, place: Place) -> None:
     assert folder == Path(ended["folder"]) and {Path(p).parent for p in ended["pictures"].values()} == {folder}
     assert {p.name for p in folder.glob("*.png")} == {"contact-sheet.png", "closest-pairs-N40.png"}
     again = command("gahb-sweep", *arguments, *storage)
-    assert ended["manifest"]["hash"] in again.out and str(folder) in again.err
+    facts = dict(re.split("  +", line, maxsplit=1) for line in again.out.splitlines())
+    assert facts["hash"] == ended["manifest"]["hash"] and str(folder) in again.err
+    for key in ("median", "max"):
+        assert facts[f"closest pair, {key}"] == f"{ended['closest_pairs'][key]:.3f}"
+    assert len({line.rindex(facts[key]) for key, line in zip(facts, again.out.splitlines(), strict=True)}) == 1
     assert not Path("mlflow.db").exists()
 
 
