@@ -181,6 +181,6 @@ def imported(place: Place) -> str:
     from gahb_analysis.importing import import_checkpoint
 
     run = import_checkpoint(
-        place.record, place.store, place.folder / "theirs.pt", name="theirs", resolution=None, first_relu=False
+        place.writer, place.store, place.folder / "theirs.pt", name="theirs", resolution=None, first_relu=False
     )
     return run.name
