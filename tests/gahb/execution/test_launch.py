@@ -21,15 +21,13 @@ import gahb
 from gahb.data.dataset import prepare
 from gahb.denoising.psnr import INPUT_PSNR, average_over_sigma
 from gahb.errors import UserError
-from gahb.execution.launch import plan
 from gahb.grids import grid
-from gahb.models.architectures import UNet
 from gahb.planning import calibration
+from gahb.planning.plan import plan
 from gahb.tracking import lookup
 from gahb.tracking.run import Kind, Run
 from gahb.training import loop
 from gahb.training.checkpoints import Checkpoints
-from gahb.training.cost import forward_flops
 from gahb.training.weights import read_weight_history
 from gahb.trial import Trial
 from tests.helpers import TINY, Ended, Place
@@ -97,7 +95,7 @@ def test_a_finished_sweep_is_all_there(finished: Place) -> None:
     assert min(gaps["16x16-N1-A"], gaps["16x16-N1-B"]) > max(gaps["16x16-N64-A"], gaps["16x16-N64-B"]) + 1
 
 
-def test_the_course_of_a_training_is_kept(finished: Place) -> None:
+def test_the_weight_history_of_a_training_is_kept(finished: Place) -> None:
     run = lookup.find(finished.record, "16x16-N1-A")
     folder = finished.record.artifacts(run.run_id)
     y = torch.randn(1, 1, 16, 16)
@@ -299,7 +297,7 @@ def test_a_worker_that_died_at_the_very_end_has_left_nothing_out(ray_here: None,
     assert first / 2 < 32 * 100 / run.metrics["images_per_second"] < both
 
 
-def test_a_trial_in_the_hands_of_a_living_launch_is_left_alone(place: Place) -> None:
+def test_a_trial_whose_lease_a_living_launch_holds_is_left_alone(place: Place) -> None:
     first = sweep_process(place, images=10**6)
     while not place.record.runs(Kind.TRIAL) or place.record.runs(Kind.TRIAL)[0].state != "running":
         assert first.poll() is None, first.communicate()
@@ -316,7 +314,7 @@ def test_a_trial_in_the_hands_of_a_living_launch_is_left_alone(place: Place) -> 
     assert planned.state == "interrupted"
 
 
-def test_a_stopped_trial_keeps_its_place_and_is_taken_up_by_retry(
+def test_a_stopped_trial_keeps_its_place_and_goes_on_at_retry(
     undisturbed: tuple[Place, str], place: Place, command: Callable[..., Ended]
 ) -> None:
     first = sweep_process(place)
@@ -338,14 +336,3 @@ def test_a_stopped_trial_keeps_its_place_and_is_taken_up_by_retry(
     assert [worker["log"].strip().splitlines()[-1].split(" ", 3)[3] for worker in workers] == ["stopped", "finished"]
     assert f"try 1 from step {step}" in workers[1]["log"]
     assert "nothing to stop" in command("gahb-sweep", "stop", "demo", *place.flags).err
-
-
-def test_plan_rows_have_what_others_script_against(place: Place) -> None:
-    rows: list[dict[str, Any]] = [p.row() for p in plan(grid({**TINY, "n_train": (1, 10)}), place.store, place.record)]
-    assert [row["state"] for row in rows] == ["new", "new"]
-    assert rows[0].keys() == {
-        "name", "signature", "dataset", "resolution", "n_train", "subset", "architecture", "parameters",
-        "receptive_field", "images", "flops", "hours", "hours_from", "memory", "state",
-    }  # fmt: skip
-    assert rows[0]["flops"] == 3 * forward_flops(UNet(blocks=1, width=8), 16) * 32 * 300
-    assert not place.storage.exists()

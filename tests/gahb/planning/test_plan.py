@@ -3,6 +3,8 @@ from dataclasses import replace
 
 import pytest
 
+from gahb.grids import grid
+from gahb.models.architectures import UNet
 from gahb.planning.calibration import Device, Rate
 from gahb.planning.plan import Planned, plan
 from gahb.storage import leases
@@ -55,3 +57,14 @@ def test_hours_are_those_of_the_device(place: Place) -> None:
     row = planned(place, device=device).row()
     assert row["hours"] == pytest.approx(1e-3 * cost.images(TRIAL) / 3600) and row["hours_from"] == "runs"
     assert planned(place, Trial.of({**TINY, "n_train": 1, "compile": True}), device).seconds is None
+
+
+def test_plan_rows_have_what_others_script_against(place: Place) -> None:
+    rows = [p.row() for p in plan(grid({**TINY, "n_train": (1, 10)}), place.store, place.record)]
+    assert [row["state"] for row in rows] == ["new", "new"]
+    assert rows[0].keys() == {
+        "name", "signature", "dataset", "resolution", "n_train", "subset", "architecture", "parameters",
+        "receptive_field", "images", "flops", "hours", "hours_from", "memory", "state",
+    }  # fmt: skip
+    assert rows[0]["flops"] == 3 * cost.forward_flops(UNet(blocks=1, width=8), 16) * 32 * 300
+    assert not place.storage.exists()

@@ -6,7 +6,7 @@ import pytest
 from gahb.errors import UserError
 from gahb.tracking import lookup
 from gahb.tracking.record import Record
-from gahb.tracking.run import Kind
+from gahb.tracking.run import Kind, Tag, member_of
 from tests.helpers import Place, new_trial
 
 
@@ -26,28 +26,38 @@ def test_a_run_goes_from_scheduled_to_finished(place: Place, tmp_path: Path) -> 
     assert (record.artifacts(run_id) / "a.txt").read_text() == "kept"
 
 
-def test_a_run_is_found_by_id_prefix_signature_or_name(place: Place) -> None:
-    one = new_trial(place, "16x16-N1-A", "111111111111")
-    two = new_trial(place, "16x16-N1-B", "222222222222")
-    for text in (one, one[:12], "16x16-N1-A", "111111111111", "1111111"):
-        if not two.startswith(text):
-            assert lookup.find(place.record, text).run_id == one
-    assert place.record.by_signature()["222222222222"].run_id == two
-    with pytest.raises(UserError, match="no trial 'zzz'"):
-        lookup.find(place.record, "zzz")
-    new_trial(place, "16x16-N1-A", "333333333333", sweep="other")
-    with pytest.raises(UserError, match=r"means 2 trials: .*s 16x16-N1-A.*other 16x16-N1-A"):
-        lookup.find(place.record, "16x16-N1-A")
+def test_of_several_runs_of_a_trial_the_finished_one_counts_or_else_the_oldest(place: Place) -> None:
+    first, second, third = (new_trial(place, f"run{i}") for i in range(3))
+    other = new_trial(place, "other", "111111111111")
+    assert {key: run.run_id for key, run in place.record.by_signature().items()} == {
+        "abcdefabcdef": first,
+        "111111111111": other,
+    }
+    place.writer.fail(first, "the loss was nan")
+    assert place.record.by_signature()["abcdefabcdef"].run_id == first
+    place.writer.finish(third)
+    assert place.record.by_signature()["abcdefabcdef"].run_id == third
+    place.writer.finish(second)
+    assert place.record.by_signature()["abcdefabcdef"].run_id == second
 
 
-def test_an_unfinished_trial_has_no_weights(place: Place) -> None:
-    run_id = new_trial(place)
-    with pytest.raises(UserError, match="is scheduled, not finished"):
-        lookup.finished_trial(place.record, run_id)
-    with pytest.raises(UserError, match="no trial of sweep 's' has finished"):
-        lookup.finished_trials(place.record, "s")
-    with pytest.raises(UserError, match=r"no sweep 'S'.*\(it has: s\)"):
-        lookup.finished_trials(place.record, "S")
+def test_runs_are_those_of_the_kinds_and_the_sweep_asked_for(place: Place) -> None:
+    tags: dict[str, str] = {Tag.KIND: "pairs", **member_of("s")}
+    analysis = place.writer.create("s-analysis", "pairs", place.store.url, params={}, tags=tags)
+    one, two = new_trial(place, "one"), new_trial(place, "two", "111111111111", sweep="other")
+
+    def ids(*kinds: str, sweep: str | None = None) -> list[str]:
+        return [run.run_id for run in place.record.runs(*kinds, sweep=sweep)]
+
+    assert ids() == ids("pairs", Kind.TRIAL) == [analysis, one, two]
+    assert ids(Kind.TRIAL, "pairs") == [one, two, analysis]
+    assert ids(sweep="s") == [analysis, one] and ids(Kind.TRIAL, sweep="other") == [two] and ids(Kind.IMPORT) == []
+
+
+def test_a_run_made_by_hand_is_none_of_ours(place: Place) -> None:
+    one = new_trial(place)
+    place.writer.client.create_run("0")
+    assert [run.run_id for run in place.record.runs()] == [one]
 
 
 def test_a_failure_keeps_its_reason(place: Place) -> None:
