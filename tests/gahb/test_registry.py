@@ -140,6 +140,18 @@ def network(build: str = "nn.Conv2d(1, 1, 3, padding=1, bias=False)", fields: st
     return NETWORK.format(build=build, fields=fields)
 
 
+MANIFOLD = """
+from dataclasses import dataclass
+from gahb import plugins
+
+@plugins.register_dataset
+@dataclass(frozen=True)
+class Line(plugins.Manifold):
+    name = "line"
+    def parameters(self, resolution, index): ...
+    def draw(self, resolution, parameters): ...
+"""
+
 LAUNCH = "gahb-sweep launch guest.py"
 BAD = [
     ("gahb-sweep plan none.py", "", "none.py cannot be read"),
@@ -164,6 +176,7 @@ BAD = [
     (LAUNCH, network().replace("@dataclass(frozen=True)\n", "@dataclass\n"), "frozen"),
     (LAUNCH, network().replace("def build", "def make"), r"has no build\(…\)"),
     (LAUNCH, network().replace("(plugins.Architecture)", ""), "derived from gahb.plugins.Architecture"),
+    (LAUNCH, MANIFOLD, "the data set 'line' of guest.py .*: a manifold needs a dimension"),
     (LAUNCH, network("nn.Conv2d(1, 1, 3, padding=1)"), "'net' is not homogeneous"),
     (LAUNCH, network("nn.Sequential(nn.Conv2d(1, 4, 1, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 1, 1))"), "homog"),
     (LAUNCH, network("nn.Conv2d(1, 1, 3, bias=False)"), r"\(2, 1, 6, 6\) of images \(2, 1, 8, 8\)"),
