@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 ENDPOINT = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 POLL_SECONDS = 5.0
-"""Seconds between two looks."""
+"""Seconds between two requests."""
 
 
 @contextlib.contextmanager
@@ -32,7 +32,7 @@ def watched(save: threading.Event) -> Iterator[None]:
         return
     ended = threading.Event()
 
-    def look() -> None:
+    def poll() -> None:
         while not ended.wait(POLL_SECONDS):
             with contextlib.suppress(OSError):
                 if found := notice(service):
@@ -40,7 +40,7 @@ def watched(save: threading.Event) -> Iterator[None]:
                     save.set()
                     return
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=poll, daemon=True)
     thread.start()
     try:
         yield
