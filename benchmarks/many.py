@@ -68,7 +68,7 @@ def rows() -> Sequence[Row]:
     with tempfile.TemporaryDirectory() as folder, ray_cluster.connected(None):
         place = Path(folder)
         record = Record(f"sqlite:///{place / 'record.db'}")
-        loop = len(MODELS) * lasts(lambda: textbook(MODELS[0], images))
+        theirs = len(MODELS) * lasts(lambda: textbook(MODELS[0], images))
         ours = lasts(lambda: launch(MODELS, "many", storage=Folder(place / "storage"), record=record))
         alone = 4 * lasts(lambda: [in_turn(trial, images) for trial in MODELS[:2]])
         shares = {run.tags[Tag.SHARE] for run in lookup.finished_trials(record, "many")}
@@ -78,7 +78,7 @@ def rows() -> Sequence[Row]:
     work = f"eight models of width 16 at 16×16, {STEPS} steps of {BATCH}"
     target = 4.0 if GPU else 2.0
     return [
-        Row(work, "textbook loop, one after another", loop / ours, f"≥ {target:g}×", loop / ours >= target, detail),
+        Row(work, "textbook loop, one after another", theirs / ours, f"≥ {target:g}×", theirs / ours >= target, detail),
         Row(work, "our training, one after another", alone / ours, "", None, f"{seen / alone:.0f} images/s in turn"),
     ]
 
