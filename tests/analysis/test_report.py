@@ -1,9 +1,11 @@
 import base64
+import html
 import re
 from collections.abc import Callable
 
 import pytest
-from gahb_analysis.report import KINDS
+from gahb_analysis.catalog import ANALYSES
+from gahb_analysis.report import described, usage
 
 from gahb.grids import grid
 from gahb.tracking import lookup
@@ -33,28 +35,36 @@ def test_a_report_holds_tables_pictures_and_the_papers_numbers(
     page = (place.record.artifacts(data["run_id"]) / "report.html").read_text()
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert len(pictures) == 5 and all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
-    assert KINDS["pairs"].paper in page and "2 finished trials" in page and "<table" in page
+    assert html.escape(described("pairs").paper) in page and "2 finished trials" in page and "<table" in page
     assert "gahb-analyze memorization tiny" in page and "gahb-analyze pairs tiny" not in page
     assert "http" not in page, "self-contained"
 
 
-def test_the_newest_of_each_is_shown(command: Callable[..., Ended], finished: Place) -> None:
-    for threshold in ("2", "3"):
-        command("gahb-analyze", "scaling", "tiny", "--threshold", threshold, *finished.flags)
-    data = command("gahb-analyze", "report", "tiny", "--json", *finished.flags).json
-    assert data["shown"].count("scaling of tiny") == 1
-    page = (finished.record.artifacts(data["run_id"]) / "report.html").read_text()
-    newest = [run for run in lookup.analyses(finished.record, "tiny") if run.tags["gahb.kind"] == "scaling"][-1]
-    picture = (finished.record.artifacts(newest.run_id) / "scaling.png").read_bytes()
-    assert base64.b64encode(picture).decode() in page
+def test_what_was_asked_with_other_settings_is_asked_again_and_not_shown(
+    command: Callable[..., Ended], finished: Place
+) -> None:
+    def scale(*options: str) -> None:
+        assert command("gahb-analyze", "scaling", "tiny", *options, *finished.flags).code == 0
+
+    def shown() -> tuple[str, list[str]]:
+        data = command("gahb-analyze", "report", "tiny", "--json", *finished.flags).json
+        return (finished.record.artifacts(data["run_id"]) / "report.html").read_text(), data["shown"]
+
+    scale("--threshold", "2")
+    shown()
+    scale("--threshold", "3")
+    page, names = shown()
+    runs = [run for run in lookup.analyses(finished.record, "tiny") if run.kind == "scaling"]
+    pictures = {run.params["threshold"]: finished.record.artifacts(run.run_id) / "scaling.png" for run in runs}
+    assert names.count("scaling of tiny") == 1 and pictures.keys() >= {"1.0", "2.0", "3.0"}
+    inside = {key: base64.b64encode(picture.read_bytes()).decode() in page for key, picture in pictures.items()}
+    assert [key for key, there in inside.items() if there] == ["1.0"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_names_a_command_that_exists(kind: str) -> None:
-    from gahb_analysis.cli import app
-
-    names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    assert KINDS[kind].command.split()[0] in names
+@pytest.mark.parametrize("kind", ANALYSES)
+def test_how_an_analysis_is_asked_can_be_typed(kind: str, command: Callable[..., Ended], place: Place) -> None:
+    ended = command("gahb-analyze", *usage(kind, "tiny").split(), *place.flags)
+    assert ended.code == 2 and re.search("no (sweep|trial) '", ended.err), "nothing else is wrong with it"
 
 
 def test_it_goes_on_where_an_analysis_is_refused(command: Callable[..., Ended], ray_here: None, place: Place) -> None:
