@@ -1,5 +1,5 @@
-"""A record and its storage as version 0.1.0 left them: five trials, one of them interrupted, analyses, a calibration and
-an imported model."""
+"""A record and its storage as version 0.1.0 left them: five trials, one of them interrupted, analyses, a calibration
+and an imported model."""
 
 import tarfile
 from collections.abc import Callable
