@@ -29,8 +29,8 @@ def test_three_rounds_of_failures_change_nothing(ray_here: None, place: Place) -
 
 
 def test_what_is_wrong_with_a_sweep_is_counted() -> None:
-    course = [(32, 1.0), (64, 2.0), (128, 3.0)]
-    good = Outcome("abc", {**dict.fromkeys(KEYS, course), **dict.fromkeys(ONCE, course[-1:])}, {"width": "8"}, "host1")
+    history = [(32, 1.0), (64, 2.0), (128, 3.0)]
+    good = Outcome("abc", {**dict.fromkeys(KEYS, history), **dict.fromkeys(ONCE, history[-1:])}, {"width": "8"}, "host1")
 
     def found(**changes: list[tuple[int, float]]) -> Result:
         return Result(
@@ -40,10 +40,10 @@ def test_what_is_wrong_with_a_sweep_is_counted() -> None:
     expected = {"a": good}
     assert compare(expected, found()) == Comparison(lost=0, doubled=0, gaps=0, unequal=0)
     assert compare(expected, Result()) == Comparison(lost=1, doubled=0, gaps=0, unequal=0)
-    assert compare(expected, found(loss=[*course, course[1]])) == Comparison(0, doubled=1, gaps=0, unequal=0)
-    assert compare(expected, found(loss=course[:2])) == Comparison(0, 0, gaps=1, unequal=0)
-    assert compare(expected, found(loss=[*course[:2], (128, 4.0)])) == Comparison(0, 0, gaps=1, unequal=0)
+    assert compare(expected, found(loss=[*history, history[1]])) == Comparison(0, doubled=1, gaps=0, unequal=0)
+    assert compare(expected, found(loss=history[:2])) == Comparison(0, 0, gaps=1, unequal=0)
+    assert compare(expected, found(loss=[*history[:2], (128, 4.0)])) == Comparison(0, 0, gaps=1, unequal=0)
     assert compare(expected, found(images_per_second=[])) == Comparison(0, 0, gaps=1, unequal=0)
-    assert compare(expected, found(images_per_second=course[:2])) == Comparison(0, doubled=1, gaps=0, unequal=0)
+    assert compare(expected, found(images_per_second=history[:2])) == Comparison(0, doubled=1, gaps=0, unequal=0)
     other = Result({"a": dataclasses.replace(good, weights="xyz")}, Counter(), Counter("aa"))
     assert compare(expected, other) == Comparison(0, doubled=1, gaps=0, unequal=1)
