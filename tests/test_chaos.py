@@ -30,7 +30,9 @@ def test_three_rounds_of_failures_change_nothing(ray_here: None, place: Place) -
 
 def test_what_is_wrong_with_a_sweep_is_counted() -> None:
     history = [(32, 1.0), (64, 2.0), (128, 3.0)]
-    good = Outcome("abc", {**dict.fromkeys(KEYS, history), **dict.fromkeys(ONCE, history[-1:])}, {"width": "8"}, "host1")
+    good = Outcome(
+        "abc", {**dict.fromkeys(KEYS, history), **dict.fromkeys(ONCE, history[-1:])}, {"width": "8"}, "host1"
+    )
 
     def found(**changes: list[tuple[int, float]]) -> Result:
         return Result(
