@@ -11,10 +11,12 @@ import torch
 from gahb.grids import grid
 from tests.helpers import TINY, Ended, Place, copy
 
+LONG = ("test_distribution.py", "test_recipes.py", "test_launch.py", "test_ray_jobs.py", "test_chaos.py")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first: where files run beside each other, it is not left over at the end."""
-    items.sort(key=lambda item: item.path.name != "test_chaos.py")
+    """The longest files first: where files run beside each other, none is left over at the end."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(autouse=True)

@@ -130,5 +130,10 @@ def test_hooks_and_make_lint_run_the_same() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert [repo["repo"] for repo in hooks] == ["local"], "no hook is downloaded"
     entries = {hook["entry"].removesuffix(" --force-exclude") for hook in hooks[0]["hooks"]}
-    lint = subprocess.run(["make", "-n", "-o", ".venv/installed", "lint"], cwd=ROOT, capture_output=True, text=True)
+    lint = subprocess.run(
+        ["make", "--no-print-directory", "-n", "-o", ".venv/installed", "lint"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert entries == {line.removesuffix(" .") for line in lint.stdout.splitlines()}
