@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gahb.cli import say
 from gahb.storage.base import Storage, record_uri, storage_here
-from gahb.tracking.record import Record
-from gahb.tracking.record_writer import RecordWriter
 from gahb.tracking.run import Run, Tag, link, member_of
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
     from matplotlib.figure import Figure
+
+    from gahb.tracking.record import Record
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -55,7 +55,9 @@ class AnalysisContext:
         return cls(record_uri(record), storage_here(storage), device, address)
 
     @cached_property
-    def record(self) -> Record:
+    def record(self) -> "Record":
+        from gahb.tracking.record import Record
+
         return Record(self.uri)
 
     def map_on_cluster(
@@ -176,6 +178,7 @@ def log_result(
         sweep: whose experiment it joins; the result's own, or else the first run's, if left out.
     """
     from gahb.figures import style
+    from gahb.tracking.record_writer import RecordWriter
 
     record = RecordWriter(context.uri)
     sweep = sweep or result.sweep or result.runs[0].sweeps[0]
