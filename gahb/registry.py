@@ -92,6 +92,8 @@ class Group(Mapping[str, Thing], Generic[Thing]):
         try:
             self._check(thing)
             if isinstance(thing, type):
+                if (own := getattr(thing, "name", name)) != name:  # trials are written with its own
+                    raise UserError(f"it calls itself {own!r}; register it under that name")
                 KEYS.claim(self.kind, name, field_types(thing))
         except UserError as error:
             raise UserError(f"{what}: {error}") from None
@@ -226,7 +228,7 @@ def require(rows: Any) -> None:
             log.warning("it uses the %s %r of %s; here is %s", group.kind, name, origin, group.origin(name))
 
 
-WHERE = re.compile(r"([A-Za-z0-9][\w.-]*) ([\w.+!-]+)")
+WHERE = re.compile(r"(\w[\w.-]*) ([\w.+!-]+)")
 """The name and the version of a guest's origin."""
 
 _files: dict[str, Origin] = {}
@@ -256,10 +258,12 @@ def load_file(path: str | Path) -> Origin:
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise UserError(f"plugin {path}: larger than {LARGEST_FILE >> 20} MiB, which no module is")
-        source = path.read_text()
+        source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"plugin {path} cannot be read: {error}") from None
     origin = Origin(path.name, hashlib.sha256(source.encode()).hexdigest()[:12], source)
+    if not WHERE.fullmatch(str(origin)):
+        raise UserError(f"plugin {path}: its name may have letters, digits, dots, - and _ only; rename it")
     load_source(origin, str(path.absolute()))
     return origin
 

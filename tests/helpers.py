@@ -233,3 +233,19 @@ class Payload:
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
         return os.mkdir, (self.mark,)
+
+
+GUEST = Path(__file__).parent / "guest" / "gahb_guest"
+
+
+def file_of(folder: Path, *parts: str, name: str = "guest.py") -> Path:
+    """A plugin file made of parts of the package in tests/guest, whose classes it registers, and of more code."""
+    code = ["from gahb import plugins"]
+    for part in parts:
+        code.append((GUEST / f"{part}.py").read_text() if (GUEST / f"{part}.py").exists() else part)
+    if "dataset" in parts:
+        code.append("plugins.register_dataset(Checkers)")
+    if "architecture" in parts:
+        code.append("plugins.register_architecture(Plain)")
+    (folder / name).write_text("\n\n".join(code))
+    return folder / name

@@ -38,7 +38,7 @@ def code() -> Iterator[Path]:
         for origin in registry.files():
             path = folder / _place(origin)
             path.parent.mkdir(parents=True)
-            path.write_text(origin.source or "")
+            path.write_text(origin.source or "", encoding="utf-8")
         yield folder
 
 

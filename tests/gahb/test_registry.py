@@ -18,11 +18,10 @@ from gahb.errors import UserError
 from gahb.models.architectures import ARCHITECTURES, UNet
 from gahb.registry import GROUPS, KEYS
 from gahb.trial import Trial
-from tests.helpers import Ended, Place
+from tests.helpers import Ended, Place, file_of
 
 assert gahb_analysis.catalog and gahb_sweeps.catalog  # what is built in is there before a test registers anything
 
-GUEST = Path(__file__).parent.parent / "guest" / "gahb_guest"
 PLAIN = {"dataset": "c_alpha", "resolution": 20, "n_train": 10}
 
 
@@ -38,19 +37,6 @@ def _as_before() -> Iterator[None]:
     KEYS.__dict__.update({**keys, "_owners": owners, "_types": types})
     registry._files.clear()
     registry._files.update(files)
-
-
-def file_of(folder: Path, *parts: str, name: str = "guest.py") -> Path:
-    """A plugin file made of parts of the package in tests/guest, whose classes it registers, and of more code."""
-    code = ["from gahb import plugins"]
-    for part in parts:
-        code.append((GUEST / f"{part}.py").read_text() if (GUEST / f"{part}.py").exists() else part)
-    if "dataset" in parts:
-        code.append("plugins.register_dataset(Checkers)")
-    if "architecture" in parts:
-        code.append("plugins.register_architecture(Plain)")
-    (folder / name).write_text("\n\n".join(code))
-    return folder / name
 
 
 def test_a_files_classes_are_named_in_trials_and_their_keys_are_typed(tmp_path: Path) -> None:
@@ -109,6 +95,11 @@ def test_another_version_of_a_guest_will_do_and_is_told(tmp_path: Path, caplog: 
     caplog.clear()
     Trial.of({**PLAIN, "architecture": "plain"}, Trial.of({**PLAIN, "architecture": "plain"}).plugins)
     assert not caplog.text
+
+
+def test_a_file_whose_name_no_record_could_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="its name may have letters"):
+        plugins.load_file(file_of(tmp_path, "architecture", name="my net.py"))
 
 
 def test_only_a_file_that_is_being_loaded_registers() -> None:
@@ -221,6 +212,7 @@ def installed(folder: Path, points: str, module: str, version: str = "1.0") -> N
         ("[gahb.sweeps]\nx = a_guest:nothing", "", "AttributeError"),
         ("[gahb.sweeps]\nx = a_guest", "", "'x' of a-guest 1.0: a sweep needs a function trials"),
         ("[gahb.sweeps]\ndemo = a_guest", "def trials(o): pass", "'demo' of a-guest 1.0: gahb has one of that name"),
+        ("[gahb.architectures]\nx = gahb.models.architectures:UNet", "", "'x' of .*calls itself 'unet'"),
         ("[gahb.datasets]\nx = a_guest:x", "x = 3", "derived from gahb.plugins.Source"),
         ("[gahb.architectures]\nx = a_guest:X", "class X: pass", "derived from gahb.plugins.Architecture"),
     ],

@@ -18,7 +18,7 @@ from gahb.execution import ray_jobs
 from gahb.tracking import lookup
 from gahb.tracking.record import Record
 from gahb.tracking.run import Kind
-from tests.helpers import TINY, Ended, free_ports, process
+from tests.helpers import TINY, Ended, file_of, free_ports, process
 
 SMALL = [f"{key}={value}" for key, value in {**TINY, "images": 320, "n_train": 1, "subset": "A"}.items()]
 COMMANDS = {"gahb-sweep": "gahb_sweeps.cli", "gahb-analyze": "gahb_analysis.cli"}
@@ -106,6 +106,14 @@ def test_a_job_s_data_talk_and_exit_status_come_back(cluster: Cluster) -> None:
     assert failed.code == 2 and failed.out == ""
     _, line = failed.err.splitlines()
     assert line.startswith("gahb-sweep (on ") and "dataset=/no/such/place: no such file or folder" in line
+
+
+def test_a_plugin_file_travels_with_the_job_and_to_its_workers(cluster: Cluster, tmp_path: Path) -> None:
+    file = file_of(tmp_path, "dataset", "architecture", "sweep", name="mine.py")
+    launched = cluster.run("gahb-sweep", "launch", str(file), "n_train=1", "subset=A", "images=320", "--json")
+    assert launched.code == 0, launched.err
+    (row,) = launched.json["trials"]
+    assert row["state"] == "finished" and row["architecture"] == "plain"
 
 
 def test_a_stranger_s_token_is_refused(cluster: Cluster) -> None:
