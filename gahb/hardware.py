@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+CONTEXT = 0.8e9
+"""Bytes of a GPU that a process takes beside its tensors."""
+
 
 def here() -> tuple[str, int]:
     """The name and the number of what trials would run on: this machine's GPUs, else its cores."""

@@ -6,12 +6,13 @@ batch one after the other would not, because a batch is normalised as a whole.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-Level = Literal["none", "block"]
+from gahb.models.layer_costs import LEVELS as LEVELS
+from gahb.models.layer_costs import Level as Level
 
 
 class BlockNetwork(nn.Module):

@@ -7,12 +7,18 @@ an image (a multiplication and an addition are two). Backward needs its input ag
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gahb.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
+
+Level = Literal["none", "layer", "block", "host"]
+"""A level of activation checkpointing; see `gahb.models.activation_checkpointing`."""
+
+LEVELS: tuple[Level, ...] = ("none", "layer", "block", "host")
+"""In the order of falling memory and rising cost."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ is measured by `gahb-sweep calibrate`; until then a step of 2·10¹¹ FLOPs is a
 import math
 from dataclasses import dataclass
 
+from gahb.hardware import CONTEXT
+from gahb.models.layer_costs import Level
 from gahb.planning.calibration import Device
 from gahb.training import cost
 from gahb.trial import Trial
@@ -16,11 +18,14 @@ MOST = 8
 FILLING = 2e11
 """FLOPs of a step that are assumed to fill a GPU: UNet 20×20 at batch 512. Reasoned, not measured."""
 
-CONTEXT = 0.8e9
-"""Bytes of a GPU that a process takes beside its tensors."""
-
 PROCESS = 0.5e9
-"""Bytes that a worker takes before it trains."""
+"""Bytes of the node that a worker takes before it trains."""
+
+GPU_PROCESS = 3e9
+"""The same of a worker on a GPU, which loads CUDA's libraries. Reasoned, not measured."""
+
+COMPILER = 0.25e9
+"""Bytes of the node that each process of torch.compile takes, as many as the trial has CPUs. Reasoned, not measured."""
 
 ROUNDING = 2**28
 """Requests of memory are multiples of it, so that similar trials can follow each other in one worker."""
@@ -44,7 +49,19 @@ def share(trial: Trial, gpu: Gpu, device: Device | None, cpus: float) -> float:
     return 1.0 / 2 ** int(math.log2(k))
 
 
-def host_memory(trial: Trial, *, on_gpu: bool) -> int:
-    """Bytes of the node's memory that a trial is granted."""
-    needed = PROCESS + (0 if on_gpu else cost.memory(trial))
-    return math.ceil(needed / ROUNDING) * ROUNDING
+def available(memory: float, part: float) -> float:
+    """Bytes for a trial's tensors where it gets a part of a GPU of so many bytes: its part without its own context."""
+    return part * memory - CONTEXT
+
+
+def memory_fraction(memory: float, part: float) -> float:
+    """What `torch.cuda.set_per_process_memory_fraction` takes of a worker that gets a part 1/k of a GPU of so many
+    bytes, so that k contexts fit beside what the k allocate."""
+    return available(memory, part) / memory
+
+
+def host_memory(trial: Trial, *, on_gpu: bool, cpus: float = 1, level: Level = "none") -> int:
+    """Bytes of the node's memory that a trial of so many CPUs is granted, at a level of activation checkpointing."""
+    compilers = COMPILER * max(1, int(cpus)) if trial.compile else 0
+    on_node = GPU_PROCESS + cost.host_memory(trial, level) if on_gpu else PROCESS + cost.memory(trial)
+    return math.ceil((on_node + compilers) / ROUNDING) * ROUNDING

@@ -16,6 +16,7 @@ from functools import cache
 
 from gahb.denoising.levels import EVALUATION_BATCH, INPUT_PSNR
 from gahb.models.architectures import Architecture
+from gahb.models.layer_costs import LEVELS, Level
 from gahb.trial import Trial
 
 TRAINING_FACTOR = 3
@@ -64,12 +65,24 @@ def images(trial: Trial) -> float:
     return trial.images + evaluations * len(INPUT_PSNR) * 2 * trial.n_test / TRAINING_FACTOR
 
 
-def memory(trial: Trial) -> int:
-    """The most bytes that training holds at once, beside those of a process without a model."""
+def memory(trial: Trial, level: Level = "none") -> int:
+    """The most bytes of the device that training holds at once at a level of activation checkpointing, beside those of
+    a process without a model."""
     resolution = trial.dataset.resolution
     layers = trial.architecture.counts(resolution)
     transient = 4 * TRANSIENT * max(layer.largest for layer in layers)
-    step = trial.batch_size * (4 * sum(layer.kept for layer in layers) + transient)
+    kept = {"none": 1, "layer": 1, "block": 0.5, "host": 0.5}[level] * sum(layer.kept for layer in layers)
+    step = trial.batch_size * (4 * kept + transient)
     evaluation = min(trial.n_test, EVALUATION_BATCH) * transient
     resident = (trial.n_train + trial.n_test) * resolution**2
     return int(WASTE * (28 * parameters(trial.architecture, resolution) + resident + max(step, evaluation)))
+
+
+def host_memory(trial: Trial, level: Level) -> int:
+    """Bytes of the node's pinned memory that training at a level takes."""
+    return 0
+
+
+def cheapest_level(trial: Trial, memory_of_device: float) -> Level | None:
+    """The first of LEVELS at which training fits in so many bytes of the device, None if it does at none."""
+    return next((level for level in LEVELS if memory(trial, level) <= memory_of_device), None)
