@@ -13,11 +13,9 @@ Time is device time: seconds × the share of a GPU, or the number of cores, that
 import contextlib
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from gahb import hardware
@@ -51,6 +49,12 @@ LADDER: tuple[dict[str, Any], ...] = (
 """What is measured on a CPU; on a GPU with batches of 512."""
 
 GPU_BATCH = 512
+
+WARM_UP = 3
+"""Steps before those that are timed; the first may compile."""
+
+GPU_STEPS = 200
+"""Steps that are timed on a GPU, where a small one takes less time than the start and the end of a training."""
 
 RUNGS = ((16, 32), (20, 64), (40, 16))
 """For an architecture that is not on the ladder: the least resolution of a rung, and its batch size on a CPU."""
@@ -166,30 +170,42 @@ def _rungs(name: str, overrides: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def measure(trial: Trial, device: "torch.device", seconds: float = 1.0) -> Rate:
-    """Train on random images for about so many seconds after a first step, which may compile. The difference of a long
-    and a short training leaves start and end out."""
+    """Train on random images and time GPU_STEPS steps, on a CPU about so many seconds of them, after WARM_UP others.
+    Nothing else falls into that time, and a GPU is waited for at its start and at its end alone."""
     import torch
 
-    from gahb.storage.local import Folder
-    from gahb.training.checkpoints import Checkpoints
-    from gahb.training.loop import Training, train
+    from gahb.training import step
 
-    side = trial.dataset.resolution
-    images = torch.randint(0, 256, (trial.n_train, 1, side, side), dtype=torch.uint8)
+    side, gpu = trial.dataset.resolution, device.type == "cuda"
+    images = torch.randint(0, 256, (trial.n_train, 1, side, side), dtype=torch.uint8).to(device)
+    clock = time.perf_counter if gpu else time.process_time  # other work does not count
+    step.make_deterministic()
+    take = _steps(trial, images, device)
+    for number in range(WARM_UP):
+        loss = take(number)
+    loss.item()
+    begun, taken = clock(), 0
+    while taken < GPU_STEPS if gpu else clock() - begun < seconds:
+        loss = take(WARM_UP + taken)
+        taken += 1
+    loss.item()
+    return Rate(trial, (clock() - begun) / taken / trial.batch_size, "calibration")
 
-    clock = time.perf_counter if device.type == "cuda" else time.process_time  # other work does not count
 
-    def lasts(steps: int) -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            short = replace(trial, images=steps * trial.batch_size)
-            begun = clock()
-            train(Training(short, images, images[: trial.n_test], device), Checkpoints(Folder(Path(folder))))
-            return clock() - begun
+def _steps(trial: Trial, images: "torch.Tensor", device: "torch.device") -> Callable[[int], "torch.Tensor"]:
+    """A step of a new training by its number: its loss."""
+    from gahb.denoising import noise
+    from gahb.training import step
 
-    lasts(1)
-    short = lasts(1)
-    more = max(1, min(cost.FIRST_EVALUATION - 2, round(seconds / short)))  # one evaluation, at the end, as in `short`
-    return Rate(trial, max(lasts(1 + more) - short, 1e-6) / more / trial.batch_size, "calibration")
+    net, optimizer = step.start(trial, device)
+    loss_of = step.loss_function(trial, device)
+
+    def take(number: int) -> "torch.Tensor":
+        draws = noise.generator("batch", trial.seed, trial.subset, number, device=device)
+        noisy, target = noise.noisy_batch(images, trial.batch_size, draws)
+        return step.training_step(loss_of, net, optimizer, noisy, target, trial.precision)
+
+    return take
 
 
 def calibrate(

@@ -1,16 +1,18 @@
 import json
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
 
+from gahb.denoising import noise
 from gahb.errors import UserError
 from gahb.models.architectures import ARCHITECTURES, Architecture
 from gahb.planning import calibration
 from gahb.planning.calibration import Device, Rate, devices, ladder, measure
 from gahb.tracking.run import Kind, Run
-from gahb.training import cost
+from gahb.training import cost, step
 from gahb.trial import Trial
 from tests.helpers import Place
 
@@ -121,11 +123,25 @@ def test_other_runs_tell_nothing_of_a_device() -> None:
         assert devices([known, other]) == devices([known])
 
 
+def test_what_is_measured_is_the_time_of_a_step_alone() -> None:
+    rung = trial(resolution=16, width=8, batch_size=32)
+    net, optimizer = step.start(rung, CPU)
+    images = torch.randint(0, 256, (rung.n_train, 1, 16, 16), dtype=torch.uint8)
+
+    def steps(count: int) -> float:
+        begun = time.process_time()
+        for number in range(count):
+            noisy, target = noise.noisy_batch(images, 32, noise.generator("batch", 0, "A", number))
+            step.training_step(step.squared_error, net, optimizer, noisy, target, "float32")
+        return time.process_time() - begun
+
+    steps(3)
+    assert measure(rung, CPU, seconds=0.3).seconds == pytest.approx(steps(30) / 30 / 32, rel=0.5)
+
+
 def test_measure_and_keep(place: Place) -> None:
     rungs = ladder({"architecture": "unet", "resolution": 16, "width": 4, "batch_size": 64}, CPU)
     assert len(rungs) == 2
-    rate = measure(rungs[0], CPU, seconds=0.1)
-    assert 1e-6 < rate.seconds < 1e-1
     _, rates = calibration.calibrate(rungs, CPU, place.writer, place.store, lambda line: None)
     (device,) = devices(place.record.runs(*calibration.SPEED))
     assert list(device.rates) == rates and calibration.known(place.record) == device
