@@ -28,7 +28,7 @@ SIGNATURE_VERSION = 1
 """Part of every signature. Raise it when the code changes what a trial's result is."""
 
 SCHEDULES = ("halving", "cosine")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
 MOST = 10**12
 """Images that a trial may hold or see; a thousand times the paper's longest training."""
@@ -51,7 +51,8 @@ class Trial:
         learning_rate: Adam's, at the start.
         schedule: "halving" halves the rate after every tenth of the images (the paper's); "cosine" lowers it
             to 1 % along half a cosine.
-        precision: of the activations, "float32" or "bfloat16"; weights and optimizer stay in float32.
+        precision: of the training. "float32"; "tf32", the same with the factors of products rounded to TF32, on GPUs
+            that have it; "bfloat16", in which the activations are. Weights and optimizer are in float32.
         compile: run the step through torch.compile, which needs a C++ compiler and changes the rounding. The fastest
             are precision=bfloat16 compile=true.
 

@@ -10,10 +10,14 @@ import torch
 from torch import Tensor
 
 
+def seed(*key: str | int) -> int:
+    """The seed that belongs to `key`, in 0 … 2³²-1."""
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=4).digest())
+
+
 def generator(*key: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator in the state that belongs to `key`."""
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=4).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest))
+    return torch.Generator(device).manual_seed(seed(*key))
 
 
 def noisy_batch(images: Tensor, batch_size: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -15,18 +15,19 @@ Compiled = TypeVar("Compiled", bound=Callable[..., object])
 
 @lru_cache(maxsize=1)
 def compiled(function: Compiled, device: torch.device, *kind: object) -> Compiled:
-    """The function compiled for a kind of trial, on a GPU into one graph of launches.
+    """The function compiled for a kind of trial.
 
     Trials of one kind that a worker trains one after the other share it. That of another kind is thrown away first,
-    because torch keeps few of one function and then stops compiling; on the disk it is kept.
+    because torch keeps few of one function and then stops compiling; on the disk it is kept. On a GPU the kernels that
+    sum are chosen by rule and not by timing, which differs from machine to machine, if torch can (2.10 and later).
 
     Raises:
         UserError: no C++ compiler.
     """
     check_compiler()
     torch.compiler.reset()
-    mode = "reduce-overhead" if device.type == "cuda" else "default"
-    return torch.compile(function, dynamic=False, mode=mode)  # type: ignore[return-value]
+    by_rule = device.type == "cuda" and "deterministic" in torch._inductor.list_options()
+    return torch.compile(function, dynamic=False, options={"deterministic": True} if by_rule else None)  # type: ignore[return-value]
 
 
 def check_compiler() -> None:

@@ -18,21 +18,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from gahb.denoising import noise, psnr
+from gahb.denoising import psnr
 from gahb.models.activation_checkpointing import Level, activation_checkpointing
 from gahb.models.layers import Denoiser
 from gahb.training import cost, out_of_memory
 from gahb.training.checkpoints import Checkpoints
-from gahb.training.step import (
-    learning_rate,
-    loss_function,
-    make_deterministic,
-    restore,
-    set_learning_rate,
-    start,
-    state,
-    training_step,
-)
+from gahb.training.step import learning_rate, make_deterministic, restore, start, state, stepper
 from gahb.trial import Trial
 
 log = logging.getLogger(__name__)
@@ -157,15 +148,11 @@ def _train(training: Training, checkpoints: Checkpoints, options: Options, level
     if history:
         options.on_evaluation(history)
 
-    loss_of = loss_function(trial, device, level)
+    do_step = stepper(trial, net, optimizer, train_images, level)
     evaluation_steps = set(cost.evaluation_steps(trial.steps))
     next_checkpoint = time.monotonic() + options.checkpoint_seconds
     while step < trial.steps:
-        rate = learning_rate(trial, step)
-        set_learning_rate(optimizer, rate)
-        draws = noise.generator("batch", trial.seed, trial.subset, step, device=device)
-        noisy, target = noise.noisy_batch(train_images, trial.batch_size, draws)
-        loss = training_step(loss_of, net, optimizer, noisy, target, trial.precision)
+        loss, rate = do_step(step), learning_rate(trial, step)
         step += 1
 
         if evaluate := step in evaluation_steps:

@@ -3,9 +3,9 @@
 loss = ‖net(x + σz) - σz‖² / batch size
 """
 
+import contextlib
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from gahb.denoising import noise
 from gahb.models.activation_checkpointing import Level
 from gahb.models.layers import initialise, update_running_sd
 from gahb.training.compilation import compiled
+from gahb.training.cuda_graph import CudaGraph
 from gahb.trial import Trial
 
 Loss = Callable[[nn.Module, Tensor, Tensor, str], Tensor]
@@ -29,7 +30,48 @@ def start(trial: Trial, device: torch.device) -> tuple[nn.Module, torch.optim.Ad
         torch.set_rng_state(noise.generator("weights", trial.seed, trial.subset).get_state())
         net = trial.architecture.build().apply(initialise)
     net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    return net, torch.optim.Adam(net.parameters(), lr=trial.learning_rate, fused=True)
+    optimizer = torch.optim.Adam(net.parameters(), lr=trial.learning_rate, fused=True)
+    for parameter in net.parameters():
+        _set_moments(optimizer, parameter, 0, [torch.zeros_like(parameter) for _ in MOMENTS])
+    return net, optimizer
+
+
+def stepper(
+    trial: Trial, net: nn.Module, optimizer: torch.optim.Adam, images: Tensor, level: Level = "none"
+) -> Callable[[int], Tensor]:
+    """What does a whole step of the training, given its number, counted from 0: learning rate, noise, forward,
+    backward, Adam, running standard deviations. It returns the loss, (), on the device, to be read before the next.
+
+    A step depends on its number and the state between steps alone. Compiled on a GPU, all steps are launches of one
+    CUDA graph, recorded at the first; but for saved tensors in host memory, which no graph can hold.
+
+    Args:
+        trial: what is trained.
+        net: as `start` made it, at a level of activation checkpointing.
+        optimizer: as `start` made it; `restore` comes before.
+        images: (n_train, 1, H, W) uint8 on the device.
+        level: that of `net`.
+
+    Raises:
+        UserError: the trial wants to be compiled and there is no C++ compiler.
+    """
+    loss_of = loss_function(trial, images.device, level)
+    draws = torch.Generator(images.device)
+
+    def body() -> Tensor:
+        noisy, target = noise.noisy_batch(images, trial.batch_size, draws)
+        return training_step(loss_of, net, optimizer, noisy, target, trial.precision)
+
+    on_gpu = images.device.type == "cuda"
+    run = CudaGraph(body, net, optimizer, draws) if on_gpu and trial.compile and level != "host" else body
+
+    def step(number: int) -> Tensor:
+        set_learning_rate(optimizer, learning_rate(trial, number))
+        draws.manual_seed(noise.seed("batch", trial.seed, trial.subset, number))
+        with tensor_float_32() if on_gpu and trial.precision == "tf32" else contextlib.nullcontext():
+            return run()
+
+    return step
 
 
 def training_step(
@@ -70,8 +112,12 @@ def learning_rate(trial: Trial, step: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate, in place where it is a tensor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def state(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -87,14 +133,32 @@ def restore(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str,
     """Put a network and its optimizer into the state that `state` gave after `step` steps."""
     net.load_state_dict({name: tensor for name, tensor in tensors.items() if ":" not in name})
     for name, parameter in net.named_parameters():
-        moments: dict[str, Any] = {
-            moment: torch.empty_like(parameter).copy_(tensors[f"{moment}:{name}"]) for moment in MOMENTS
-        }
-        optimizer.state[parameter] = {"step": torch.tensor(float(step), device=parameter.device), **moments}
+        moments = [torch.empty_like(parameter).copy_(tensors[f"{moment}:{name}"]) for moment in MOMENTS]
+        _set_moments(optimizer, parameter, step, moments)
+
+
+def _set_moments(optimizer: torch.optim.Optimizer, parameter: Tensor, step: int, moments: list[Tensor]) -> None:
+    counted = torch.tensor(float(step), device=parameter.device)
+    optimizer.state[parameter] = {"step": counted, **dict(zip(MOMENTS, moments, strict=True))}
 
 
 def make_deterministic() -> None:
     """Let cuDNN choose only algorithms that give the same bits every time, and keep float32 products in float32."""
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
+    _allow_tensor_float_32(False)
+
+
+@contextlib.contextmanager
+def tensor_float_32() -> Iterator[None]:
+    """Within the block a GPU may round the factors of float32 products to TF32, a mantissa of 10 bits."""
+    _allow_tensor_float_32(True)
+    try:
+        yield
+    finally:
+        _allow_tensor_float_32(False)
+
+
+def _allow_tensor_float_32(allowed: bool) -> None:
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32 = allowed
