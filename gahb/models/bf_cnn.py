@@ -5,9 +5,11 @@ the first too unless it has a ReLU. With a `spacing` above 1 only every so many 
 1×1, which makes the receptive field smaller and changes nothing else.
 """
 
+from itertools import chain
+
 from torch import Tensor, nn
 
-from gahb.models.activation_checkpointing import BlockNetwork
+from gahb.models.activation_checkpointing import BlockNetwork, identity, parts
 from gahb.models.layers import PiecewiseLinear, conv, conv_norm_relu
 
 LAYERS_PER_BLOCK = 3
@@ -25,6 +27,10 @@ class BFCNN(BlockNetwork, PiecewiseLinear):
         self.layers = nn.Sequential(first, *inner, conv(width, 1))
 
     def forward(self, y: Tensor) -> Tensor:
-        for start in range(0, len(self.layers), LAYERS_PER_BLOCK):
-            y = self.block(self.layers[start : start + LAYERS_PER_BLOCK], y)
+        modules = [
+            module for layer in self.layers for module in (layer if isinstance(layer, nn.Sequential) else [layer])
+        ]
+        layers = parts(modules)
+        for start in range(0, len(layers), LAYERS_PER_BLOCK):
+            y = self.block(self.chain, list(chain.from_iterable(layers[start : start + LAYERS_PER_BLOCK])), identity, y)
         return y

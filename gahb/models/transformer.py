@@ -61,7 +61,7 @@ class Block(nn.Module):
         return x + self.mlp(x)
 
 
-class Attention(nn.Module):
+class Attention(BlockNetwork):
     """Tokens (B, tokens, width) to the same, with weights that do not depend on the tokens' scale.
 
     The products are written out: the fused kernels have no forward derivatives and no fixed order of summation.
@@ -75,10 +75,13 @@ class Attention(nn.Module):
         self.gain = nn.Parameter(torch.full((heads, 1, 1), math.sqrt(width / heads)))
 
     def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.out(self.layer(self._attend, self.qkv(x), rotation))
+
+    def _attend(self, qkv: Tensor, rotation: Tensor) -> Tensor:
+        q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = (rotate(normalize(vectors, dim=-1), rotation) for vectors in (q, k))
         weights = (self.gain * q @ k.transpose(-1, -2)).softmax(dim=-1)
-        return self.out((weights @ v).transpose(1, 2).flatten(2))
+        return (weights @ v).transpose(1, 2).flatten(2)
 
 
 def rotations(rows: Tensor, columns: Tensor, turns: int) -> Tensor:

@@ -9,7 +9,7 @@ last (neither).
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from gahb.models.activation_checkpointing import BlockNetwork
+from gahb.models.activation_checkpointing import BlockNetwork, identity
 from gahb.models.layers import PiecewiseLinear, beside, conv, conv_norm_relu
 
 
@@ -29,21 +29,23 @@ class UNet(BlockNetwork, PiecewiseLinear):
         self.decoder = nn.ModuleList([last, *(_block(2 * c, c) for c in channels[1:-1])])
 
     def forward(self, y: Tensor) -> Tensor:
-        x = y
+        x = self.block(self.chain, self.encoder[0], identity, y)
         skips = []
-        for encode in self.encoder:
-            x = self.block(encode, x)
+        for encode in (*self.encoder[1:], self.middle):
             skips.append(x)
-            x = avg_pool2d(x, 2)
-        x = self.block(self.middle, x)
+            x = self.block(self.chain, encode, _halved, x)
         for up, decode, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips), strict=True):
-            x = self.block(_rise, up, decode, x, skip)
+            x = self.block(self.chain, decode, _joined, up, x, skip)
         return x
 
 
-def _rise(up: nn.Module, decode: nn.Module, x: Tensor, skip: Tensor) -> Tensor:
+def _halved(x: Tensor) -> Tensor:
+    return avg_pool2d(x, 2)
+
+
+def _joined(up: nn.Module, x: Tensor, skip: Tensor) -> Tensor:
     raised = up(x)
-    return decode(beside(raised, skip.to(raised.dtype)))
+    return beside(raised, skip.to(raised.dtype))
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gahb.denoising import noise
-from gahb.models.activation_checkpointing import Level
+from gahb.models.activation_checkpointing import Level, kept_on_host
 from gahb.models.layers import initialise, update_running_sd
 from gahb.training.compilation import compiled
 from gahb.training.cuda_graph import CudaGraph
@@ -96,10 +96,11 @@ def squared_error(net: nn.Module, noisy: Tensor, target: Tensor, precision: str)
 def loss_function(trial: Trial, device: torch.device, level: Level = "none") -> Loss:
     """`squared_error`, compiled if the trial wants it, for networks at that level of activation checkpointing. Raises
     UserError if it wants it and there is no C++ compiler."""
-    if not trial.compile:
-        return squared_error
-    shapes = trial.architecture, trial.dataset.resolution, trial.batch_size, trial.precision
-    return compiled(squared_error, device, *shapes, level)
+    loss_of: Loss = squared_error
+    if trial.compile:
+        shapes = trial.architecture, trial.dataset.resolution, trial.batch_size, trial.precision
+        loss_of = compiled(squared_error, device, *shapes, level)
+    return kept_on_host(loss_of) if level == "host" else loss_of
 
 
 def learning_rate(trial: Trial, step: int) -> float:
