@@ -3,6 +3,7 @@
 Heavy imports stand inside the commands, so that `--help` is quick.
 """
 
+import math
 import re
 from typing import Annotated, Any, NamedTuple
 
@@ -66,23 +67,34 @@ def plan(
     devices: Annotated[
         int | None, typer.Option(min=1, help="GPUs or cores to reckon with [this machine's].", show_default=False)
     ] = None,
+    address: Address = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="A cluster file: on which of its worker types each trial fits.", show_default=False
+        ),
+    ] = None,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
 ) -> None:
-    """Show each trial of a sweep, what it costs and what is already done. Runs nothing."""
+    """Show each trial of a sweep, what it costs, where it fits and what is already done. Runs nothing."""
     import statistics
 
     from gahb import hardware
+    from gahb.execution import ray_jobs
     from gahb.planning import calibration
     from gahb.planning.plan import plan as plan_trials
     from gahb.storage.base import record_uri, storage_here
     from gahb.tracking.record import Record
     from gahb.tracking.run import Kind
 
-    book = Record(record_uri(record))
+    ray_jobs.hand_over("gahb-sweep", address, record, storage, wait=True)
+    book, trials = Record(record_uri(record)), _trials(name, overrides, small)
     device = calibration.known(book)
-    rows = [p.row() for p in plan_trials(_trials(name, overrides, small), storage_here(storage), book, device)]
+    fits, unfit = _fits(trials, address, cluster)
+    planned = plan_trials(trials, storage_here(storage), book, lambda trial: device)
+    rows = [{**p.row(), **fits.get(p.trial, {})} for p in planned]
     if json:
         return print_json({"trials": rows})
     print_table(
@@ -92,11 +104,14 @@ def plan(
                 "flops": f"{row['flops']:.1e}",
                 **({"hours": f"{row['hours']:.2g}" if row["hours"] else "–"} if device else {}),
                 "memory": f"{row['memory'] / 1e9:.2g} GB",
+                **{key: row[key] for key in ("worker", "gpus", "level") if key in row},
                 "state": row["state"],
             }
             for row in rows
         ]
     )
+    for reason in dict.fromkeys(unfit):
+        say(reason)
     todo = [row for row in rows if row["state"] != "finished"]
     left = sum(row["flops"] for row in todo)
     say(f"{len(rows)} trials, {sum(row['flops'] for row in rows):.1e} FLOPs, of which {left:.1e} are not done")
@@ -114,7 +129,7 @@ def plan(
             f"{hours:.3g} hours of {device.name} (from {sources}), of which {sum(rest):.3g} are not done: "
             f"{wall:.3g} hours on {at_once}"
         )
-    if ratios := calibration.past_plans(book.runs(Kind.TRIAL)):
+    if ratios := calibration.past_plans(book.newest(Kind.TRIAL, calibration.RECENT)):
         typical = f"{statistics.median(ratios):.2f} times what was planned"
         say(f"past plans: {len(ratios)} trials took {typical} (median; {min(ratios):.2f} to {max(ratios):.2f})")
 
@@ -191,25 +206,27 @@ def status(
     storage: Storage = None,
 ) -> None:
     """Show the trials in the record."""
-    from gahb.planning.plan import state_of
+    from gahb.planning.plan import states_of
     from gahb.storage.base import record_uri, storage_here
     from gahb.tracking import lookup
     from gahb.tracking.record import Record
     from gahb.tracking.run import Kind
 
-    book, place = Record(record_uri(record)), storage_here(storage)
+    book = Record(record_uri(record))
+    runs = book.runs(Kind.TRIAL) if sweep is None else lookup.sweep_trials(book, sweep)
+    states = states_of(runs, storage_here(storage))
     rows: list[dict[str, Any]] = [
         {
             "sweep": "/".join(run.sweeps),
             "name": run.name,
             "run_id": run.run_id,
-            "state": state_of(run, place),
+            "state": states[run.run_id],
             "images_seen": int(run.metrics.get("images_seen", 0)),
             "images": int(run.params["images"]),
             "metrics": run.psnrs,
             "reason": run.reason,
         }
-        for run in (book.runs(Kind.TRIAL) if sweep is None else lookup.sweep_trials(book, sweep))
+        for run in runs
     ]
     if json:
         return print_json({"trials": rows})
@@ -248,14 +265,15 @@ def retry(
 @app.command()
 def stop(sweep: SweepOrRun, json: Json = False, record: RecordUri = None, storage: Storage = None) -> None:
     """Let a trial, or all of a sweep, write a checkpoint and end; `launch` or `retry` goes on from there."""
-    from gahb.planning.plan import state_of
+    from gahb.planning.plan import states_of
     from gahb.storage.base import record_uri, storage_here
     from gahb.tracking import lookup
     from gahb.tracking.record_writer import RecordWriter
     from gahb.tracking.run import Tag
 
-    book, place = RecordWriter(record_uri(record)), storage_here(storage)
-    running = [found.run_id for found in lookup.sweep_or_trial(book, sweep) if state_of(found, place) == "running"]
+    book = RecordWriter(record_uri(record))
+    states = states_of(lookup.sweep_or_trial(book, sweep), storage_here(storage))
+    running = [run_id for run_id, state in states.items() if state == "running"]
     for run_id in running:
         book.tag(run_id, {Tag.STOP: "true"})
     if json:
@@ -296,7 +314,7 @@ def show(
     storage: Storage = None,
 ) -> None:
     """Show everything the record has of one trial."""
-    from gahb.planning.plan import state_of
+    from gahb.planning.plan import states_of
     from gahb.storage.base import record_uri, storage_here
     from gahb.tracking import lookup
     from gahb.tracking.record import Record
@@ -308,7 +326,7 @@ def show(
     data = {
         "run_id": found.run_id,
         "name": found.name,
-        "state": state_of(found, storage_here(storage)),
+        "state": states_of([found], storage_here(storage))[found.run_id],
         "sweeps": found.sweeps,
         "tags": {key: value for key, value in found.tags.items() if key.startswith(PREFIX)},
         "params": found.params,
@@ -414,6 +432,40 @@ def _check_paths(trials: list[Any]) -> None:
     for key, names in (("dataset", DATASETS), ("base", BASES)):
         for value in {trial.flat()[key] for trial in trials if key in trial.flat()}.difference(names):
             check_path(key, value)
+
+
+def _fits(trials: list[Any], address: str | None, cluster: str | None) -> tuple[dict[Any, dict[str, Any]], list[str]]:
+    """Trial → the worker type that it fits with its part of a GPU and level of activation checkpointing, on a cluster
+    that runs, on those that a cluster file names, or, if it has one, on this machine's GPU; and why others do not."""
+    from gahb import hardware
+    from gahb.errors import UserError
+    from gahb.planning.placement import GPU_MEMORY, WorkerType, place
+
+    memory = dict(GPU_MEMORY)
+    if cluster:
+        from gahb.execution import worker_types
+
+        workers = worker_types.of_file(cluster)
+    elif address:
+        from gahb.execution import ray_cluster
+
+        with ray_cluster.connected(address):
+            workers, memory = ray_cluster.workers(), ray_cluster.gpu_memory()
+    elif found := hardware.gpus():
+        kind, number, size = found
+        workers, memory = [WorkerType("this machine", hardware.cores(), number, math.inf, kind)], {kind: size}
+    else:
+        return {}, []
+    fits: dict[Any, dict[str, Any]] = {}
+    reasons = []
+    for trial in trials:
+        try:
+            spot = place(trial, workers, cpus=1, gpu_memory=memory)
+            fits[trial] = {"worker": spot.worker.name, "gpus": spot.gpus, "level": spot.level}
+        except UserError as error:
+            fits[trial] = {"worker": None, "gpus": None, "level": None}
+            reasons.append(str(error))
+    return fits, reasons
 
 
 def _experiment(name: str) -> str:

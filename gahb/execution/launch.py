@@ -17,8 +17,9 @@ from gahb import registry
 from gahb.data.dataset import Dataset, prepare
 from gahb.execution.task import Task
 from gahb.models.architectures import ARCHITECTURES
-from gahb.planning import calibration, gpu_sharing
-from gahb.planning.plan import Planned, plan, state_of
+from gahb.planning import calibration
+from gahb.planning.placement import Placement, place
+from gahb.planning.plan import Planned, plan, states_of
 from gahb.storage import leases
 from gahb.storage.base import Storage
 from gahb.tracking.record import Record
@@ -71,8 +72,8 @@ def launch(
         say: takes a line of progress.
 
     Raises:
-        UserError: data that do not do, a cluster out of reach, a trial too large for every node, no compiler on this
-            machine for trials that compile. Nothing has started.
+        UserError: data that do not do, a cluster out of reach, a trial too large for every node that lives or may be
+            started, no compiler on this machine for trials that compile. Nothing has started.
         KeyboardInterrupt: the user interrupted.
     """
     return Launch(trials, sweep, storage, record, options, say).run()
@@ -129,27 +130,36 @@ class Launch:
 
         options = self.options
         with ray_cluster.connected(options.address), leases.heartbeat(self.storage) as launch_id:
-            gpu = ray_cluster.gpu() if options.gpus is None else None
-            device = calibration.known(self.record, gpu.name if gpu else None)
-            gpus = {
-                p.trial: gpu_sharing.share(p.trial, gpu, device, options.cpus) if gpu else options.gpus or 0
-                for p in to_train
-            }
-            memory = {trial: gpu_sharing.host_memory(trial, on_gpu=gpus[trial] > 0) for trial in gpus}
-            for trial in gpus:
-                ray_cluster.check_resources(options.cpus, gpus[trial], memory[trial])
+            placements, device = self.placements(to_train)
             acquired = {p.signature for p in to_train if leases.acquire(self.storage, p.signature, launch_id)}
             planned = plan(self.trials, self.storage, self.record, device)  # a launch may have ended since the last one
-            tasks = {
-                p.signature: self.task(p, launch_id, gpus[p.trial], memory[p.trial])
-                for p in planned
-                if p.signature in acquired and p.to_train
-            }
-            failures = ray_cluster.run_trials(list(tasks.values()), on_result=_Progress(planned, tasks, self.say))
+            ours = [p for p in planned if p.signature in acquired and p.to_train]
+            tasks = {p.signature: self.task(p, launch_id, placements[p.trial]) for p in largest_first(ours)}
+            failures = ray_cluster.run_trials(
+                list(tasks.values()), on_result=_Progress(planned, tasks, self.say), say=self.say
+            )
             self.close({task.run_id for task in tasks.values()}, failures, launch_id)
         return planned, set(tasks)
 
-    def task(self, planned: Planned, launch_id: str, gpus: float, memory: int) -> Task:
+    def placements(
+        self, to_train: Sequence[Planned]
+    ) -> tuple[dict[Trial, Placement], Callable[[Trial], calibration.Device | None]]:
+        """Where each trial runs on the connected cluster, and what is known of the speed of the device there. Raises
+        UserError if a trial fits nowhere."""
+        from gahb.execution import ray_cluster
+
+        workers = ray_cluster.workers()
+        memory = ray_cluster.gpu_memory()
+        device = calibration.by_kind(self.record)
+        found = {
+            p.trial: place(
+                p.trial, workers, cpus=self.options.cpus, gpus=self.options.gpus, gpu_memory=memory, device=device
+            )
+            for p in to_train
+        }
+        return found, lambda trial: device(found[trial].worker.kind if found[trial].gpus else "")
+
+    def task(self, planned: Planned, launch_id: str, placement: Placement) -> Task:
         """A trial's task, with its run in the record."""
         return Task(
             flat=planned.trial.flat(),
@@ -161,8 +171,9 @@ class Launch:
             checkpoint_seconds=self.options.checkpoint_seconds,
             retries=self.options.retries,
             cpus=self.options.cpus,
-            gpus=gpus,
-            memory=memory,
+            gpus=placement.gpus,
+            kind=placement.kind,
+            memory=placement.memory,
             plugins=[asdict(origin) for origin in registry.files()],
         )
 
@@ -208,7 +219,7 @@ class Launch:
         """
         for run_id, reason in failures.items():
             self.retrying.fail(run_id, reason)
-        ours = [run for run in self.retrying.runs(Kind.TRIAL, sweep=self.sweep) if run.run_id in run_ids]
+        ours = self.retrying.by_id(run_ids)
         unfinished = [run for run in ours if run.unfinished and run.tags.get(Tag.LAUNCH) == launch_id]
         for run in unfinished:
             self.retrying.interrupt(run.run_id)
@@ -221,8 +232,16 @@ class Launch:
         for p in planned:
             if p.run and self.sweep not in p.run.sweeps:
                 record.tag(p.run.run_id, member_of(self.sweep))
-        runs = record.by_signature()
-        return [_row(p, runs.get(p.signature), p.signature in trained, self.storage) for p in planned]
+        runs = record.by_signature([p.signature for p in planned])
+        states = states_of(runs.values(), self.storage)
+        return [_row(p, runs.get(p.signature), states, p.signature in trained) for p in planned]
+
+
+def largest_first(planned: Sequence[Planned]) -> list[Planned]:
+    """The trials in the order in which they begin: the longest first, so that none is left over at the end."""
+    if all(p.seconds for p in planned):
+        return sorted(planned, key=lambda p: p.seconds or 0, reverse=True)
+    return sorted(planned, key=lambda p: cost.training_flops(p.trial), reverse=True)
 
 
 def prepare_data(to_train: Sequence[Planned], storage: Storage, say: Callable[[str], None]) -> None:
@@ -270,11 +289,11 @@ def _counts(planned: Sequence[Planned]) -> str:
     return f"{len(planned)} trials: {', '.join(parts)}; {f'training {rest}' if rest else 'nothing to train'}"
 
 
-def _row(planned: Planned, run: Run | None, trained: bool, storage: Storage) -> dict[str, Any]:
+def _row(planned: Planned, run: Run | None, states: Mapping[str, str], trained: bool) -> dict[str, Any]:
     """The row of a trial; another launch may have acquired its lease and not made its run yet."""
     return {
         **planned.row(),
-        "state": state_of(run, storage) if run else "running",
+        "state": states[run.run_id] if run else "running",
         "run_id": run.run_id if run else None,
         "trained": trained,
         "metrics": run.psnrs if run else {},

@@ -12,6 +12,7 @@ Time is device time: seconds × the share of a GPU, or the number of cores, that
 
 import contextlib
 import json
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,6 +39,9 @@ EXPERIMENT = "calibration"
 
 SPEED = (Kind.TRIAL, Kind.CALIBRATION)
 """The kinds of runs that tell how fast a device is."""
+
+RECENT = 200
+"""How many finished trials, the newest, are asked for a device's speed and for how far plans were off."""
 
 LADDER: tuple[dict[str, Any], ...] = (
     {"architecture": "unet", "resolution": 16, "width": 16, "batch_size": 32},
@@ -264,12 +268,29 @@ def devices(runs: Iterable["Run"]) -> list[Device]:
 
 
 def known(record: "Record", name: str | None = None) -> Device | None:
-    """What the record knows of the device of that name, else of this machine's, else of the one last used."""
-    found = devices(record.runs(*SPEED))
-    return next(
-        (device for wanted in (name, hardware.here()[0]) for device in found if device.name == wanted),
-        next(iter(found), None),
-    )
+    """What the record knows of the device of that name, else of this machine's, else of the one last used: from all
+    calibrations, and from the newest trials that it trained."""
+    calibrations = record.runs(Kind.CALIBRATION)
+    here = hardware.here()[0]
+    for wanted in dict.fromkeys((name or here, here, None)):
+        found = devices([*record.newest(Kind.TRIAL, RECENT, wanted), *calibrations])
+        if device := next((device for device in found if wanted in (device.name, None)), None):
+            return device
+    return None
+
+
+def by_kind(record: "Record") -> Callable[[str], Device | None]:
+    """Ray's name of a kind of GPU ↦ what the record knows of that device; "" ↦ `known`, whatever it is."""
+    found = devices([*record.newest(Kind.TRIAL, RECENT), *record.runs(Kind.CALIBRATION)])
+    otherwise = known(record)
+
+    def device(kind: str) -> Device | None:
+        if not kind:
+            return otherwise
+        name = re.sub(r"-\d+G$", "", kind).replace("-", " ")
+        return next((each for each in found if re.search(rf"\b{re.escape(name)}\b", each.name)), None)
+
+    return device
 
 
 def device_seconds(run: "Run") -> float | None:

@@ -1,6 +1,6 @@
 """The plan of a sweep: each trial with what the record knows of it and what it will cost. Nothing is run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +66,13 @@ class Planned:
         }
 
 
-def plan(trials: Sequence[Trial], storage: Storage, record: Record, device: Device | None = None) -> list[Planned]:
-    """Each trial with its name, signature, state and cost on a device. Reads data sets' files to hash them, prepares
+def plan(
+    trials: Sequence[Trial],
+    storage: Storage,
+    record: Record,
+    device: Callable[[Trial], Device | None] = lambda trial: None,
+) -> list[Planned]:
+    """Each trial with its name, signature, state and cost on its device. Reads data sets' files to hash them, prepares
     nothing.
 
     Raises:
@@ -75,20 +80,22 @@ def plan(trials: Sequence[Trial], storage: Storage, record: Record, device: Devi
     """
     varying = differing(trials)
     hashes = {dataset: dataset.hash(storage) for dataset in dict.fromkeys(trial.dataset for trial in trials)}
-    known = record.by_signature()
+    signatures = [trial.signature(hashes[trial.dataset]) for trial in trials]
+    known = record.by_signature(signatures)
+    states = states_of(known.values(), storage)
     planned = []
-    for trial in trials:
-        signature = trial.signature(hashes[trial.dataset])
+    for trial, signature in zip(trials, signatures, strict=True):
         run = known.get(signature)
         name = run.name if run else readable_name(trial, varying)
-        state = state_of(run, storage) if run else "new"
-        seconds, known_from = (device and device.seconds(trial)) or (None, None)
+        state = states[run.run_id] if run else "new"
+        seconds, known_from = ((speed := device(trial)) and speed.seconds(trial)) or (None, None)
         planned.append(Planned(trial, name, signature, hashes[trial.dataset], state, run, seconds, known_from))
     return planned
 
 
-def state_of(run: Run, storage: Storage) -> str:
-    """The state of a trial's run, telling running from interrupted by its launch's heartbeat."""
-    if not run.unfinished:
-        return run.state
-    return "running" if leases.alive(storage, run.tags.get(Tag.LAUNCH, "")) else "interrupted"
+def states_of(runs: Iterable[Run], storage: Storage) -> dict[str, str]:
+    """Run id → the state of a trial's run, telling running from interrupted by its launch's heartbeat."""
+    found = list(runs)
+    launches = {run.tags.get(Tag.LAUNCH, "") for run in found if run.unfinished}
+    states = {launch_id: "running" if leases.alive(storage, launch_id) else "interrupted" for launch_id in launches}
+    return {run.run_id: states[run.tags.get(Tag.LAUNCH, "")] if run.unfinished else run.state for run in found}

@@ -1,8 +1,14 @@
 """What a user means by a word: a run, by its id, a prefix of it, signature or name, or the runs of a sweep."""
 
+import re
+from collections.abc import Iterator
+
 from gahb.errors import UserError
-from gahb.tracking.record import Record
-from gahb.tracking.run import Kind, Run
+from gahb.tracking.record import Record, tagged
+from gahb.tracking.run import Kind, Run, Tag
+
+QUOTABLE = re.compile(r"[^'\"`\\]+")
+"""Texts that may stand in a filter of MLflow's."""
 
 
 def find(record: Record, text: str) -> Run:
@@ -11,12 +17,7 @@ def find(record: Record, text: str) -> Run:
     Raises:
         UserError: none, or several.
     """
-    runs = record.runs(Kind.TRIAL, Kind.IMPORT)
-    for matches in (
-        [run for run in runs if text in (run.run_id, run.signature)],
-        [run for run in runs if run.name == text],
-        [run for run in runs if text and (run.run_id.startswith(text) or run.signature.startswith(text))],
-    ):
+    for matches in _matches(record, text):
         if len(matches) == 1:
             return matches[0]
         if matches:
@@ -24,6 +25,25 @@ def find(record: Record, text: str) -> Run:
             more = ", …" if len(matches) > 4 else ""
             raise UserError(f"{text!r} means {len(matches)} trials: {ids}{more}; give more of a run id")
     raise UserError(f"no trial {text!r} in the record {record.uri}; list them with: gahb-sweep status")
+
+
+def _matches(record: Record, text: str) -> Iterator[list[Run]]:
+    """The trials and imported models of that id; of that signature; of that name; and with such an id or signature."""
+
+    def models(*conditions: str) -> list[Run]:
+        found = {run.run_id: run for run in record.search(*conditions)}
+        return [run for kind in (Kind.TRIAL, Kind.IMPORT) for run in found.values() if run.kind == kind]
+
+    is_id = text.isascii() and text.isalnum()
+    if is_id:
+        yield models(f"attributes.run_id = '{text}'")
+        yield models(tagged(Tag.SIGNATURE, text))
+    if QUOTABLE.fullmatch(text):
+        yield models(f"attributes.run_name = '{text}'")
+    else:
+        yield [run for run in record.runs(Kind.TRIAL, Kind.IMPORT) if run.name == text]
+    if is_id:
+        yield models(f"attributes.run_id LIKE '{text}%'", f"tags.`{Tag.SIGNATURE}` LIKE '{text}%'")
 
 
 def finished_model(record: Record, text: str) -> Run:

@@ -1,5 +1,14 @@
-"""The record: MLflow, which this room alone knows. Here it is read."""
+"""The record: MLflow, which this room alone knows. Here it is read.
 
+To read a run takes a millisecond, so MLflow is asked as narrowly as its filters allow. Of those, the key of a tag, such
+as the sweep's, and the id of a run are found by an index; for the value of a tag MLflow looks through all runs, which
+takes microseconds each.
+"""
+
+import gc
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,12 +17,24 @@ from urllib.parse import unquote
 from gahb.errors import UserError
 from gahb.tracking.client import connect, first_line
 from gahb.tracking.preflight import check_record
-from gahb.tracking.run import STATES, Kind, Run, Tag
+from gahb.tracking.run import STATES, SWEEP, Kind, Run, Tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PAGE = 1000
+"""Runs in one answer."""
+
+IDS = 100
+"""Ids in one question."""
+
+ONE_BY_ONE = 100
+"""Up to so many trials are looked for one by one; of more, all trials are read."""
+
+ANY_KIND = f"tags.`{Tag.KIND}` != ''"
+
+TAG_KEY = r"[\w\-./: ]+"
+"""What MLflow takes for the key of a tag."""
 
 
 class Record:
@@ -53,14 +74,61 @@ class Record:
         Raises:
             UserError: the record cannot be read.
         """
-        conditions = [f"tags.`{Tag.KIND}` = '{kind}'" for kind in kinds] or [f"tags.`{Tag.KIND}` != ''"]
-        found = [run for condition in conditions for run in self._search(condition)]
-        return [run for run in found if sweep is None or sweep in run.sweeps]
+        if sweep is not None and not re.fullmatch(TAG_KEY, sweep):
+            return []
+        member = "" if sweep is None else f" AND {tagged(f'{SWEEP}{sweep}', 'true')}"
+        return self.search(*(f"{kind}{member}" for kind in [tagged(Tag.KIND, kind) for kind in kinds] or [ANY_KIND]))
 
-    def by_signature(self) -> dict[str, Run]:
-        """Signature → its trial. Of several runs, a finished one wins, or else the oldest."""
-        trials = reversed(self.runs(Kind.TRIAL))
+    def newest(self, kind: str, count: int, device: str | None = None) -> list[Run]:
+        """The newest finished runs of a kind, at most so many, the oldest of them first.
+
+        Args:
+            kind: a `Kind`.
+            count: how many at most.
+            device: only those that were trained on it.
+        """
+        conditions = [tagged(Tag.KIND, kind), "attributes.status = 'FINISHED'"]
+        if device is not None:
+            conditions.append(tagged(Tag.DEVICE, device))
+        return self.search(" AND ".join(conditions), newest=count)[::-1]
+
+    def by_id(self, run_ids: Collection[str]) -> list[Run]:
+        """The runs of these ids that there are."""
+        ids = [f"'{run_id}'" for run_id in run_ids]
+        parts = [ids[start : start + IDS] for start in range(0, len(ids), IDS)]
+        return self.search(*(f"attributes.run_id IN ({', '.join(part)})" for part in parts))
+
+    def by_signature(self, signatures: Collection[str]) -> dict[str, Run]:
+        """Signature → its trial, for those of the signatures that there are. Of several runs, a finished one wins, or
+        else the oldest."""
+        if len(signatures) <= ONE_BY_ONE:
+            found = self.search(*(tagged(Tag.SIGNATURE, signature) for signature in signatures))
+        else:
+            found = self.runs(Kind.TRIAL)
+        wanted = set(signatures)
+        trials = [run for run in reversed(found) if run.kind == Kind.TRIAL and run.signature in wanted]
         return {run.signature: run for run in sorted(trials, key=lambda run: run.state == "finished")}
+
+    def search(self, *conditions: str, newest: int | None = None) -> list[Run]:
+        """The runs that fulfil each of the conditions, one condition after the other: the oldest first, or the newest,
+        so many, and those first.
+
+        Args:
+            conditions: filters of MLflow's search.
+            newest: how many at most.
+
+        Raises:
+            UserError: the record cannot be read.
+        """
+        if not conditions or not self.exists:
+            return []
+        try:
+            experiments = self._experiments()
+            return [run for condition in conditions for run in self._found(experiments, condition, newest)]
+        except UserError:
+            raise
+        except Exception as error:  # as in `connect`
+            raise UserError(f"the record {self.uri} cannot be read: {first_line(error)}") from None
 
     def artifacts(self, run_id: str, file: str = "") -> Path:
         """A local folder with the run's artifacts, or one file of them; downloaded if they are remote.
@@ -99,29 +167,47 @@ class Record:
         if not uri.endswith(f"/{run_id}/artifacts") or ".." in unquote(uri).split("/"):
             raise UserError(f"the artifacts of run {run_id[:8]} are said to be in {uri}, which is no place for them")
 
-    def _search(self, condition: str) -> list[Run]:
-        if not self.exists:
-            return []
-        try:
-            return self._found(condition)
-        except UserError:
-            raise
-        except Exception as error:  # as in `connect`
-            raise UserError(f"the record {self.uri} cannot be read: {first_line(error)}") from None
+    def _experiments(self) -> list[str]:
+        """The ids of all experiments."""
+        page = self.client.search_experiments()
+        found = list(page)
+        while page.token:
+            page = self.client.search_experiments(page_token=page.token)
+            found += page
+        return [experiment.experiment_id for experiment in found]
 
-    def _found(self, condition: str) -> list[Run]:
-        experiments = [e.experiment_id for e in self.client.search_experiments()]
+    def _found(self, experiments: list[str], condition: str, newest: int | None) -> list[Run]:
+        order = [f"attributes.start_time {'ASC' if newest is None else 'DESC'}"]
         runs: list[Run] = []
         token = None
         while experiments:
-            page = self.client.search_runs(
-                experiments, condition, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=token
-            )
+            with _no_garbage_collection():
+                page = self.client.search_runs(
+                    experiments, condition, max_results=newest or PAGE, order_by=order, page_token=token
+                )
             runs += map(_run, page)
             token = page.token
-            if not token:
+            if newest or not token:
                 break
         return runs
+
+
+def tagged(key: str, value: str) -> str:
+    """The filter for runs with this tag."""
+    return f"tags.`{key}` = '{value}'"
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Of the objects that MLflow makes of a page, a hundred a run, none is garbage before the end: looking for it takes
+    longer than all the rest."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _run(run: Any) -> Run:

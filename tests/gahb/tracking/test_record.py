@@ -29,16 +29,19 @@ def test_a_run_goes_from_scheduled_to_finished(place: Place, tmp_path: Path) -> 
 def test_of_several_runs_of_a_trial_the_finished_one_counts_or_else_the_oldest(place: Place) -> None:
     first, second, third = (new_trial(place, f"run{i}") for i in range(3))
     other = new_trial(place, "other", "111111111111")
-    assert {key: run.run_id for key, run in place.record.by_signature().items()} == {
+    assert {
+        key: run.run_id
+        for key, run in place.record.by_signature(["abcdefabcdef", "111111111111", "222222222222"]).items()
+    } == {
         "abcdefabcdef": first,
         "111111111111": other,
     }
     place.writer.fail(first, "the loss was nan")
-    assert place.record.by_signature()["abcdefabcdef"].run_id == first
+    assert place.record.by_signature(["abcdefabcdef"])["abcdefabcdef"].run_id == first
     place.writer.finish(third)
-    assert place.record.by_signature()["abcdefabcdef"].run_id == third
+    assert place.record.by_signature(["abcdefabcdef"])["abcdefabcdef"].run_id == third
     place.writer.finish(second)
-    assert place.record.by_signature()["abcdefabcdef"].run_id == second
+    assert place.record.by_signature(["abcdefabcdef"])["abcdefabcdef"].run_id == second
 
 
 def test_runs_are_those_of_the_kinds_and_the_sweep_asked_for(place: Place) -> None:
@@ -68,7 +71,7 @@ def test_a_failure_keeps_its_reason(place: Place) -> None:
 
 
 def test_looking_does_not_make_a_record(place: Place) -> None:
-    assert place.record.runs(Kind.TRIAL) == [] and place.record.by_signature() == {}
+    assert place.record.runs(Kind.TRIAL) == [] and place.record.by_signature(["abcdefabcdef"]) == {}
     assert not list(place.folder.glob("record.db*"))
 
 
