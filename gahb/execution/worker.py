@@ -23,7 +23,7 @@ from gahb.execution import spot_notice, worker_log
 from gahb.execution.task import Task
 from gahb.figures.trial import write_trial
 from gahb.storage.base import storage_at
-from gahb.storage.retry import with_retries
+from gahb.storage.retry import pause, with_retries
 from gahb.tracking.metric_logger import MetricLogger, Stopped, Superseded
 from gahb.tracking.record_writer import RecordWriter
 from gahb.tracking.run import Tag
@@ -166,7 +166,7 @@ class TrialRun:
             raise RetriesExhausted(tags.get(Tag.REASON) or f"{tries - 1} workers died at step {step} or soon after")
         self.record.tag(self.task.run_id, {Tag.STARTS: f"{step}:{tries}"})
         if tries > 1:
-            self._wait(min(2.0 ** (tries - 2), MAX_BACKOFF_SECONDS))
+            self._wait(pause(tries - 2, MAX_BACKOFF_SECONDS))
         self.first_step, self.is_last = step, tries > self.task.retries
 
     def train(self, report: Report) -> Trained:

@@ -7,6 +7,7 @@ The n-th pause is drawn evenly from
 so that many workers which lost the same server do not all return to it at once.
 """
 
+import itertools
 import logging
 import random
 import time
@@ -29,12 +30,15 @@ def is_retryable(error: Exception) -> bool:
     return isinstance(error, OSError) and not isinstance(error, PERMANENT)
 
 
+def pause(number: int, longest: float = MAX_BACKOFF_SECONDS) -> float:
+    """Seconds to wait before a next try: the pause of a number, counted from 0, of which none exceeds the longest."""
+    most = min(2.0 ** min(number, 30), longest)
+    return random.uniform(most / 2, most)
+
+
 def backoff() -> Iterator[float]:
     """Seconds to wait before each next try, without end."""
-    longest = 1.0
-    while True:
-        yield random.uniform(longest / 2, longest)
-        longest = min(2 * longest, MAX_BACKOFF_SECONDS)
+    return map(pause, itertools.count())
 
 
 def with_retries(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gahb.storage.retry import MAX_BACKOFF_SECONDS, backoff, is_retryable, with_retries
+from gahb.storage.retry import MAX_BACKOFF_SECONDS, backoff, is_retryable, pause, with_retries
 
 LONGEST = [1, 2, 4, 8, 16, MAX_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS]
 
@@ -14,6 +14,11 @@ def test_pauses_double_up_to_the_longest_and_no_two_are_the_same() -> None:
     for longest, pauses in zip(LONGEST, zip(*drawn, strict=True), strict=True):
         assert longest / 2 <= min(pauses) < 0.6 * longest and 0.9 * longest < max(pauses) <= longest
         assert len(set(pauses)) == len(drawn)
+
+
+def test_a_pause_has_a_longest_of_its_own_and_its_number_no_end() -> None:
+    drawn = [pause(10_000, 60) for _ in range(200)]
+    assert 30 <= min(drawn) < 36 and 54 < max(drawn) <= 60
 
 
 def test_what_is_retryable_is_tried_again_and_the_rest_is_raised() -> None:
