@@ -14,14 +14,26 @@ CONTEXT = 0.8e9
 """Bytes of a GPU that a process takes beside its tensors."""
 
 
-def here() -> tuple[str, int]:
-    """The name and the number of what trials would run on: this machine's GPUs, else its cores."""
+def gpus() -> tuple[str, int, int] | None:
+    """The name of this machine's GPUs, their number and the bytes of memory of one; None if it has none."""
     if Path("/proc/driver/nvidia").exists():  # torch is slow to import
         import torch
 
         if torch.cuda.is_available():
-            return torch.cuda.get_device_name(), torch.cuda.device_count()
-    return core(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            return torch.cuda.get_device_name(), torch.cuda.device_count(), memory(torch.device("cuda"))
+    return None
+
+
+def here() -> tuple[str, int]:
+    """The name and the number of what trials would run on: this machine's GPUs, else its cores."""
+    if found := gpus():
+        return found[:2]
+    return core(), cores()
+
+
+def cores() -> int:
+    """How many cores of this machine this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def name(device: "torch.device") -> str:

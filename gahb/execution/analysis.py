@@ -73,7 +73,8 @@ class AnalysisContext:
 
         done: dict[int, Result] = {}
         with ray_cluster.connected(self.address):
-            for i, result in ray_cluster.map_unordered(_on_worker, [(function, replace(self), item) for item in items]):
+            work = [(function, replace(self), item) for item in items]
+            for i, result in ray_cluster.map_unordered(_on_worker, work, say=say):
                 done[i] = result
                 say(f"[{len(done)}/{len(items)}] {names[i]}")
         return [done[i] for i in range(len(items))]

@@ -3,11 +3,12 @@
 There is no other way to resume: a dead worker, a lost node, a killed launch and a second `launch` all come back
 through here, because the signature finds both the run and the checkpoint.
 
-    plan → prepare data → acquire leases → plan again → a run and a task for each → run → close
+    plan → connect and place → prepare data → acquire leases → plan again → a run and a task for each → run → close
 
 A trial's run is tagged with the launch that holds its lease, and left to it while that launch is alive (`leases`).
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -102,10 +103,11 @@ class Launch:
         to_train = [p for p in planned if p.to_train]
         check_guests(to_train)
         self.check_compiler(to_train)
-        prepare_data(to_train, self.storage, self.say)
-        self.say(_counts(planned))
+        check_data(to_train)
         if to_train:
-            planned, trained = self.train(to_train)
+            planned, trained = self.train(planned, to_train)
+        else:
+            self.say(_counts(planned))
         return self.rows(planned, trained)
 
     def plan(self) -> list[Planned]:
@@ -123,14 +125,17 @@ class Launch:
 
             check_compiler()
 
-    def train(self, to_train: Sequence[Planned]) -> tuple[list[Planned], set[str]]:
+    def train(self, planned: list[Planned], to_train: Sequence[Planned]) -> tuple[list[Planned], set[str]]:
         """Train those trials whose lease is to be had: the plan by which it was done, with the device's times, and the
         trained trials' signatures."""
         from gahb.execution import ray_cluster
 
-        options = self.options
-        with ray_cluster.connected(options.address), leases.heartbeat(self.storage) as launch_id:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(ray_cluster.connected(self.options.address))
             placements, device = self.placements(to_train)
+            prepare_data(to_train, self.storage, self.say)
+            self.say(_counts(planned))
+            launch_id = stack.enter_context(leases.heartbeat(self.storage))
             acquired = {p.signature for p in to_train if leases.acquire(self.storage, p.signature, launch_id)}
             planned = plan(self.trials, self.storage, self.record, device)  # a launch may have ended since the last one
             ours = [p for p in planned if p.signature in acquired and p.to_train]
@@ -244,17 +249,23 @@ def largest_first(planned: Sequence[Planned]) -> list[Planned]:
     return sorted(planned, key=lambda p: cost.training_flops(p.trial), reverse=True)
 
 
-def prepare_data(to_train: Sequence[Planned], storage: Storage, say: Callable[[str], None]) -> None:
-    """Prepare as many images of each data set as its largest trial needs. Raises UserError if there are not as many."""
-    largest: dict[Dataset, Trial] = {}
-    for trial in sorted((p.trial for p in to_train), key=lambda trial: trial.split.needed):
-        largest[trial.dataset] = trial
-    for dataset, trial in largest.items():
+def check_data(to_train: Sequence[Planned]) -> None:
+    """Raise UserError if a data set is known to have too few images for its largest trial."""
+    for dataset, trial in _largest(to_train).items():
         if (count := dataset.source.count) is not None:
             trial.split.check_size(count, dataset.name)
-    for dataset, trial in largest.items():
+
+
+def prepare_data(to_train: Sequence[Planned], storage: Storage, say: Callable[[str], None]) -> None:
+    """Prepare as many images of each data set as its largest trial needs. Raises UserError if there are not as many."""
+    for dataset, trial in _largest(to_train).items():
         prepared = prepare(dataset, storage, trial.split.needed, say)
         trial.split.check_size(len(prepared.images), dataset.name)
+
+
+def _largest(to_train: Sequence[Planned]) -> dict[Dataset, Trial]:
+    """Data set → its trial that needs the most images."""
+    return {p.trial.dataset: p.trial for p in sorted(to_train, key=lambda p: p.trial.split.needed)}
 
 
 def check_guests(to_train: Sequence[Planned]) -> None:

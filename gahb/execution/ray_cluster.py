@@ -9,6 +9,7 @@ Ray reads its settings from the environment when it is imported, so it is import
 import contextlib
 import logging
 import os
+import platform
 import secrets
 import sys
 import tempfile
@@ -17,9 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from gahb import registry
 from gahb.errors import UserError
+from gahb.execution import worker_types
 from gahb.execution.code import code
 from gahb.execution.task import Task
-from gahb.planning.gpu_sharing import Gpu
+from gahb.execution.waiting import Waiting
+from gahb.planning import gpu_sharing
+from gahb.planning.placement import GPU_MEMORY, KIND, WorkerType
 from gahb.tracking.preflight import check_listening
 
 if TYPE_CHECKING:
@@ -46,6 +50,9 @@ One arena, because Tune trains in a thread, and a thread's own arena gives back 
 MAX_WORKER_DEATHS = 1000
 """Workers that a trial may lose in all. The worker counts those that die without having got further; this number ends
 a trial whose workers die before they can count."""
+
+ASK_SECONDS = 10.0
+"""How long a GPU may take to tell its memory."""
 
 FORWARDED = ("MLFLOW_", "AWS_")
 """Prefixes of the environment variables that workers receive: access to the record and its artifacts."""
@@ -97,47 +104,42 @@ def check_reachable(address: str) -> None:
             raise UserError(f"no Ray cluster to be had at {address}: {error}") from None
 
 
-def gpu() -> Gpu | None:
-    """The GPUs of the connected cluster, as the first of them answers; None if it has none."""
+def workers() -> list[WorkerType]:
+    """The worker types that the connected cluster has or may start."""
+    return [*worker_types.living(), *worker_types.startable()]
+
+
+def gpu_memory() -> dict[str, float]:
+    """Kind of GPU → its bytes of memory. A living one is asked where Ray's name of its kind does not tell; one that is
+    too busy to answer is left out."""
     import ray
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
-    if not nodes:
-        return None
-
-    @ray.remote(num_gpus=0.01, num_cpus=0)
-    def ask() -> tuple[str, int]:
+    @ray.remote(num_cpus=0, num_gpus=0.01)
+    def ask() -> int:
         import torch
 
-        return torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
+        return torch.cuda.get_device_properties(0).total_memory
 
-    name, memory = ray.get(ask.remote())
-    return Gpu(name, memory, max(node.get("CPU", 0) / node["GPU"] for node in nodes))
-
-
-def check_resources(cpus: float, gpus: float, memory: int) -> None:
-    """Raise UserError if a trial needs more than any node has."""
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for resource, needed in (("CPU", cpus), ("GPU", gpus)):
-        most = max(node.get(resource, 0) for node in nodes)
-        if needed > most:
-            raise UserError(f"a trial needs {needed:g} {resource}s, and the largest node has {most:g}")
-    most = max(node.get("memory", 0) for node in nodes)
-    if memory > most:
-        raise UserError(
-            f"a trial needs {memory / 1e9:.1f} GB of memory, and the largest node has {most / 1e9:.1f} GB for trials; "
-            "a smaller batch_size needs less"
-        )
+    found = dict(GPU_MEMORY)
+    for kind in {worker.kind for worker in worker_types.living() if worker.gpus} - found.keys():
+        wanted = {f"{KIND}{kind}": 0.001} if kind else {}
+        with contextlib.suppress(ray.exceptions.RayError):
+            found[kind] = ray.get(ask.options(resources=wanted).remote(), timeout=ASK_SECONDS)
+    return found
 
 
-def run_trials(tasks: Sequence[Task], *, on_result: Callable[[str, Mapping[str, Any]], None]) -> dict[str, str]:
+def run_trials(
+    tasks: Sequence[Task],
+    *,
+    on_result: Callable[[str, Mapping[str, Any]], None],
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, str]:
     """Run trials on the connected cluster until each has ended, or the user interrupts.
 
     Args:
-        tasks: the trials.
+        tasks: the trials, which begin in this order.
         on_result: called in this process with a run id and its newest evaluation.
+        say: takes a line on what they wait for.
 
     Returns:
         run id → reason, for trials that could not even begin, and so could not tell the record.
@@ -145,7 +147,10 @@ def run_trials(tasks: Sequence[Task], *, on_result: Callable[[str, Mapping[str, 
     from ray import tune
 
     failures: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as folder:  # Tune's own files, which only this process reads
+    with (
+        tempfile.TemporaryDirectory() as folder,  # Tune's own files, which only this process reads
+        Waiting(_words(tasks[0].resources), say) as waiting,
+    ):
         tuner = tune.Tuner(
             tune.with_resources(_trial, _resources),
             param_space={"task": tune.grid_search([task.plain() for task in tasks])},
@@ -154,7 +159,7 @@ def run_trials(tasks: Sequence[Task], *, on_result: Callable[[str, Mapping[str, 
                 name="launch",
                 storage_path=folder,
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
-                callbacks=[_relay(on_result, failures)],
+                callbacks=[_relay(waiting.begin, on_result, failures)],
                 verbose=0,
             ),
         )
@@ -164,63 +169,112 @@ def run_trials(tasks: Sequence[Task], *, on_result: Callable[[str, Mapping[str, 
 
 
 def map_unordered(
-    function: Callable[[Any, "torch.device"], Any], items: Sequence[Any], *, cpus: float = 1
+    function: Callable[[Any, "torch.device"], Any],
+    items: Sequence[Any],
+    *,
+    cpus: float = 1,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[tuple[int, Any]]:
     """Call a function for every item as tasks on the connected cluster.
 
     Args:
-        function: takes an item and the device that the task was granted, a GPU if the cluster has any; called again if
-            its worker died.
+        function: takes an item and the device that the task was granted, a GPU if the cluster has any or may start one;
+            called again if its worker died.
         items: its arguments.
         cpus: of a task.
+        say: takes a line on what they wait for.
 
     Yields:
         an item's position and the function's result, as soon as there is one.
 
     Raises:
-        UserError: raised by the function; the other tasks' results are lost.
+        UserError: no node has so many CPUs, or raised by the function; the other tasks' results are lost.
     """
     import ray
 
-    task = ray.remote(num_cpus=cpus, num_gpus=1 if ray.cluster_resources().get("GPU") else 0, max_retries=3)(_call)
+    able = workers()
+    resources = {"CPU": cpus, "GPU": 1 if any(worker.gpus for worker in able) else 0}
+    check_resources(resources, able)
+    task: Any = ray.remote(num_cpus=cpus, num_gpus=resources["GPU"], max_retries=3, num_returns="streaming")(_call)
     calls = [ray.cloudpickle.dumps((function, item)) for item in items]
-    waiting = {task.remote(registry.files(), call): i for i, call in enumerate(calls)}
-    while waiting:
-        (done,), _ = ray.wait(list(waiting), num_returns=1)
-        try:
-            yield waiting.pop(done), ray.get(done)
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause if isinstance(error.cause, UserError) else error from None
+    waiting_for: dict[Any, int] = {task.remote(registry.files(), call): i for i, call in enumerate(calls)}
+    with Waiting(_words(resources), say) as waiting:
+        while waiting_for:
+            ready: Any = ray.wait(list(waiting_for), num_returns=1)[0][0]
+            try:
+                found = ray.get(next(ready))
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause if isinstance(error.cause, UserError) else error from None
+            waiting.begin()
+            if found is not None:
+                (result,) = found
+                yield waiting_for.pop(ready), result
 
 
-def _call(plugins: Sequence[registry.Origin], call: bytes) -> Any:
-    """A task on its worker: call a function for an item, both of which may be of a plugin file."""
+def check_resources(resources: Mapping[str, float], workers: Sequence[WorkerType]) -> None:
+    """Raise UserError if no worker type has as many CPUs and GPUs."""
+    for name in ("CPU", "GPU"):
+        most = max(getattr(worker, f"{name.lower()}s") for worker in workers)
+        if resources[name] > most:
+            raise UserError(f"a task needs {resources[name]:g} {name}, and the largest node has {most:g}")
+
+
+def _call(plugins: Sequence[registry.Origin], call: bytes) -> Iterator[tuple[Any] | None]:
+    """A task on its worker: say that it has begun, then call a function for an item, both of which may be of a plugin
+    file."""
     import ray
+
+    yield None
 
     for origin in plugins:
         registry.load_source(origin)
     function, item = ray.cloudpickle.loads(call)
     granted = ray.get_runtime_context().get_assigned_resources()
-    return function(item, _device(granted.get("CPU", 1), granted.get("GPU", 0)))
+    yield (function(item, _device(granted.get("CPU", 1), granted.get("GPU", 0))),)
 
 
 def _device(cpus: float, gpus: float) -> "torch.device":
-    """The device of a worker that was granted so many CPUs and GPUs; sets the number of threads and, where GPUs are
-    shared, the memory that it may use."""
+    """The device of a worker that was granted so many CPUs and GPUs; sets the number of threads and of processes that
+    compile, and, where GPUs are shared, the memory that it may use.
+
+    Raises:
+        UserError: torch cannot use the GPU.
+    """
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = str(max(1, int(cpus)))
     import torch
 
+    from gahb.training.step import make_deterministic
+
     torch.set_num_threads(max(1, int(cpus)))
-    if 0 < gpus < 1:
-        torch.cuda.set_per_process_memory_fraction(gpus)
-    return torch.device("cuda" if gpus else "cpu")
+    make_deterministic()
+    if not gpus:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        granted = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        raise UserError(
+            f"granted GPU {granted} of {platform.node()}, and torch {torch.__version__} cannot use it; install a build "
+            "of torch for its driver, or give --gpus-per-trial 0"
+        )
+    if gpus < 1:
+        whole = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(gpu_sharing.memory_fraction(whole, gpus))
+    return torch.device("cuda")
+
+
+def _words(resources: Mapping[str, float]) -> str:
+    """Resources in words: "a node with 1 CPU, 1 GPU (L4) and 3.2 GB"."""
+    kinds = [key.removeprefix(KIND) for key in resources if key.startswith(KIND)]
+    gpus = f"{resources['GPU']:g} GPU{f' ({kinds[0]})' if kinds else ''}" if resources.get("GPU") else ""
+    memory = f"{resources['memory'] / 1e9:.1f} GB" if resources.get("memory") else ""
+    *most, last = filter(None, (f"{resources['CPU']:g} CPU", gpus, memory))
+    return f"a node with {', '.join(most)} and {last}" if most else f"a node with {last}"
 
 
 def _resources(config: dict[str, Any]) -> Any:
     """What Tune reserves for a trial. The node's memory is reserved only, not enforced; a GPU's `_device` enforces."""
     from ray import tune
 
-    task = Task.of(config["task"])
-    return tune.PlacementGroupFactory([{"CPU": task.cpus, "GPU": task.gpus, "memory": task.memory}])
+    return tune.PlacementGroupFactory([Task.of(config["task"]).resources])
 
 
 def _trial(config: dict[str, Any]) -> None:
@@ -240,14 +294,19 @@ def _trial(config: dict[str, Any]) -> None:
         tune.report({"gahb_refused": f"{type(error).__name__}: {error}"})
 
 
-def _relay(on_result: Callable[[str, Mapping[str, Any]], None], failures: dict[str, str]) -> Any:
-    """A Tune callback that passes each evaluation to `on_result` and collects the reasons of failures. Tune pickles it;
-    the copies do nothing."""
+def _relay(
+    on_start: Callable[[], None], on_result: Callable[[str, Mapping[str, Any]], None], failures: dict[str, str]
+) -> Any:
+    """A Tune callback that calls `on_start` when a trial begins, passes each evaluation to `on_result` and collects the
+    reasons of failures. Tune pickles it; the copies do nothing."""
     from ray import tune
 
     class Relay(tune.Callback):
         def __reduce__(self) -> tuple[type, tuple[()]]:
             return tune.Callback, ()
+
+        def on_trial_start(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+            on_start()
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
             if "gahb" in result:

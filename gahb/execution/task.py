@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from gahb.planning.placement import KIND
+
 
 @dataclass(frozen=True)
 class Task:
     """Plain values only: what to train, its run, where data, checkpoints and record are, how often it may start again
-    without having got further, what is granted (CPUs, GPUs, a fraction if trials share one, and bytes of the node's
-    memory), and the plugin files that were loaded, as `registry.Origin` has them."""
+    without having got further, what is granted (CPUs, GPUs, a fraction if trials share one, the kind that they must be
+    of, if only one will do, and bytes of the node's memory), and the plugin files that were loaded, as `registry.Origin` has them."""
 
     flat: dict[str, Any]
     signature: str
@@ -21,6 +23,7 @@ class Task:
     retries: int
     cpus: float
     gpus: float
+    kind: str
     memory: int
     plugins: Sequence[dict[str, Any]] = ()
 
@@ -30,6 +33,12 @@ class Task:
     @classmethod
     def of(cls, plain: dict[str, Any]) -> Self:
         return cls(**plain)
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What is granted, by Ray's names."""
+        of_kind = {f"{KIND}{self.kind}": 0.001} if self.kind else {}
+        return {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory, **of_kind}
 
     @property
     def folder(self) -> str:

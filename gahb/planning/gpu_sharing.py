@@ -43,7 +43,7 @@ class Gpu:
 def share(trial: Trial, gpu: Gpu, device: Device | None, cpus: float) -> float:
     """The part 1/k of a GPU that a trial of so many CPUs gets, by what is known of the device's speed."""
     step = cost.TRAINING_FACTOR * cost.forward_flops(trial.architecture, trial.dataset.resolution) * trial.batch_size
-    measured = device.utilisation(trial) if device and device.name == gpu.name else None
+    measured = device.utilisation(trial) if device else None
     fits = gpu.memory / (cost.memory(trial) + CONTEXT)
     k = max(1.0, min(MOST, gpu.cpus / cpus, fits, 1 / (measured or min(1.0, step / FILLING))))
     return 1.0 / 2 ** int(math.log2(k))

@@ -48,7 +48,9 @@ def new_task(place: Place) -> MakeTask:
         data_hash = trial.dataset.hash(place.store)
         signature = trial.signature(data_hash)
         run_id = new_trial(place, f"seed{trial.seed}", signature)
-        task = Task(trial.flat(), signature, data_hash, run_id, place.store.uri, place.record.uri, 60, 5, 1, 0, 10**9)
+        task = Task(
+            trial.flat(), signature, data_hash, run_id, place.store.uri, place.record.uri, 60, 5, 1, 0, "", 10**9
+        )
         return replace(task, **changes)
 
     return make
