@@ -74,11 +74,24 @@ def peak_memory() -> int:
     return hardware.peak_memory(torch.device("cpu"))
 
 
-def matrix_rate(dtype: torch.dtype, device: torch.device | str = "cpu", side: int = 2048) -> float:
-    """FLOP/s of the product of two square matrices on the threads that torch has: the limit that rates are held to."""
+def matrix_rate(dtype: torch.dtype, device: torch.device | str = "cpu") -> float:
+    """FLOP/s of the product of two square matrices on the threads that torch has, or of ten larger ones on a GPU: the
+    limit that rates are held to."""
+    side, products = (8192, 10) if torch.device(device).type == "cuda" else (2048, 1)
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    best = min(alternate({"product": lambda: a @ b}, rounds=1).pop("product").wall for _ in range(5))
-    return 2 * side**3 / best
+
+    def multiply() -> None:
+        for _ in range(products):
+            torch.mm(a, b)
+
+    best = min(alternate({"products": multiply}, rounds=1).pop("products").wall for _ in range(5))
+    return 2 * side**3 * products / best
+
+
+def torchs_defaults() -> None:
+    """Undo `step.make_deterministic`: cuDNN chooses freely, and convolutions of float32 take TF32."""
+    torch.backends.cudnn.deterministic = False
+    torch.backends.cudnn.allow_tf32 = True
 
 
 def machine() -> str:

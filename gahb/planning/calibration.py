@@ -184,7 +184,7 @@ def measure(trial: Trial, device: "torch.device", seconds: float = 1.0) -> Rate:
     images = torch.randint(0, 256, (trial.n_train, 1, side, side), dtype=torch.uint8).to(device)
     clock = time.perf_counter if gpu else time.process_time  # other work does not count
     step.make_deterministic()
-    take = _steps(trial, images, device)
+    take = step.stepper(trial, *step.start(trial, device), images)
     for number in range(WARM_UP):
         loss = take(number)
     loss.item()
@@ -194,22 +194,6 @@ def measure(trial: Trial, device: "torch.device", seconds: float = 1.0) -> Rate:
         taken += 1
     loss.item()
     return Rate(trial, (clock() - begun) / taken / trial.batch_size, "calibration")
-
-
-def _steps(trial: Trial, images: "torch.Tensor", device: "torch.device") -> Callable[[int], "torch.Tensor"]:
-    """A step of a new training by its number: its loss."""
-    from gahb.denoising import noise
-    from gahb.training import step
-
-    net, optimizer = step.start(trial, device)
-    loss_of = step.loss_function(trial, device)
-
-    def take(number: int) -> "torch.Tensor":
-        draws = noise.generator("batch", trial.seed, trial.subset, number, device=device)
-        noisy, target = noise.noisy_batch(images, trial.batch_size, draws)
-        return step.training_step(loss_of, net, optimizer, noisy, target, trial.precision)
-
-    return take
 
 
 def calibrate(
