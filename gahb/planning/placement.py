@@ -63,6 +63,7 @@ class WorkerType:
     def of(cls, name: str, resources: Mapping[str, float]) -> Self:
         """The worker type of Ray's resources: CPU, GPU, memory, accelerator_type:…; what is left out is 0."""
         kinds = [resource.removeprefix(KIND) for resource in resources if resource.startswith(KIND)]
+        kinds.sort(key=lambda kind: kind not in GPU_MEMORY)  # beside Ray's name EC2 may have its own
         cpus, gpus, memory = (resources.get(key, 0) for key in ("CPU", "GPU", "memory"))
         return cls(name, cpus, gpus, memory, kinds[0] if kinds and gpus else "")
 
