@@ -17,11 +17,16 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from gahb_sweeps import resolution_scaling
 
+from gahb.execution import worker_types
+from gahb.planning.placement import GPU_MEMORY, place
 from tests.helpers import free_ports
 
 ROOT = Path(__file__).parent.parent
 FILES = ("cluster.yaml", "cluster.local.yaml")
+TYPED = ("cluster.yaml", "cluster/rayjob.yaml")
+"""Those that name worker types."""
 SCRIPT = ROOT / "cluster" / "mlflow.sh"
 
 
@@ -109,13 +114,16 @@ def test_no_secret_is_in_a_file() -> None:
 
 def test_on_aws_the_head_keeps_the_record_and_spot_workers_train() -> None:
     config = read("cluster.yaml")
-    head, gpu = (config["available_node_types"][name] for name in ("head", "gpu"))
+    head, *workers = config["available_node_types"].values()
     assert config["head_node_type"] == "head" and head["resources"] == {"CPU": 0}
-    assert "InstanceMarketOptions" not in head["node_config"] and gpu["min_workers"] == 0
-    assert gpu["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
-    profiles = [node["node_config"]["IamInstanceProfile"]["Name"] for node in (head, gpu)]
-    assert profiles == ["gahb-head", "gahb-worker"]
-    assert all(node["node_config"]["ImageId"].endswith("/ami-id") for node in (head, gpu))
+    assert "InstanceMarketOptions" not in head["node_config"] and len(workers) == 2
+    assert head["node_config"]["IamInstanceProfile"]["Name"] == "gahb-head"
+    for worker in workers:
+        node = worker["node_config"]
+        assert worker["min_workers"] == 0 and node["InstanceMarketOptions"]["MarketType"] == "spot"
+        assert node["IamInstanceProfile"]["Name"] == "gahb-worker"
+        assert node["ImageId"].endswith("/ami-id") and node["BlockDeviceMappings"][0]["Ebs"]["Encrypted"]
+    assert config["max_workers"] == sum(worker["max_workers"] for worker in workers)
     disk = head["node_config"]["BlockDeviceMappings"][0]["Ebs"]
     assert disk["DeleteOnTermination"] is False and disk["Encrypted"]
     assert config["idle_timeout_minutes"] <= 15
@@ -134,7 +142,7 @@ def test_the_record_is_up_before_ray(config: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_aws_would_start_both_kinds_of_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aws_would_start_every_type_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moto = pytest.importorskip("moto")
     for key, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "HOME": str(tmp_path)}.items():
         monkeypatch.setenv(key, value)
@@ -153,8 +161,17 @@ def test_aws_would_start_both_kinds_of_node(tmp_path: Path, monkeypatch: pytest.
         config = _bootstrap_config(read("cluster.yaml"), no_config_cache=True)
         types = config["available_node_types"]
         assert types["head"]["resources"]["CPU"] == 0
-        assert types["gpu"]["resources"]["GPU"] == 1 and types["gpu"]["resources"]["memory"] > 20e9
-        group = ec2.describe_security_groups(GroupIds=types["gpu"]["node_config"]["SecurityGroupIds"])
+        for name, written in read("cluster.yaml")["available_node_types"].items():
+            assert written["resources"].items() <= types[name]["resources"].items(), "what the file says stays"
+        for name in ("gpu-24gb", "gpu-96gb"):
+            (instance,) = ec2.describe_instance_types(InstanceTypes=[types[name]["node_config"]["InstanceType"]])[
+                "InstanceTypes"
+            ]
+            resources, ram = types[name]["resources"], instance["MemoryInfo"]["SizeInMiB"] * 2**20
+            assert resources["CPU"] == instance["VCpuInfo"]["DefaultVCpus"]
+            assert resources["GPU"] == instance["GpuInfo"]["Gpus"][0]["Count"]
+            assert 0.8 * ram < resources["memory"] < 0.9 * ram
+        group = ec2.describe_security_groups(GroupIds=types["gpu-24gb"]["node_config"]["SecurityGroupIds"])
         rules = group["SecurityGroups"][0]["IpPermissions"]
         assert [rule.get("FromPort") for rule in rules if rule["IpRanges"]] == [22], "only ssh from outside"
         provider = _get_node_provider(config["provider"], config["cluster_name"])
@@ -162,7 +179,10 @@ def test_aws_would_start_both_kinds_of_node(tmp_path: Path, monkeypatch: pytest.
             provider.create_node(node["node_config"], {TAG_RAY_NODE_KIND: kind, TAG_RAY_LAUNCH_CONFIG: kind}, 1)
         instances = [r["Instances"][0] for r in ec2.describe_instances()["Reservations"]]
         lifecycle = {i["InstanceType"]: i.get("InstanceLifecycle") for i in instances}
-        assert lifecycle == {"m7i.xlarge": None, "g6.2xlarge": "spot"}
+        assert lifecycle == {"m7i.xlarge": None, "g6.2xlarge": "spot", "g7e.2xlarge": "spot"}
+        started = tmp_path / "ray_bootstrap_config.yaml"  # what the head's autoscaler, and so gahb, is given
+        started.write_text(yaml.safe_dump(config))
+        assert worker_types.of_file(str(started)) == worker_types.of_file(str(ROOT / "cluster.yaml"))
 
 
 def test_kuberay_accepts_the_job() -> None:
@@ -172,14 +192,47 @@ def test_kuberay_accepts_the_job() -> None:
     assert spec["shutdownAfterJobFinishes"] and spec["backoffLimit"] > 0
     assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     assert spec["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
-    (group,) = spec["rayClusterSpec"]["workerGroupSpecs"]
-    assert group["minReplicas"] == 0
-    for template in (spec["rayClusterSpec"]["headGroupSpec"]["template"], group["template"]):
+    groups = spec["rayClusterSpec"]["workerGroupSpecs"]
+    assert [group["minReplicas"] for group in groups] == [0, 0] and spec["rayClusterSpec"]["enableInTreeAutoscaling"]
+    for template in (spec["rayClusterSpec"]["headGroupSpec"]["template"], *(group["template"] for group in groups)):
+        assert template["spec"]["restartPolicy"] == "Never", "as the newer autoscaler demands"
         (container,) = template["spec"]["containers"]
+        assert container["resources"]["limits"] == container["resources"]["requests"]
         for variable in container["env"]:
             secret = re.search("PASSWORD|KEY|USERNAME", variable["name"])
             assert bool(secret) == ("secretKeyRef" in variable.get("valueFrom", {})), variable
-    assert group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_the_autoscaler_on_kubernetes_knows_what_a_pod_will_have() -> None:
+    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr as derive
+
+    spec = read("cluster/rayjob.yaml")["spec"]["rayClusterSpec"]
+    types = derive({"metadata": {"name": "gahb", "namespace": "default"}, "spec": spec})["available_node_types"]
+    assert types.pop("headgroup")["resources"]["CPU"] == 0
+    assert {name: (node["resources"], node["max_workers"]) for name, node in types.items()} == {
+        "gpu-24gb": ({"CPU": 7, "GPU": 1, "memory": 28 * 2**30, "accelerator_type:L4": 1}, 8),
+        "gpu-80gb": ({"CPU": 15, "GPU": 1, "memory": 120 * 2**30, "accelerator_type:H100": 1}, 4),
+    }
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_every_trial_of_resolution_scaling_fits_and_the_small_ones_on_the_small_gpu(name: str) -> None:
+    small, large = (worker.name for worker in worker_types.of_file(str(ROOT / name)))
+    for precision in ("float32", "bfloat16"):
+        trials = resolution_scaling.trials({"precision": precision})
+        placed = [place(trial, worker_types.of_file(str(ROOT / name)), cpus=1).worker.name for trial in trials]
+        assert len(trials) == 48 and set(placed) == {small, large}
+        assert all(
+            (where == large) == (trial.dataset.resolution == 160) for trial, where in zip(trials, placed, strict=True)
+        )
+
+
+def test_every_kind_of_gpu_is_one_that_ray_and_gahb_know() -> None:
+    from ray.util.accelerators import accelerators
+
+    known = {value for name, value in vars(accelerators).items() if name.startswith("NVIDIA_")}
+    kinds = {worker.kind for name in TYPED for worker in worker_types.of_file(str(ROOT / name))}
+    assert kinds == {"L4", "H100", "RTX-PRO-6000"} and kinds <= known & GPU_MEMORY.keys()
 
 
 def test_the_script_is_sound() -> None:
