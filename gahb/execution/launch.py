@@ -162,7 +162,8 @@ class Launch:
             )
             for p in to_train
         }
-        return found, lambda trial: device(found[trial].worker.kind if found[trial].gpus else "")
+        kinds = {trial: placement.worker.kind if placement.gpus else "" for trial, placement in found.items()}
+        return found, lambda trial: device(kinds[trial]) if trial in kinds else None
 
     def task(self, planned: Planned, launch_id: str, placement: Placement) -> Task:
         """A trial's task, with its run in the record."""
