@@ -8,7 +8,7 @@ import unicodedata
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Self
@@ -19,7 +19,8 @@ from PIL import Image
 
 from gahb.config_fields import later
 from gahb.data import lsun
-from gahb.data.cropping import LSUN_SIDE, THUMBNAIL, crop_rule, gray_square, resize, thumbnail
+from gahb.data.cropping import LSUN_SIDE, THUMBNAIL, crop_rule
+from gahb.data.decoding import decode
 from gahb.data.source import Rendered, Source, new_images
 from gahb.errors import UserError
 from gahb.storage.base import Storage
@@ -109,14 +110,7 @@ class ImageFiles(Source):
         say(f"reading {len(keys)} images from {self.path}")
         decoded = new_images(work, len(keys), resolution, "decoded.npy")
         thumbnails = np.empty((len(keys), THUMBNAIL, THUMBNAIL), np.float32)
-        for row, (key, pixels) in enumerate(zip(keys, self.images(), strict=True)):
-            square = gray_square(pixels, self.frame)
-            if len(square) < resolution:
-                raise UserError(
-                    f"resolution={resolution}: {key} of {self.path} is only {len(square)} pixels wide after the crop"
-                )
-            decoded[row] = resize(square, resolution)
-            thumbnails[row] = thumbnail(square)
+        decode(replace(self), keys, self.frame, decoded, thumbnails)  # without what is cached here
         drop = near_duplicates(thumbnails, self.duplicates) if self.duplicates < 1 else np.zeros(len(keys), bool)
         order = sorted(np.flatnonzero(~drop), key=lambda row: hashlib.sha256(keys[row].encode()).digest())
         images = new_images(work, len(order), resolution)
@@ -253,15 +247,19 @@ class ImageFiles(Source):
                 LSUN's crop; the message names it.
         """
         for key in self.keys:
-            pixels = self._decode(key) if self._array is None else self._array[int(key)]
-            height, width = pixels.shape[:2]
-            if self.frame == "celeba" and crop_rule(width, height) != "celeba":
-                raise UserError(f"dataset={self.path}: {key} is {width}×{height} among aligned CelebA faces; remove it")
-            if self.frame == "lsun" and min(width, height) < LSUN_SIDE:
-                raise UserError(
-                    f"dataset={self.path}: {key} is {width}×{height}, and LSUN's crop takes {LSUN_SIDE}×{LSUN_SIDE}"
-                )
-            yield pixels
+            yield self.pixels(key, self.frame)
+
+    def pixels(self, key: str, frame: str) -> NDArray[np.uint8]:
+        """One image; see `images`."""
+        pixels = self._decode(key) if self._array is None else self._array[int(key)]
+        height, width = pixels.shape[:2]
+        if frame == "celeba" and crop_rule(width, height) != "celeba":
+            raise UserError(f"dataset={self.path}: {key} is {width}×{height} among aligned CelebA faces; remove it")
+        if frame == "lsun" and min(width, height) < LSUN_SIDE:
+            raise UserError(
+                f"dataset={self.path}: {key} is {width}×{height}, and LSUN's crop takes {LSUN_SIDE}×{LSUN_SIDE}"
+            )
+        return pixels
 
     def _decode(self, key: str) -> NDArray[np.uint8]:
         try:

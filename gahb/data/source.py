@@ -110,10 +110,16 @@ class Synthetic(Source):
                 )
             place[:] = chunk[: len(place)]
 
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            deque(threads.map(fill, range(-(-needed // CHUNK))), maxlen=0)
+        in_threads(fill, -(-needed // CHUNK), os.cpu_count())
         images.flush()
         return Rendered(images, {"found": needed})
+
+
+def in_threads(function: Callable[[int], None], count: int, threads: int | None) -> None:
+    """Call a function with 0 … count - 1, in so many threads. Raises what the first call raises that fails; calls that
+    have not begun are left out then."""
+    with ThreadPoolExecutor(threads) as pool:
+        deque(pool.map(function, range(count)), maxlen=0)
 
 
 def new_images(work: Path, count: int, resolution: int, file: str = "images.npy") -> Any:

@@ -1,0 +1,77 @@
+"""Image files at a resolution, and their thumbnails, by all cores."""
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gahb.data.cropping import THUMBNAIL, gray_square, resize, thumbnail
+from gahb.data.processes import processes
+from gahb.data.source import in_threads
+from gahb.errors import UserError
+
+BLOCK = 32
+"""Images that are given to a process at a time."""
+
+WORTH_A_PROCESS = 500
+"""Images that take about as long as a process takes to start."""
+
+
+class Decoder(Protocol):
+    """What gives the images of some files; it can be pickled."""
+
+    @property
+    def path(self) -> str:
+        """Where they are."""
+
+    def pixels(self, key: str, frame: str) -> NDArray[np.uint8]:
+        """An image, (height, width) or (height, width, channels). Raises UserError."""
+
+
+def decode(
+    decoder: Decoder,
+    keys: Sequence[str],
+    frame: str,
+    images: NDArray[np.uint8],
+    thumbnails: NDArray[np.float32],
+    cores: int | None = None,
+) -> None:
+    """Decode, crop and resize images, each into its row.
+
+    Args:
+        decoder: of the files.
+        keys: of the images.
+        frame: the crop, as `gray_square` takes it.
+        images: (len(keys), resolution, resolution), to be filled.
+        thumbnails: (len(keys), THUMBNAIL, THUMBNAIL), to be filled.
+        cores: how many processes; as many as there are cores and work for if left out.
+
+    Raises:
+        UserError: of the first image that cannot be used, or is smaller than the resolution.
+    """
+    cores = cores or max(1, min(os.cpu_count() or 1, len(keys) // WORTH_A_PROCESS))
+    with processes(partial(_block, decoder, frame, images.shape[-1]), cores) as decoded:
+
+        def fill(index: int) -> None:
+            block = slice(index * BLOCK, (index + 1) * BLOCK)
+            images[block], thumbnails[block] = decoded(keys[block])
+
+        in_threads(fill, -(-len(keys) // BLOCK), cores)
+
+
+def _block(
+    decoder: Decoder, frame: str, resolution: int, keys: Sequence[str]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    images = np.empty((len(keys), resolution, resolution), np.uint8)
+    thumbnails = np.empty((len(keys), THUMBNAIL, THUMBNAIL), np.float32)
+    for row, key in enumerate(keys):
+        square = gray_square(decoder.pixels(key, frame), frame)
+        if len(square) < resolution:
+            raise UserError(
+                f"resolution={resolution}: {key} of {decoder.path} is only {len(square)} pixels wide after the crop"
+            )
+        images[row], thumbnails[row] = resize(square, resolution), thumbnail(square)
+    return images, thumbnails

@@ -1,0 +1,101 @@
+"""A function called in several processes, for work that holds the interpreter's lock, as Pillow does half of the time.
+
+Each process is `python -m gahb.data.processes`. At its standard input it is given the function and then arguments,
+pickled, until the input ends, and answers each with what the function returns or raises. Unlike those of
+`multiprocessing` it neither forks, which threads do not survive, nor imports the caller's script.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+
+from gahb.errors import UserError
+
+
+@contextmanager
+def processes(function: Callable[[Any], Any], count: int) -> Iterator[Callable[[Any], Any]]:
+    """The function, to be called by as many threads at once as there shall be processes; of one there is none, and the
+    call is made here.
+
+    Args:
+        function: of one argument, which can be pickled, as can be what it takes, returns and raises.
+        count: of processes.
+
+    Raises:
+        UserError: a process was ended from outside.
+    """
+    if count <= 1:
+        yield function
+        return
+    idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+    started: list[subprocess.Popen[bytes]] = []
+
+    def call(argument: Any) -> Any:
+        process = idle.get()
+        try:
+            return _ask(process, argument)
+        finally:
+            idle.put(process)
+
+    try:
+        for _ in range(count):
+            started.append(_start(function))
+            idle.put(started[-1])
+        yield call
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def _start(function: Callable[[Any], Any]) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-P", "-m", "gahb.data.processes"]
+    process = subprocess.Popen(  # in a group of its own: an interrupt is for the caller, who ends it
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, process_group=0
+    )
+    _send(process, function)
+    return process
+
+
+def _ask(process: subprocess.Popen[bytes], argument: Any) -> Any:
+    try:
+        _send(process, argument)
+        returned, answer = pickle.load(process.stdout)  # type: ignore[arg-type]
+    except (EOFError, OSError, pickle.UnpicklingError):
+        raise UserError(f"a process that prepares images ended with status {process.wait()}; try again") from None
+    if not returned:
+        raise answer
+    return answer
+
+
+def _send(process: subprocess.Popen[bytes], content: Any) -> None:
+    stream = process.stdin
+    assert stream is not None
+    pickle.dump(content, stream)
+    stream.flush()
+
+
+def _serve() -> None:
+    answers, sys.stdout = sys.stdout.buffer, sys.stderr
+    function = pickle.load(sys.stdin.buffer)
+    while True:
+        try:
+            argument = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            answer = (True, function(argument))
+        except Exception as error:
+            answer = (False, error)
+        pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _serve()
