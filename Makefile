@@ -2,6 +2,7 @@
 # make test   the default tests          make lint   format, lint, types, imports between folders
 # make bench  speed against textbook baselines, into benchmarks/RESULTS.md
 # make test-slow, make test-gpu   the tests behind markers
+# make gpu    a GPU against a CPU, its memory and speed, into benchmarks/GPU.md; PARTS="parity graph" for some of it
 # make chaos  a sweep on several hosts that fail, into chaos/RESULTS.md; as root
 # make docs   docs/settings.md from the code
 # make audit  known vulnerabilities of the installed dependencies
@@ -9,8 +10,9 @@
 PYTHON      ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN         := .venv/bin
+GPU_PYTHON  ?= $(if $(wildcard .venv/installed),$(BIN)/python,$(PYTHON))
 
-.PHONY: demo test test-slow test-gpu bench chaos lint docs audit clean
+.PHONY: demo test test-slow test-gpu bench gpu chaos lint docs audit clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml $(CONSTRAINTS)
@@ -33,6 +35,9 @@ test-slow: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks
+
+gpu:
+	$(GPU_PYTHON) -m benchmarks.gpu $(PARTS)
 
 chaos: .venv/installed
 	$(BIN)/python -m chaos

@@ -2,25 +2,29 @@
 
 Wall-clock time on all cores or a GPU; both ways keep freed memory, as analyses do. A part of each Jacobian is computed,
 as the rows say, and its time taken in proportion; the top of the spectrum, of a network trained for seconds, is
-computed whole.
+computed whole. The baseline has what torch does by default, TF32 on a GPU.
 """
 
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Row, alternate, main
+from benchmarks.harness import Row, alternate, main, torchs_defaults
 from benchmarks.models import DEVICE, convolution_rate, random, trained, waves
 from gahb import hardware
 from gahb.denoising import jacobian
-from gahb.models.architectures import UNet
+from gahb.models.architectures import Architecture, UNet
 from gahb.models.layers import Denoiser
 from gahb.models.linearization import linearised
+from gahb.training import cost
+from gahb.training.step import make_deterministic
 
 GPU = DEVICE.type == "cuda"
-GFLOP = {40: 1.12, 80: 6.70}
-"""Of one image's forward pass, in products and sums of convolutions."""
+TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+TARGETS = {"float32": 1.3, "bfloat16": 2.5}
+"""Least ratios on a CPU."""
 
 ROUNDS = 3
 TOP = 50
@@ -34,6 +38,7 @@ def noisy_image(side: int) -> Tensor:
 
 
 def row_by_row(denoised: Tensor, y: Tensor) -> None:
+    torchs_defaults()
     for pixel in denoised.flatten()[: jacobian.batch(y)]:
         torch.autograd.grad(pixel, y, retain_graph=True)
 
@@ -41,44 +46,48 @@ def row_by_row(denoised: Tensor, y: Tensor) -> None:
 @torch.inference_mode()
 def columns(linear: torch.nn.Module | None, y: Tensor, dtype: torch.dtype) -> Tensor:
     assert linear is not None
+    make_deterministic()
     units = torch.eye(jacobian.batch(y), y.numel(), dtype=dtype, device=DEVICE)
     return linear(units.view(-1, *y.shape[1:])).to(y.dtype)
 
 
-def full_rows(denoiser: Denoiser, side: int) -> tuple[list[Row], float]:
-    """The rows on the whole Jacobian, and the seconds that the baseline takes for all of it."""
+def full_rows(denoiser: Denoiser, side: int, flops: int, precisions: Sequence[str]) -> tuple[list[Row], float]:
+    """The rows on the whole Jacobian, and the seconds that the baseline takes for all of it; `flops` are those of one
+    image's forward pass."""
     y = noisy_image(side)
     leaf = y.clone().requires_grad_()
     denoised = denoiser(leaf)
-    types = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    networks = {name: linearised(denoiser, y, dtype) for name, dtype in types.items()}
-    ways = {name: lambda name=name: columns(networks[name], y, types[name]) for name in types}
+    networks = {name: linearised(denoiser, y, TYPES[name]) for name in precisions}
+    ways = {name: lambda name=name: columns(networks[name], y, TYPES[name]) for name in precisions}
     part = jacobian.batch(y)
     times = alternate({"rows": lambda: row_by_row(denoised, leaf), **ways}, rounds=ROUNDS)
     seconds = {name: t.wall / part for name, t in times.items()}
-    error = float((ways["bfloat16"]() - ways["float32"]()).norm() / ways["float32"]().norm())
     found = []
-    for name, least in {"float32": 1.3, "bfloat16": 2.5}.items():
-        target = 20 if GPU else least
-        ratio, rate = seconds["rows"] / seconds[name], GFLOP[side] / seconds[name]
-        limit = convolution_rate(types[name]) / 1e9
+    for name in precisions:
+        target = 20 if GPU else TARGETS[name]
+        ratio, rate = seconds["rows"] / seconds[name], flops / 1e9 / seconds[name]
+        limit = convolution_rate(TYPES[name]) / 1e9
         detail = (
             f"{part} of {side**2} columns and rows; {side**2 * seconds[name]:.0f} s for all, {rate:.0f} GFLOP/s, "
             f"{rate / limit:.0%} of a convolution's"
         )
         if name == "bfloat16":
+            error = float((ways[name]() - ways["float32"]()).norm() / ways["float32"]().norm())
             detail += f"; error {error:.1e} of the norm"
         work = f"full Jacobian, {side}×{side}, {name}"
-        found.append(Row(work, "row by row, float32", ratio, f"≥ {target}×", ratio >= target, detail))
+        found.append(
+            Row(work, f"row by row, {'TF32' if GPU else 'float32'}", ratio, f"≥ {target}×", ratio >= target, detail)
+        )
     return found, side**2 * seconds["rows"]
 
 
-def top_row(denoiser: Denoiser, side: int, baseline: float) -> Row:
+def top_row(denoiser: Denoiser, side: int, baseline: float, eigh_side: int) -> Row:
     """The row on the top of the spectrum; `baseline` is the seconds that the baseline takes for the Jacobian."""
+    make_deterministic()
     y = noisy_image(side)
-    small = torch.randn(EIGH_SIDE**2, EIGH_SIDE**2, dtype=torch.float64)
+    small = torch.randn(eigh_side**2, eigh_side**2, dtype=torch.float64)
     eigh = alternate({"eigh": lambda: torch.linalg.eigh(small + small.T)}, rounds=1)["eigh"]
-    baseline += eigh.wall * (side / EIGH_SIDE) ** 6
+    baseline += eigh.wall * (side / eigh_side) ** 6
     began = time.perf_counter()
     found = jacobian.top_spectrum(denoiser, y, TOP)
     seconds = time.perf_counter() - began
@@ -89,7 +98,7 @@ def top_row(denoiser: Denoiser, side: int, baseline: float) -> Row:
     ratio = baseline / seconds
     return Row(
         f"top {TOP} of the spectrum, {side}×{side}",
-        f"full Jacobian row by row + eigh ({jacobian.batch(y)} of {side**2} rows, eigh at {EIGH_SIDE}×{EIGH_SIDE})",
+        f"full Jacobian row by row + eigh ({jacobian.batch(y)} of {side**2} rows, eigh at {eigh_side}×{eigh_side})",
         ratio,
         "≥ 10×",
         ratio >= 10 and residual < 1e-4,
@@ -98,12 +107,18 @@ def top_row(denoiser: Denoiser, side: int, baseline: float) -> Row:
     )
 
 
-def rows() -> list[Row]:
+def rows(
+    small: tuple[Architecture, int] = (UNet(2), 40),
+    large: tuple[Architecture, int] = (UNet(3), 80),
+    precisions: Sequence[str] = tuple(TYPES),
+    eigh_side: int = EIGH_SIDE,
+) -> list[Row]:
+    """The rows for two networks at a side each, of which the large one is trained."""
     hardware.keep_freed_memory()
-    small, large = random(UNet(2)), trained(UNet(3))
-    first, _ = full_rows(small, 40)
-    second, seconds = full_rows(large, 80)
-    return [*first, *second, top_row(large, 80, seconds)]
+    first, _ = full_rows(random(small[0]), small[1], cost.forward_flops(*small), precisions)
+    denoiser = trained(large[0])
+    second, seconds = full_rows(denoiser, large[1], cost.forward_flops(*large), precisions)
+    return [*first, *second, top_row(denoiser, large[1], seconds, eigh_side)]
 
 
 if __name__ == "__main__":

@@ -1,29 +1,30 @@
 """Sampling many images together against one at a time. Wall-clock time on all cores or a GPU.
 
-Both ways keep freed memory, as analyses do.
+Both ways keep freed memory, as analyses do. The baseline has what torch does by default, TF32 on a GPU.
 """
 
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Row, alternate, main
+from benchmarks.harness import Row, alternate, main, torchs_defaults
 from benchmarks.models import DEVICE, Flat, convolution_rate, random
 from gahb import hardware
 from gahb.denoising.sampling import CHUNK, Sampler, sample
-from gahb.models.architectures import UNet
+from gahb.models.architectures import Architecture, UNet
+from gahb.training import cost
+from gahb.training.step import make_deterministic
 
 SIDE = 20
 ALONE = 4
 """Samples that the baseline draws in a round, of the 64."""
 
 ROUNDS = 9
-GFLOP = 0.133
-"""Of one image's forward pass, in products and sums of convolutions."""
 
 
 @torch.no_grad()
 def one_by_one(denoiser: Flat, count: int) -> Tensor:
     """Algorithm 1 as it is written, an image at a time."""
+    torchs_defaults()
     constants = Sampler()
     images = []
     for _ in range(count):
@@ -41,29 +42,31 @@ def one_by_one(denoiser: Flat, count: int) -> Tensor:
     return torch.cat(images)
 
 
-def rows() -> list[Row]:
+def rows(architecture: Architecture | None = None, rounds: int = ROUNDS) -> list[Row]:
+    """The row for a network, UNet 20×20 unless another is given."""
+    architecture = architecture or UNet(1)
     hardware.keep_freed_memory()
-    denoiser = Flat(random(UNet(1)).net)
-    steps = int(sample(denoiser, CHUNK, SIDE, mean=0.5, device=DEVICE).steps.sum())
-    times = alternate(
-        {
-            "together": lambda: sample(denoiser, CHUNK, SIDE, mean=0.5, device=DEVICE),
-            "alone": lambda: one_by_one(denoiser, ALONE),
-        },
-        rounds=ROUNDS,
-    )
-    together, alone = times["together"].wall, times["alone"].wall
-    ratio = (alone / ALONE) / (together / CHUNK)
+    denoiser = Flat(random(architecture).net)
+
+    def together() -> Tensor:
+        make_deterministic()
+        return sample(denoiser, CHUNK, SIDE, mean=0.5, device=DEVICE).steps
+
+    steps = int(together().sum())
+    times = alternate({"together": together, "alone": lambda: one_by_one(denoiser, ALONE)}, rounds=rounds)
+    seconds, alone = times["together"].wall, times["alone"].wall
+    ratio = (alone / ALONE) / (seconds / CHUNK)
     target = 100 if DEVICE.type == "cuda" else 3
-    rate, limit = GFLOP * steps / together, convolution_rate(torch.float32) / 1e9
+    rate = cost.forward_flops(architecture, SIDE) * steps / seconds / 1e9
+    limit = convolution_rate(torch.float32) / 1e9
     return [
         Row(
             f"{CHUNK} samples, UNet {SIDE}×{SIDE}, float32",
-            f"one image at a time, eager ({ALONE} of {CHUNK})",
+            f"one image at a time, eager{' TF32' if DEVICE.type == 'cuda' else ''} ({ALONE} of {CHUNK})",
             ratio,
             f"≥ {target}×",
             ratio >= target,
-            f"{CHUNK / together:.1f} samples/s of {steps / CHUNK:.0f} steps, {rate:.0f} GFLOP/s, "
+            f"{CHUNK / seconds:.1f} samples/s of {steps / CHUNK:.0f} steps, {rate:.0f} GFLOP/s, "
             f"{rate / limit:.0%} of a convolution's",
         )
     ]
