@@ -69,10 +69,10 @@ class AnalysisContext:
         Raises:
             UserError: what the function raises of that kind; a cluster out of reach.
         """
-        from gahb.execution import ray_cluster
+        from gahb.execution import own_node, ray_cluster
 
         done: dict[int, Result] = {}
-        with ray_cluster.connected(self.address):
+        with ray_cluster.connected(self.address), own_node.watched():
             work = [(function, replace(self), item) for item in items]
             for i, result in ray_cluster.map_unordered(_on_worker, work, say=say):
                 done[i] = result

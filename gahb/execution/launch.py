@@ -16,6 +16,7 @@ from typing import Any
 
 from gahb import registry
 from gahb.data.dataset import Dataset, prepare
+from gahb.execution import own_node
 from gahb.execution.task import Task
 from gahb.models.architectures import ARCHITECTURES
 from gahb.planning import calibration
@@ -136,6 +137,7 @@ class Launch:
             prepare_data(to_train, self.storage, self.say)
             self.say(_counts(planned))
             launch_id = stack.enter_context(leases.heartbeat(self.storage))
+            stack.enter_context(own_node.watched(lambda: leases.end(self.storage, launch_id)))
             acquired = {p.signature for p in to_train if leases.acquire(self.storage, p.signature, launch_id)}
             planned = plan(self.trials, self.storage, self.record, device)  # a launch may have ended since the last one
             ours = [p for p in planned if p.signature in acquired and p.to_train]

@@ -90,6 +90,7 @@ def connected(address: str | None) -> Iterator[None]:
                 raise UserError(f"no Ray cluster to be had at {address}: {reason}") from None
         else:
             ray.init("local", include_dashboard=False, runtime_env={"env_vars": environment}, **quiet)
+        ray._private.worker._worker_logs_enabled = False  # what became of workers and nodes, the record and we say
         stack.callback(ray.shutdown)
         yield
 
@@ -149,7 +150,7 @@ def run_trials(
     failures: dict[str, str] = {}
     with (
         tempfile.TemporaryDirectory() as folder,  # Tune's own files, which only this process reads
-        Waiting(_words(tasks[0].resources), say) as waiting,
+        _waiting(tasks[0].resources, say) as waiting,
     ):
         tuner = tune.Tuner(
             tune.with_resources(_trial, _resources),
@@ -198,7 +199,7 @@ def map_unordered(
     task: Any = ray.remote(num_cpus=cpus, num_gpus=resources["GPU"], max_retries=3, num_returns="streaming")(_call)
     calls = [ray.cloudpickle.dumps((function, item)) for item in items]
     waiting_for: dict[Any, int] = {task.remote(registry.files(), call): i for i, call in enumerate(calls)}
-    with Waiting(_words(resources), say) as waiting:
+    with _waiting(resources, say) as waiting:
         while waiting_for:
             ready: Any = ray.wait(list(waiting_for), num_returns=1)[0][0]
             try:
@@ -259,6 +260,15 @@ def _device(cpus: float, gpus: float) -> "torch.device":
         whole = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(gpu_sharing.memory_fraction(whole, gpus))
     return torch.device("cuda")
+
+
+def _waiting(resources: Mapping[str, float], say: Callable[[str], None]) -> Waiting:
+    """Says how long work waits for a node with these resources."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    lives = any(all(node.get(key, 0) >= needed for key, needed in resources.items()) for node in nodes)
+    return Waiting(_words(resources), lives, say)
 
 
 def _words(resources: Mapping[str, float]) -> str:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-PATIENCE_SECONDS = 10.0
-"""How long work may wait before that is said; then after twice as long, and so on."""
+PATIENCE_SECONDS = 20.0
+"""How long work may wait for a worker on a node that lives before that is said; then after twice as long, and so on."""
 
 POLL_SECONDS = 2.0
 
@@ -17,11 +17,12 @@ class Waiting:
 
     Args:
         needs: what it waits for, in words.
+        lives: whether a node lives that has it.
         say: takes a line.
     """
 
-    def __init__(self, needs: str, say: Callable[[str], None]) -> None:
-        self.needs, self.say = needs, say
+    def __init__(self, needs: str, lives: bool, say: Callable[[str], None]) -> None:
+        self.needs, self.lives, self.say = needs, lives, say
         self.began, self.ended = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -40,7 +41,7 @@ class Waiting:
 
     def _watch(self) -> None:
         pause, told, waited = PATIENCE_SECONDS, set[str](), False
-        next_line = pause
+        next_line = pause if self.lives else 0.0
         while not self.ended.wait(POLL_SECONDS):
             seconds = time.monotonic() - self.started
             coming, refused = _status()
@@ -48,10 +49,9 @@ class Waiting:
                 self.say(f"it came after {seconds:.0f} s")
                 waited = False
             if not self.began.is_set() and seconds >= next_line:
-                how = f"{', '.join(coming)} starts" if coming else "none is free"
-                self.say(f"waiting for {self.needs}, {seconds:.0f} s so far: {how}")
-                pause, waited = 2 * pause, True
-                next_line = seconds + pause
+                how = f"; the cluster starts {', '.join(coming)}" if coming else ""
+                self.say(f"waiting for {self.needs}, {seconds:.0f} s so far{how}")
+                next_line, pause, waited = seconds + pause, 2 * pause, True
             for name in refused.keys() - told:
                 self.say(f"the cluster cannot have {name} now and tries again: {refused[name]}")
                 told.add(name)
@@ -82,4 +82,7 @@ def _status() -> tuple[list[str], dict[str, str]]:
             }
     except Exception:  # none of this is Ray's public interface, and nothing depends on it
         return [], {}
-    return sorted(set(starting)), {name: str(reason).strip().splitlines()[0] for name, reason in failed.items()}
+    return sorted(set(starting)), {
+        name: next(iter((reason or "").strip().splitlines()), "monitor.log of Ray on the head says why")
+        for name, reason in failed.items()
+    }
