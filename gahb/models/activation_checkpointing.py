@@ -55,6 +55,8 @@ class BlockNetwork(nn.Module):
     def chain(self, modules: Iterable[nn.Module], enter: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """The modules one after the other on enter(*inputs). Each of their `parts` that ends with a convolution is a
         `layer`, the first of them with `enter`."""
+        if self.level == "none" or not self.training:
+            return _chain(modules, enter, *inputs)
         first, *rest = parts(modules)
         x = self.layer(_chain, first, enter, *inputs)
         for part in rest:
@@ -71,8 +73,9 @@ def identity(x: Tensor) -> Tensor:
     return x
 
 
-def _chain(modules: list[nn.Module], enter: Callable[..., Tensor], *inputs: Any) -> Tensor:
+def _chain(modules: Iterable[nn.Module], enter: Callable[..., Tensor], *inputs: Any) -> Tensor:
     x = enter(*inputs)
+    del inputs
     for module in modules:
         x = module(x)
     return x
@@ -101,12 +104,12 @@ def kept_on_host(function: Callable[..., Result]) -> Callable[..., Result]:
     comes from a GPU. The network's parameters and small tensors stay."""
 
     def call(net: nn.Module, *inputs: Any) -> Result:
-        parameters = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
+        parameters = {parameter.untyped_storage()._cdata for parameter in net.parameters()}
         copies: WeakIdKeyDictionary = WeakIdKeyDictionary()  # a tensor that is read twice travels once
 
         def pack(tensor: Tensor) -> Tensor | tuple[torch.device, Tensor]:
             storage = tensor.untyped_storage()
-            if tensor.nbytes < SMALL or storage.data_ptr() in parameters:
+            if tensor.nbytes < SMALL or storage._cdata in parameters:
                 return tensor
             part = (tensor._version, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
             of_storage = copies.setdefault(storage, {})
@@ -119,7 +122,7 @@ def kept_on_host(function: Callable[..., Result]) -> Callable[..., Result]:
             if isinstance(packed, Tensor):
                 return packed
             device, copy = packed
-            return copy.to(device, non_blocking=True)
+            return torch.empty_like(copy, device=device).copy_(copy, non_blocking=True)
 
         with saved_tensors_hooks(pack, unpack):
             return function(net, *inputs)

@@ -8,16 +8,19 @@ Attention sees every pixel, so a transformer's is infinite.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from gahb.config_fields import check_configuration, check_range, flatten, later
 from gahb.errors import UserError
-from gahb.models.layer_costs import Layer, attention, convolution, counted, doubling, linear
+from gahb.models.layer_costs import Layer, attention, block, convolution, counted, doubling, linear, pooling
 from gahb.registry import Group, new_group
 
 if TYPE_CHECKING:
     from torch import nn
+
+LAYERS_PER_BLOCK = 3
+"""Of BF-CNN's activation checkpointing, which is near the least memory for 21 layers."""
 
 MOST = 4096
 """Channels, layers, heads or pixels of a patch; twelve blocks halve so many pixels to one."""
@@ -114,17 +117,18 @@ class UNet(Architecture):
     def counts(self, resolution: int) -> list[Layer]:
         channels = [self.width * 2**level for level in range(self.blocks + 1)]
         pixels = [(resolution // 2**level) ** 2 for level in range(self.blocks + 1)]
-        layers = [convolution(1, self.width, pixels[0], norm=False), convolution(self.width, self.width, pixels[0])]
-        for i in range(1, self.blocks + 1):
-            layers += [
-                convolution(channels[i - 1], channels[i], pixels[i]),
-                convolution(channels[i], channels[i], pixels[i]),
-                doubling(channels[i], channels[i - 1], pixels[i]),
-                convolution(channels[i], channels[i - 1], pixels[i - 1]),
-            ]
-            if i > 1:
-                layers.append(convolution(channels[i - 1], channels[i - 1], pixels[i - 1]))
-        return [*layers, convolution(self.width, 1, pixels[0], norm=False)]
+        first = convolution(1, self.width, pixels[0], norm=False)
+        layers = block(first, convolution(self.width, self.width, pixels[0]), opens=pixels[0])
+        for above, level, p in zip(channels, channels[1:], pixels[1:], strict=False):
+            layers += block(
+                pooling(above, p, convolution(above, level, p)), convolution(level, level, p), opens=above * 4 * p
+            )
+        for i in range(self.blocks, 0, -1):
+            above, level, p = channels[i - 1], channels[i], pixels[i - 1]
+            last = convolution(above, above, p) if i > 1 else convolution(above, 1, p, norm=False)
+            rise = doubling(level, above, pixels[i]), replace(convolution(level, above, p), shared=above * p), last
+            layers += block(*rise, opens=level * pixels[i])
+        return layers
 
     def build(self) -> "nn.Module":
         from gahb.models import unet
@@ -162,8 +166,13 @@ class BFCNN(Architecture):
         pixels = resolution**2
         sides = [1 if layer % self.spacing else 3 for layer in range(1, self.layers - 1)]
         inner = [convolution(self.width, self.width, pixels, side=side) for side in sides]
-        ends = convolution(1, self.width, pixels, norm=False), convolution(self.width, 1, pixels, norm=False)
-        return [ends[0], *inner, ends[1]]
+        first, last = convolution(1, self.width, pixels, norm=False), convolution(self.width, 1, pixels, norm=False)
+        layers = [first, *inner, last]
+        counted = block(first, *layers[1 : 1 + LAYERS_PER_BLOCK], opens=pixels)
+        for i in range(1 + LAYERS_PER_BLOCK, len(layers), LAYERS_PER_BLOCK):
+            counted[-1] = replace(counted[-1], cheap=counted[-1].kept)  # its result opens the next block
+            counted += block(*layers[i : i + LAYERS_PER_BLOCK], opens=self.width * pixels)
+        return counted
 
     def build(self) -> "nn.Module":
         from gahb.models import bf_cnn
@@ -205,14 +214,16 @@ class Transformer(Architecture):
 
     def counts(self, resolution: int) -> list[Layer]:
         tokens, window, width = (resolution // self.patch) ** 2, (2 * self.patch) ** 2, self.width
-        block = [
+        layers = [
             linear(width, 3 * width, tokens),
             attention(width, self.heads, tokens),
             linear(width, width, tokens),
             linear(width, 4 * width, tokens),
             linear(4 * width, width, tokens),
         ]
-        return [linear(window, width, tokens), *(self.depth * block), linear(width, window, tokens)]
+        read = block(linear(window, width, tokens), opens=window * tokens)
+        write = block(linear(width, window, tokens), opens=width * tokens)
+        return [*read, *(self.depth * block(*layers, opens=width * tokens)), *write]
 
     def build(self) -> "nn.Module":
         from gahb.models import transformer

@@ -10,10 +10,8 @@ from itertools import chain
 from torch import Tensor, nn
 
 from gahb.models.activation_checkpointing import BlockNetwork, identity, parts
+from gahb.models.architectures import LAYERS_PER_BLOCK
 from gahb.models.layers import PiecewiseLinear, conv, conv_norm_relu
-
-LAYERS_PER_BLOCK = 3
-"""Of activation checkpointing, which is near the least memory for 21 layers."""
 
 
 class BFCNN(BlockNetwork, PiecewiseLinear):
@@ -27,10 +25,7 @@ class BFCNN(BlockNetwork, PiecewiseLinear):
         self.layers = nn.Sequential(first, *inner, conv(width, 1))
 
     def forward(self, y: Tensor) -> Tensor:
-        modules = [
-            module for layer in self.layers for module in (layer if isinstance(layer, nn.Sequential) else [layer])
-        ]
-        layers = parts(modules)
+        layers = parts(chain.from_iterable(each if isinstance(each, nn.Sequential) else [each] for each in self.layers))
         for start in range(0, len(layers), LAYERS_PER_BLOCK):
             y = self.block(self.chain, list(chain.from_iterable(layers[start : start + LAYERS_PER_BLOCK])), identity, y)
         return y

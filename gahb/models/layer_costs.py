@@ -6,7 +6,7 @@ an image (a multiplication and an addition are two). Backward needs its input ag
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from gahb.errors import UserError
@@ -30,22 +30,49 @@ class Layer:
         flops: operations of the forward pass, an image.
         kept: numbers that backward needs, an image.
         largest: numbers of the largest tensor that the layer reads or writes, an image.
+        cheap: those of `kept` that every level of activation checkpointing but "none" computes again.
+        product: numbers, an image, that are alive at once in backward of its product: its input, and the gradients of
+            input and result.
+        wide: numbers in float32 in any precision, an image, that are alive at once in backward of what follows the
+            product, or precedes it.
+        opens: numbers, an image, of the inputs of the block that begins with this layer, which level "block" keeps; 0
+            within a block.
+        shared: numbers, an image, that the layer reads besides, and that another block opens with.
+        float32: those of `cheap` that backward reads in that, and of which a lower precision keeps a second copy.
     """
 
     parameters: int
     flops: int
     kept: int
     largest: int
+    cheap: int = 0
+    product: int = 0
+    wide: int = 0
+    opens: int = 0
+    shared: int = 0
+    float32: int = 0
 
 
 def convolution(inputs: int, outputs: int, pixels: int, *, side: int = 3, norm: bool = True) -> Layer:
-    """A convolution between numbers of channels at so many pixels, followed by normalisation and ReLU or by neither."""
+    """A convolution between numbers of channels at so many pixels, followed by normalisation and ReLU or by neither.
+
+    Backward of the normalisation holds its input, the gradient of its result and two tensors more.
+    """
     return Layer(
         parameters=inputs * outputs * side**2 + (outputs if norm else 0),
         flops=2 * inputs * outputs * side**2 * pixels,
         kept=(inputs + (outputs if norm else 0)) * pixels,
         largest=max(inputs, outputs) * pixels,
+        cheap=inputs * pixels,
+        product=(2 * inputs + outputs) * pixels,
+        wide=4 * outputs * pixels if norm else 0,
     )
+
+
+def pooling(channels: int, pixels: int, layer: Layer) -> Layer:
+    """2×2 average pooling to so many pixels, and the layer that reads its result."""
+    read = 4 * channels * pixels
+    return replace(layer, kept=layer.kept + read, cheap=layer.cheap + read, largest=max(layer.largest, read))
 
 
 def doubling(inputs: int, outputs: int, pixels: int) -> Layer:
@@ -55,6 +82,8 @@ def doubling(inputs: int, outputs: int, pixels: int) -> Layer:
         flops=2 * 4 * inputs * outputs * pixels,
         kept=inputs * pixels,
         largest=max(inputs, 4 * outputs) * pixels,
+        cheap=inputs * pixels,
+        product=(2 * inputs + 4 * outputs) * pixels,
     )
 
 
@@ -65,18 +94,29 @@ def linear(inputs: int, outputs: int, tokens: int) -> Layer:
         flops=2 * inputs * outputs * tokens,
         kept=inputs * tokens,
         largest=max(inputs, outputs) * tokens,
+        product=(3 * inputs + outputs) * tokens,
     )
 
 
 def attention(width: int, heads: int, tokens: int) -> Layer:
     """Attention between its linear maps, with a gain a head: two products of tokens × tokens, whose weights are kept
-    beside queries, keys and values."""
+    beside queries, keys and values, from which they can be computed again."""
+    weights, rest = heads * tokens**2, width * tokens
     return Layer(
         parameters=heads,
         flops=2 * 2 * width * tokens**2,
-        kept=heads * tokens**2 + 6 * width * tokens,
-        largest=max(heads * tokens**2, 3 * width * tokens),
+        kept=weights + 6 * rest,
+        largest=max(weights, 3 * rest),
+        cheap=weights + 3 * rest,
+        wide=2 * weights + 7 * rest,
+        float32=weights,
     )
+
+
+def block(first: Layer, *rest: Layer, opens: int) -> list[Layer]:
+    """The layers as a block of activation checkpointing whose inputs, which the first layer reads, are so many numbers,
+    an image."""
+    return [replace(first, cheap=first.cheap or first.kept, opens=opens), *rest]
 
 
 def counted(build: Callable[[], "nn.Module"], resolution: int) -> list[Layer]:

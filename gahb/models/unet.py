@@ -34,8 +34,8 @@ class UNet(BlockNetwork, PiecewiseLinear):
         for encode in (*self.encoder[1:], self.middle):
             skips.append(x)
             x = self.block(self.chain, encode, _halved, x)
-        for up, decode, skip in zip(reversed(self.up), reversed(self.decoder), reversed(skips), strict=True):
-            x = self.block(self.chain, decode, _joined, up, x, skip)
+        for up, decode in zip(reversed(self.up), reversed(self.decoder), strict=True):
+            x = self.block(self.chain, decode, _joined, up, x, skips.pop())
         return x
 
 

@@ -25,7 +25,7 @@ TRAINING_FACTOR = 3
 FIRST_EVALUATION = 16
 """The step after which PSNR is first measured, in a training of so many steps."""
 
-WASTE = 1.25
+WASTE = 1.1
 """What an allocator takes from the system over what is in use."""
 
 TRANSIENT = 3
@@ -65,24 +65,64 @@ def images(trial: Trial) -> float:
     return trial.images + evaluations * len(INPUT_PSNR) * 2 * trial.n_test / TRAINING_FACTOR
 
 
-def memory(trial: Trial, level: Level = "none") -> int:
+@cache
+def _alive(architecture: Architecture, resolution: int, level: Level, width: int) -> int:
+    """The most bytes an image that are alive at once in a step whose activations have numbers of `width` bytes.
+
+    Backward goes from the last layer to the first. At each of them there is what all before it keep, and what its own
+    backward holds.
+    """
+    most = kept = opened = 0
+    for layer in architecture.counts(resolution):
+        copy = 4 * layer.float32 if width < 4 else 0
+        read = copy + width * layer.float32
+        stays = width * (layer.kept - layer.cheap)
+        if level == "none":
+            read = copy + width * layer.cheap
+            stays += read
+        elif layer.opens:
+            inputs = width * layer.opens
+            opened += inputs
+            kept = {"layer": kept + inputs, "block": opened, "host": inputs}[level]
+        if level == "host":
+            read += width * layer.shared
+            stays += width * layer.shared
+        most = max(most, kept + width * layer.product, kept + read + 4 * layer.wide)
+        kept += stays
+    return most
+
+
+@cache
+def _largest(architecture: Architecture, resolution: int) -> int:
+    return max(layer.largest for layer in architecture.counts(resolution))
+
+
+def memory(trial: Trial, level: Level = "none", *, on_gpu: bool = True) -> int:
     """The most bytes of the device that training holds at once at a level of activation checkpointing, beside those of
     a process without a model."""
-    resolution = trial.dataset.resolution
-    layers = trial.architecture.counts(resolution)
-    transient = 4 * TRANSIENT * max(layer.largest for layer in layers)
-    kept = {"none": 1, "layer": 1, "block": 0.5, "host": 0.5}[level] * sum(layer.kept for layer in layers)
-    step = trial.batch_size * (4 * kept + transient)
-    evaluation = min(trial.n_test, EVALUATION_BATCH) * transient
-    resident = (trial.n_train + trial.n_test) * resolution**2
-    return int(WASTE * (28 * parameters(trial.architecture, resolution) + resident + max(step, evaluation)))
+    architecture, resolution = trial.architecture, trial.dataset.resolution
+    weights, images = parameters(architecture, resolution), (trial.n_train + trial.n_test) * resolution**2
+    step = trial.batch_size * _alive(architecture, resolution, level, _width(trial, on_gpu=on_gpu))
+    evaluation = min(trial.n_test, EVALUATION_BATCH) * 4 * TRANSIENT * _largest(architecture, resolution)
+    recorded = on_gpu and trial.compile and level != "host"
+    most = step + evaluation if recorded else max(step, evaluation)
+    return int(WASTE * (images + max(28 * weights, 18 * weights + most)))
 
 
 def host_memory(trial: Trial, level: Level) -> int:
-    """Bytes of the node's pinned memory that training at a level takes."""
-    return 0
+    """Bytes of pinned memory of the node that training on a GPU takes at a level, 0 at all but "host"."""
+    if level != "host":
+        return 0
+    layers = trial.architecture.counts(trial.dataset.resolution)
+    sizes = [layer.opens for layer in layers if layer.opens] or [layer.kept for layer in layers if layer.kept]
+    return sum(1 << (_width(trial) * trial.batch_size * size - 1).bit_length() for size in sizes)
 
 
-def cheapest_level(trial: Trial, memory_of_device: float) -> Level | None:
+def cheapest_level(trial: Trial, available: float, *, on_gpu: bool = True) -> Level | None:
     """The first of LEVELS at which training fits in so many bytes of the device, None if it does at none."""
-    return next((level for level in LEVELS if memory(trial, level) <= memory_of_device), None)
+    return next((level for level in LEVELS if memory(trial, level, on_gpu=on_gpu) <= available), None)
+
+
+def _width(trial: Trial, *, on_gpu: bool = True) -> int:
+    """Bytes of an activation. On a CPU a normalisation keeps its result in float32, too."""
+    return 2 if trial.precision == "bfloat16" and on_gpu else 4

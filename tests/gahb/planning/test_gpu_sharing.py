@@ -41,7 +41,7 @@ def test_a_measured_gpu_is_shared_by_what_a_trial_leaves_idle() -> None:
         rates = [Rate(large, flops[large] / 1e14, "runs"), Rate(small, idle * flops[small] / 1e14, "runs")]
         part = share(small, H200, Device(H200.name, rates), cpus=1)
         assert 1 / min(idle, 8) <= part < 2 / min(idle, 7.99)
-        assert share(small, H200, Device("another", rates), cpus=1) == 1 / 4
+        assert share(small, H200, None, cpus=1) == 1 / 4
 
 
 def test_memory_on_the_node() -> None:

@@ -1,0 +1,112 @@
+"""The most memory that a training step holds, tracked operation by operation on tensors with shapes and no numbers.
+
+Whatever the machine, tensors answer as those of a GPU, and what goes to the host's memory counts apart. As a program,
+`python -m tests.gahb.training.tracked_memory`, it prints the table of docs/planning.md.
+"""
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from gahb.models.activation_checkpointing import LEVELS, Level, activation_checkpointing
+from gahb.training import cost
+from gahb.training.step import loss_function, training_step
+from gahb.trial import Trial
+
+CPU = torch.device("cpu")
+aten = torch.ops.aten
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of the tensors that live, on the device and on the host, and the most of each at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = {"device": 0, "host": 0}
+        self.most = dict(self.live)
+        self.known: set[int] = set()
+
+    def count(self, tensor: Tensor, place: str) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self.known:
+            self.known.add(key)
+            weakref.finalize(storage, self.forget, key, size, place)
+            self.live[place] += size
+            self.most[place] = max(self.most[place], self.live[place])
+
+    def forget(self, key: int, size: int, place: str) -> None:
+        self.known.discard(key)
+        self.live[place] -= size
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        pinned = kwargs.pop("pin_memory", False)
+        made = function(*args, **kwargs)
+        if function is aten.native_batch_norm.default:  # its statistics are float32, which the shapes' kernel lacks
+            made = (made[0], made[1].float(), made[2].float())
+        for tensor in tree_iter(made):
+            if isinstance(tensor, Tensor):
+                self.count(tensor, "host" if pinned else "device")
+        return made
+
+
+def softmax(tensor: Tensor, dim: int) -> Tensor:
+    """As autocast does it on a GPU."""
+    return torch.softmax(tensor.float(), dim)
+
+
+def most(trial: Trial, level: Level) -> dict[str, int]:
+    """Bytes on the "device" and on the "host" that the second of two steps of the trial holds at most, eagerly."""
+    side = trial.dataset.resolution
+    with (
+        mock.patch.object(torch.Tensor, "is_cuda", property(lambda tensor: True)),
+        mock.patch.object(torch.Tensor, "softmax", softmax),
+        FakeTensorMode(),
+        Live() as live,
+    ):
+        net = trial.architecture.build()
+        for module in net.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None and parameter.dim() == 4:
+                    weights = parameter.detach().contiguous(memory_format=torch.channels_last)
+                    module._parameters[name] = nn.Parameter(weights)
+        optimizer = torch.optim.Adam(net.parameters(), fused=True)
+        activation_checkpointing(net, level)
+        loss_of = loss_function(trial, CPU, level)
+        for _ in range(2):
+            live.most = dict(live.live)
+            noisy, target = torch.empty(2, trial.batch_size, 1, side, side)
+            training_step(loss_of, net, optimizer, noisy, target, trial.precision)
+            del noisy, target
+        return live.most
+
+
+def rows(**shape: object) -> Iterator[str]:
+    """Rows of the table: shape, precision, level, GB predicted and tracked on the device, and on the host."""
+    for precision in ("float32", "bfloat16"):
+        for level in LEVELS:
+            trial = Trial.of({"dataset": "disks", "n_train": 8, "n_test": 8, "precision": precision, **shape})
+            tracked, predicted, host = most(trial, level), cost.memory(trial, level), cost.host_memory(trial, level)
+            name = f"{trial.architecture.name} {trial.dataset.resolution}²"
+            yield (
+                f"| {name} | {precision} | {level} | {predicted / 1e9:.2f} | {tracked['device'] / 1e9:.2f} | "
+                f"{predicted / tracked['device']:.2f} | {host / 1e9:.2f} | {tracked['host'] / 1e9:.2f} |"
+            )
+
+
+if __name__ == "__main__":
+    print(*rows(resolution=80, architecture="transformer"), sep="\n")
+    print("| network | precision | level | predicted | tracked | ratio | on the host | tracked |")
+    print("|---|---|---|---|---|---|---|---|")
+    for side in (20, 40, 80, 160):
+        print(*rows(resolution=side), sep="\n", flush=True)
+    print(*rows(resolution=40, architecture="bf_cnn"), sep="\n")
+    print(*rows(resolution=80, architecture="transformer"), sep="\n")
