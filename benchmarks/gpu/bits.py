@@ -25,7 +25,7 @@ from gahb.training import loop
 from gahb.training.checkpoints import Checkpoints
 from gahb.trial import PRECISIONS, Trial
 
-STEPS, CUT = 24, 13
+STEPS, CUT = 20, 13
 PATIENCE = 180
 """Seconds that the third process waits for a checkpoint of the first."""
 
@@ -33,7 +33,7 @@ PATIENCE = 180
 def cases() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name in ARCHITECTURES:
-        for precision in reversed(PRECISIONS):
+        for precision in reversed(PRECISIONS) if ON_GPU else ("float32", "bfloat16"):
             found[f"{name}, {precision}"] = {"architecture": name, "precision": precision}
             if ON_GPU and (precision != "float32" or name == "unet"):
                 found[f"{name}, {precision}, compiled"] = {**found[f"{name}, {precision}"], "compile": True}

@@ -65,10 +65,12 @@ def equal(digests: list[str]) -> Found:
 
 def trial(**changes: Any) -> Trial:
     """A trial of random images, 64 of them; in a dry run of a narrow network with a small batch."""
-    flat = {"dataset": "c_alpha", "resolution": 20, "n_train": 64, "n_test": 64, "batch_size": 512, **changes}
+    side = 20 if ON_GPU else 8
+    flat = {"dataset": "c_alpha", "resolution": side, "n_train": 64, "n_test": 64, "batch_size": 512, **changes}
     if not ON_GPU:
-        flat |= {"width": 16 if flat.get("architecture") == "transformer" else 4, "batch_size": 2}
+        flat |= {"width": 16 if flat.get("architecture") == "transformer" else 4}
         flat |= {"layers": 5} if flat.get("architecture") == "bf_cnn" else {}
+        flat |= {"batch_size": 2, "n_train": 8, "n_test": 4}
     return Trial.of({"images": flat["batch_size"] * 1000, **flat})
 
 

@@ -16,20 +16,20 @@ import torch
 from benchmarks.gpu import training
 from benchmarks.gpu.checks import COMPILE, ON_GPU, Checks, Found, Skipped, synchronize, trial
 
-PROCESSES = (1, 2, 4, 8) if ON_GPU else (1, 2)
+PROCESSES = (1, 2, 4, 8) if ON_GPU else (2,)
 SECONDS = 5.0 if ON_GPU else 0.2
 MPS = "nvidia-cuda-mps-control"
 
 
 def checks() -> Checks:
-    alone: list[float] = []
+    first: list[float] = []
     for count in PROCESSES:
-        yield f"processes: {count}", partial(together, count, dict(os.environ), alone)
+        yield f"processes: {count}", partial(together, count, dict(os.environ), first)
     with tempfile.TemporaryDirectory() as folder:
         env = {**os.environ, "CUDA_MPS_PIPE_DIRECTORY": folder, "CUDA_MPS_LOG_DIRECTORY": folder}
         with mps(env) as reason:
             for count in PROCESSES if not reason else PROCESSES[:1]:
-                yield f"processes under MPS: {count}", partial(together, count, env, alone, reason)
+                yield f"processes under MPS: {count}", partial(together, count, env, first, reason)
 
 
 @contextlib.contextmanager
@@ -46,7 +46,7 @@ def mps(env: dict[str, str]) -> Iterator[str]:
             subprocess.run([MPS], env=env, input="quit\n", text=True, capture_output=True)
 
 
-def together(count: int, env: dict[str, str], alone: list[float], skipped: str = "") -> Found:
+def together(count: int, env: dict[str, str], first: list[float], skipped: str = "") -> Found:
     if skipped:
         raise Skipped(skipped)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -56,8 +56,8 @@ def together(count: int, env: dict[str, str], alone: list[float], skipped: str =
             for _ in range(count)
         ]
         rates = [float(child.communicate()[0] or "nan") for child in children]
-    alone += [sum(rates)] if not alone else []
-    return Found(f"{sum(rates):.0f} steps/s in all, {sum(rates) / alone[0]:.2f} × those of one alone")
+    first += [] if first else [sum(rates)]
+    return Found(f"{sum(rates):.0f} steps/s in all, {sum(rates) / first[0]:.2f} × those of {PROCESSES[0]}")
 
 
 def child(folder: Path, count: int) -> None:
