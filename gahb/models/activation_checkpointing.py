@@ -13,7 +13,7 @@ batch is normalised as a whole.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,11 +46,11 @@ class BlockNetwork(nn.Module):
         return self._again(function, *inputs) if self.level in ("block", "host") else function(*inputs)
 
     def layer(self, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
-        """function(*inputs), computed again in backward at every level but "none" in training mode, except for a
-        convolution or linear map at its end, whose result backward does not read. torch.compile finds by itself what is
-        cheap."""
-        again = self.level != "none" and not torch.compiler.is_compiling()
-        return self._again(function, *inputs) if again else function(*inputs)
+        """function(*inputs), computed again in backward at every level but "none" in training mode, up to the last
+        result that backward reads: not a convolution at its end. Compiled, a block within which it lies is computed
+        again as a whole."""
+        inside = torch.compiler.is_compiling() and self.level != "layer"
+        return function(*inputs) if self.level == "none" or inside else self._again(function, *inputs)
 
     def chain(self, modules: Iterable[nn.Module], enter: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """The modules one after the other on enter(*inputs). Each of their `parts` that ends with a convolution is a
@@ -58,10 +58,15 @@ class BlockNetwork(nn.Module):
         if self.level == "none" or not self.training:
             return _chain(modules, enter, *inputs)
         first, *rest = parts(modules)
-        x = self.layer(_chain, first, enter, *inputs)
+        x = self._part(first, enter, *inputs)
         for part in rest:
-            x = self.layer(_chain, part, identity, x) if isinstance(part[-1], nn.Conv2d) else _chain(part, identity, x)
+            x = self._part(part, identity, x) if isinstance(part[-1], nn.Conv2d) else _chain(part, identity, x)
         return x
+
+    def _part(self, modules: list[nn.Module], enter: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        if torch.compiler.is_compiling():  # where computing again does not end before the convolution
+            return cast(Tensor, modules[-1](self.layer(_chain, modules[:-1], enter, *inputs)))
+        return self.layer(_chain, modules, enter, *inputs)
 
     def _again(self, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
         if not self.training:
