@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ray.autoscaler.node_launch_exception import NodeLaunchException
 from tests.helpers import free_ports
 
 ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
 HEAD = "ray.head.default"
 SOLD_OUT = "sold-out"
 """A type of nodes that cannot be had."""
@@ -35,11 +37,24 @@ class Provider(FakeMultiNodeProvider):
         super().create_node_with_resources_and_labels(node_config, tags, count, rest, labels)
 
 
+@dataclass(frozen=True)
+class Growing:
+    """A cluster: the address of its head, that of its job server, and the environment variables with which one reaches
+    them."""
+
+    address: str
+    server: str
+    env: dict[str, str]
+
+
 @contextmanager
-def growing(folder: Path, types: Mapping[str, Mapping[str, float]], *, version: int) -> Iterator[str]:
-    """The address of a cluster that may start a node of each of these types (name → resources), under the first or
-    the second version of Ray's autoscaler."""
-    port, dashboard = free_ports(2)
+def growing(
+    folder: Path, types: Mapping[str, Mapping[str, float]], *, version: int = 2, token: str = ""
+) -> Iterator[Growing]:
+    """A cluster that may start a node of each of these types (name → resources), under the first or the second version
+    of Ray's autoscaler, with authentication if there is a token."""
+    port, dashboard, agent, client = free_ports(4)
+    access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
     provider = {
         "type": "external",
         "module": f"{Provider.__module__}.{Provider.__qualname__}",
@@ -72,7 +87,8 @@ def growing(folder: Path, types: Mapping[str, Mapping[str, float]], *, version: 
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "RAY_AUTH_MODE": "disabled",
+        **access,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_FAKE_CLUSTER": "1",
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
@@ -83,8 +99,9 @@ def growing(folder: Path, types: Mapping[str, Mapping[str, float]], *, version: 
             else {}
         ),
     }
-    words = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={port}", "--num-cpus=0"]
-    words += [f"--dashboard-port={dashboard}", f"--autoscaling-config={file}", "--node-ip-address=127.0.0.1"]
+    words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=0"]
+    words += [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
+    words += [f"--ray-client-server-port={client}", f"--autoscaling-config={file}", "--node-ip-address=127.0.0.1"]
     words += ["--object-store-memory=200000000"]
     with (folder / "head.log").open("w") as log:
         head = subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -93,7 +110,7 @@ def growing(folder: Path, types: Mapping[str, Mapping[str, float]], *, version: 
         while "Ray runtime started" not in (folder / "head.log").read_text():
             assert time.monotonic() < deadline and head.poll() is None, (folder / "head.log").read_text()[-2000:]
             time.sleep(0.5)
-        yield f"127.0.0.1:{port}"
+        yield Growing(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", access)
     finally:
         os.killpg(head.pid, signal.SIGKILL)
         head.wait()

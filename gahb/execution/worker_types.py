@@ -90,13 +90,12 @@ def _configured(session: str) -> list[WorkerType]:
 
 
 def _of_kubernetes(name: str) -> list[WorkerType]:
-    import requests
     from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
 
     client = KubernetesHttpApiClient(namespace=(KUBERNETES / "namespace").read_text().strip())
     try:
         spec = client.get(f"rayclusters/{name}")["spec"]
-    except requests.RequestException:  # only the account of a cluster that grows may read it
+    except OSError:  # only the account of a cluster that grows may read it
         return []
     return _of_ray_cluster(spec) if spec.get("enableInTreeAutoscaling") else []
 

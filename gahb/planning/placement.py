@@ -135,7 +135,7 @@ def _on(
     part = gpus or (1.0 if on_gpu else 0.0)
     level: Level | None = "none"
     if not on_gpu:
-        level = cost.cheapest_level(trial, worker.memory - gpu_sharing.PROCESS)
+        level = cost.cheapest_level(trial, worker.memory - gpu_sharing.PROCESS, on_gpu=False)
     elif memory:
         if gpus is None:
             gpu = gpu_sharing.Gpu(worker.kind, int(memory), worker.cpus / worker.gpus)
@@ -156,7 +156,8 @@ def _lacks(
         ("GPUs", gpus, max(worker.gpus for worker in workers)),
     ):
         if needed > most:
-            return f"a trial needs {needed:g} {resource}, and the largest node has {most:g}"
+            largest = "largest node with a GPU" if gpus and workers[0].gpus else "largest node"
+            return f"a trial needs {needed:g} {resource}, and the {largest} has {most:g}"
     where = f"resolution={trial.dataset.resolution} batch_size={trial.batch_size} precision={trial.precision}"
     less = "a smaller batch_size needs less"
     largest = max(workers, key=lambda worker: gpu_memory.get(worker.kind, math.inf))

@@ -1,4 +1,5 @@
-"""Commands as jobs, on a Ray head with a job server and token authentication, beside an MLflow server."""
+"""Commands as jobs, on a Ray head with a job server and token authentication, which has no worker yet, beside an MLflow
+server."""
 
 import json
 import os
@@ -18,6 +19,7 @@ from gahb.execution import ray_jobs
 from gahb.tracking import lookup
 from gahb.tracking.record import Record
 from gahb.tracking.run import Kind
+from tests.growing import growing
 from tests.helpers import TINY, Ended, file_of, free_ports, process
 
 SMALL = [f"{key}={value}" for key, value in {**TINY, "images": 320, "n_train": 1, "subset": "A"}.items()]
@@ -77,20 +79,13 @@ def ended(process: "subprocess.Popen[str]") -> Ended:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     pytest.importorskip("aiohttp_cors", reason="the job server needs ray[default]")
     folder = tmp_path_factory.mktemp("cluster")
-    gcs, dashboard, agent, client, mlflow = free_ports(5)
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
-    ray += [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
-    ray += [f"--ray-client-server-port={client}", "--object-store-memory=200000000"]
+    (mlflow,) = free_ports(1)
     server = [sys.executable, "-m", "mlflow", "server", f"--port={mlflow}", "--workers=1"]
     server += [f"--backend-store-uri=sqlite:///{folder}/record.db", f"--artifacts-destination={folder}/artifacts"]
-    token = secrets.token_hex(32)
-    path = {"PATH": f"{BIN}:{os.environ['PATH']}", "RAY_USAGE_STATS_ENABLED": "0"}
-    at = Cluster(f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{mlflow}", folder / "storage", token)
-    with (
-        process(ray, at.address, {**path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}),
-        process(server, at.record, {**path, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}),
-    ):
-        yield at
+    record, token = f"http://127.0.0.1:{mlflow}", secrets.token_hex(32)
+    settings = {"PATH": f"{BIN}:{os.environ['PATH']}", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with growing(folder, {"cpu": {"CPU": 2, "memory": 4e9}}, token=token) as ray, process(server, record, settings):
+        yield Cluster(ray.server, record, folder / "storage", token)
 
 
 def test_a_job_s_data_talk_and_exit_status_come_back(cluster: Cluster) -> None:
