@@ -47,12 +47,14 @@ class CAlpha(Synthetic):
 
     def chunk(self, resolution: int, index: int) -> NDArray[np.uint8]:
         """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution)."""
-        rng = np.random.default_rng([0xCA1FA, index])
         n, side = CHUNK, resolution
+        # one sequence of numbers, read at three places: the contours and all B₁, then all B₂, then the rest
+        rng, second, last = (
+            _numbers(index, skipped) for skipped in (0, n * side * (1 + side), n * side * (1 + 2 * side))
+        )
         contour = _integrate(rng.uniform(-1, 1, (n, side)), self.alpha, axes=(1,)).real
-        noise = rng.random((2, n, side, side))  # on [0, 1], as the range is changed later anyway
-        low, high = rng.uniform(0, 1, (2, n, 1, 1))
-        order = rng.integers(0, 2, (n, 1, 1)).astype(bool)
+        low, high = last.uniform(0, 1, (2, n, 1, 1))
+        order = last.integers(0, 2, (n, 1, 1)).astype(bool)
         edge = (np.rint(contour * side) + side // 2)[:, None, :]
         quarters = _quarters(edge, side)  # of the bright background in each pixel
         np.subtract(4, quarters, out=quarters, where=~order)
@@ -60,12 +62,14 @@ class CAlpha(Synthetic):
         images = np.empty((n, side, side), np.uint8)
         both = np.empty((AT_ONCE, side, side), np.complex128)
         backgrounds = np.empty((2, AT_ONCE, side, side))
+        bright, dark = backgrounds
         for start in range(0, n, AT_ONCE):
             part = slice(start, start + AT_ONCE)
-            both.real, both.imag = noise[:, part]
+            both.real = rng.random(out=bright)  # on [0, 1], as the range is changed later anyway
+            both.imag = second.random(out=dark)
             both = _integrate(both, self.background_alpha or self.alpha, axes=(1, 2))
-            backgrounds[:] = both.real, both.imag
-            bright, dark = _to_unit_range(backgrounds)
+            bright[:], dark[:] = both.real, both.imag
+            _to_unit_range(backgrounds)
             bright *= 1 - low[part]
             bright += low[part]
             dark *= high[part]
@@ -77,6 +81,13 @@ class CAlpha(Synthetic):
         return images
 
 
+def _numbers(index: int, skipped: int) -> np.random.Generator:
+    """The random numbers of a chunk, without the first so many."""
+    bits = np.random.PCG64([0xCA1FA, index])
+    bits.advance(skipped)
+    return np.random.Generator(bits)
+
+
 def _quarters(edge: NDArray[np.float64], side: int) -> NDArray[np.uint8]:
     """The mask, 1 at and below the edge (n, 1, side) and 0 above it, summed over 2×2 pixels: (n, side, side)."""
     mask = (np.arange(side)[:, None] >= edge).view(np.uint8)
@@ -85,13 +96,12 @@ def _quarters(edge: NDArray[np.float64], side: int) -> NDArray[np.uint8]:
     return rows[:, :, 1:] + rows[:, :, :-1]
 
 
-def _to_unit_range(images: NDArray[np.float64]) -> NDArray[np.float64]:
+def _to_unit_range(images: NDArray[np.float64]) -> None:
     """Each image moved and scaled to [0, 1], in place."""
     low = images.min(axis=(-2, -1), keepdims=True)
     high = images.max(axis=(-2, -1), keepdims=True)
     images -= low
     images /= np.maximum(high - low, np.finfo(float).tiny)  # of one pixel they are equal
-    return images
 
 
 def _integrate(noise: NDArray[Any], alpha: float, axes: tuple[int, ...]) -> NDArray[np.complex128]:
@@ -101,14 +111,14 @@ def _integrate(noise: NDArray[Any], alpha: float, axes: tuple[int, ...]) -> NDAr
     from scipy.fft import fftn, ifftn  # slow to import
 
     spectrum = fftn(noise, axes=axes, overwrite_x=True)
-    spectrum *= _factor(noise.shape[axes[0]], alpha, len(axes))
+    spectrum.view(np.float64)[...] *= _factor(noise.shape[axes[0]], alpha, len(axes))
     return ifftn(spectrum, axes=axes, overwrite_x=True)
 
 
 @lru_cache
 def _factor(side: int, alpha: float, dimensions: int) -> NDArray[np.float64]:
-    """|k|^-α, (side,) or (side, side)."""
+    """|k|^-α for the real and for the imaginary parts in turn, (2·side,) or (side, 2·side)."""
     squares = np.fft.fftfreq(side, 1 / side) ** 2
     squared = squares if dimensions == 1 else squares[:, None] + squares
     squared.flat[0] = 1.0
-    return np.power(squared, -alpha / 2, dtype=np.float64)
+    return np.repeat(np.power(squared, -alpha / 2, dtype=np.float64), 2, axis=-1)

@@ -9,7 +9,9 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from gahb.config_fields import check_range, flatten, later
 from gahb.data.pixel_shuffling import shuffle
-from gahb.data.source import Source
+from gahb.data.source import Source, write_through
 from gahb.data.sources import DATASETS
 from gahb.errors import UserError
 from gahb.registry import Origin
@@ -151,9 +153,18 @@ def prepare(dataset: Dataset, storage: Storage, needed: int, say: Callable[[str]
             "file": f"images-{len(images)}.npy",
             "count": len(images),
             **rendered.facts,
-            "mean": float(np.mean(images, dtype=np.float64) / 255),
-            "content_sha256": hashlib.sha256(images.data).hexdigest(),
+            **_content(images, work / "images.npy"),
         }
         storage.upload(work / "images.npy", f"{folder}/{manifest['file']}")
         storage.write(f"{folder}/manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False).encode())
     return Prepared.open(storage, data_hash)
+
+
+def _content(images: NDArray[np.uint8], file: Path) -> dict[str, Any]:
+    """Mean and hash of all images, once their file is on the disk; all three at a time."""
+    with ThreadPoolExecutor(2) as threads:
+        written = threads.submit(write_through, file)
+        digest = threads.submit(lambda: hashlib.sha256(images.data).hexdigest())
+        mean = float(np.mean(images, dtype=np.float64) / 255)
+        written.result()
+        return {"mean": mean, "content_sha256": digest.result()}

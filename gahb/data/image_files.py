@@ -116,7 +116,6 @@ class ImageFiles(Source):
         images = new_images(work, len(order), resolution)
         for row, origin in enumerate(order):
             images[row] = decoded[origin]
-        images.flush()
         say(f"kept {len(order)} of {len(keys)} images; dropped {drop.sum()} near-duplicates")
         facts = {"found": len(keys), "dropped_duplicates": int(drop.sum())}
         return Rendered(images, facts, [keys[row] for row in order])

@@ -20,6 +20,9 @@ from gahb.storage.base import Storage
 CHUNK = 64
 """Images drawn at once. Part of the law: chunk c is a function of (seed, c)."""
 
+WRITTEN_AT_ONCE = 8
+"""Chunks after which the disk begins to write them."""
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -109,9 +112,10 @@ class Synthetic(Source):
                     f"{(CHUNK, resolution, resolution)}"
                 )
             place[:] = chunk[: len(place)]
+            if index % WRITTEN_AT_ONCE == WRITTEN_AT_ONCE - 1:
+                write_through(work / "images.npy")
 
-        in_threads(fill, -(-needed // CHUNK), os.cpu_count())
-        images.flush()
+        in_threads(fill, -(-needed // CHUNK), 1 + (os.cpu_count() or 1))  # one may wait for the disk
         return Rendered(images, {"found": needed})
 
 
@@ -120,6 +124,12 @@ def in_threads(function: Callable[[int], None], count: int, threads: int | None)
     have not begun are left out then."""
     with ThreadPoolExecutor(threads) as pool:
         deque(pool.map(function, range(count)), maxlen=0)
+
+
+def write_through(file: Path) -> None:
+    """Wait until the disk has what was written into a file, mapped or not."""
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 def new_images(work: Path, count: int, resolution: int, file: str = "images.npy") -> Any:

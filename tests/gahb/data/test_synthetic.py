@@ -73,6 +73,32 @@ def test_contours_and_backgrounds_may_differ_in_regularity() -> None:
         CAlpha(2.0, -1.0)
 
 
+def test_a_chunk_is_the_law_drawn_in_one_sequence() -> None:
+    """Algorithm 2 on a chunk's random numbers in the order that is part of the law, image by image."""
+    side, alpha, index = 20, 1.5, 3
+    rng = np.random.default_rng([0xCA1FA, index])
+    k = np.fft.fftfreq(side, 1 / side)
+    line, plane = np.abs(k), np.hypot(k[:, None], k)
+    line[0] = plane[0, 0] = 1
+
+    def filtered(noise: np.ndarray) -> np.ndarray:
+        spectrum = np.fft.fftn(noise) * (line if noise.ndim == 1 else plane) ** -alpha
+        return np.fft.ifftn(spectrum).real
+
+    contours, noise = rng.uniform(-1, 1, (CHUNK, side)), rng.random((2, CHUNK, side, side))
+    low, high = rng.uniform(0, 1, (2, CHUNK))
+    first = rng.integers(0, 2, CHUNK).astype(bool)
+    for n, image in enumerate(CAlpha(alpha).chunk(side, index)):
+        one, other = (filtered(noise[b, n]) for b in range(2))
+        bright = low[n] + (1 - low[n]) * (one - one.min()) / np.ptp(one)
+        dark = high[n] * (other - other.min()) / np.ptp(other)
+        mask = np.arange(side)[:, None] >= np.rint(filtered(contours[n]) * side) + side // 2
+        padded = np.pad(mask.astype(float), ((1, 0), (1, 0)), mode="reflect")
+        share = (padded[1:, 1:] + padded[:-1, 1:] + padded[1:, :-1] + padded[:-1, :-1]) / 4
+        share = share if first[n] else 1 - share
+        np.testing.assert_array_equal(image, np.rint(255 * (share * bright + (1 - share) * dark)))
+
+
 def test_hashes_of_the_first_release_still_hold(tmp_path: Path) -> None:
     # Prepared sets and the signatures of stored trials are found by these.
     assert Dataset(CAlpha(2.0), 16).hash(Folder(tmp_path)) == "0b83147da56cbfb6"
