@@ -35,7 +35,7 @@ class BiasFreeBatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x * (self.gain / self.running_sd)
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() and not x.is_cuda:
             wide = x.to(self.gain.dtype)
             centred = wide - wide.detach().mean(dim=(0, 2, 3), keepdim=True)
             sd = torch.sqrt(centred.square().mean(dim=(0, 2, 3), keepdim=True) + EPSILON)
@@ -55,25 +55,31 @@ def update_running_sd(net: nn.Module) -> None:
 
 
 class _DivideBySd(torch.autograd.Function):
-    """(x, g) ↦ y = g x/s and s = sqrt(Var x + ε), both in the precision of g, with d = ∂L/∂y and n values a channel
+    """(x, g) ↦ y = g x/s and s = sqrt(Var x + ε), with d = ∂L/∂y and n values a channel
 
         ∂L/∂g = Σ d x / s,    ∂L/∂x = g/s · d - g Σ(d x)/(n s³) · (x - m).
 
-    torch's own kernel finds mean m and s in one pass; `x.var` and its gradient take many, over tensors that fit in no
-    cache, unless torch.compile joins them.
+    s is in the precision of g; y is, too, on a CPU, and in that of x on a GPU, which is bound by memory. Mean m and s
+    take one pass here. `x.var` and its gradient take many, over tensors that fit in no cache, unless compiled.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-        _, mean, inverse = torch.native_batch_norm(x, gain.flatten(), None, None, None, True, 0.0, EPSILON)
-        mean, sd = mean.view_as(gain), inverse.reciprocal().view_as(gain)
+        if torch.compiler.is_compiling():
+            variance, mean = torch.var_mean(x.to(gain.dtype), dim=(0, 2, 3), correction=0, keepdim=True)
+            sd = torch.sqrt(variance + EPSILON)
+        else:
+            _, mean, inverse = torch.native_batch_norm(x, gain.flatten(), None, None, None, True, 0.0, EPSILON)
+            mean, sd = mean.view_as(gain), inverse.reciprocal().view_as(gain)
         ctx.save_for_backward(x, gain, mean, sd)
         ctx.mark_non_differentiable(sd)
-        return x * (gain / sd), sd
+        y = x * (gain / sd)
+        return y.to(x.dtype) if x.is_cuda else y, sd
 
     @staticmethod
     def backward(ctx: Any, d: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
         x, gain, mean, sd = ctx.saved_tensors
+        d = d.to(gain.dtype)
         scale = gain / sd
         product = (d * x).sum(dim=(0, 2, 3), keepdim=True)
         pull = scale * product / (x.numel() // x.shape[1] * sd.square())

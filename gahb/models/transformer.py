@@ -18,7 +18,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import fold, normalize, unfold
+from torch.nn.functional import fold, normalize, pad, unfold
 
 from gahb.models.activation_checkpointing import BlockNetwork
 
@@ -45,7 +45,10 @@ class Transformer(BlockNetwork):
         rotation = rotations(rows, columns, self.turns)
         for each in self.blocks:
             x = self.block(each, x, rotation)
-        return fold(self.write(x).transpose(1, 2), y.shape[2:], **self.windows)
+        written = self.write(x)
+        if y.is_cuda:
+            return sum_of_windows(written, self.patch, *y.shape[2:])
+        return fold(written.transpose(1, 2), y.shape[2:], **self.windows)
 
 
 class Block(nn.Module):
@@ -82,6 +85,23 @@ class Attention(BlockNetwork):
         q, k = (rotate(normalize(vectors, dim=-1), rotation) for vectors in (q, k))
         weights = (self.gain * q @ k.transpose(-1, -2)).softmax(dim=-1)
         return (weights @ v).transpose(1, 2).flatten(2)
+
+
+def sum_of_windows(windows: Tensor, patch: int, height: int, width: int) -> Tensor:
+    """What torch's `fold` makes of windows (B, tokens, (2 · patch)²), (B, 1, height, width), in the same order of sums.
+
+    Compiled, `fold` adds atomically, on a GPU in whatever order. Each pixel lies in four windows, so the sum is one of
+    four tilings, of the quarters of all windows.
+    """
+    across = (height // patch, width // patch)
+    quarters = windows.unflatten(2, (2, patch, 2, patch)).unflatten(1, across).permute(0, 3, 5, 1, 4, 2, 6)
+    tilings = quarters.reshape(len(windows), 2, 2, height, width)
+    edge = patch // 2
+    shifts = (edge, -edge)  # of the upper or left half of a window: half a patch back; of the other: forth
+    shifted = [
+        pad(tilings[:, i, j], (-shifts[j], shifts[j], -shifts[i], shifts[i])) for i in range(2) for j in range(2)
+    ]
+    return (shifted[0] + shifted[1] + shifted[2] + shifted[3])[:, None]
 
 
 def rotations(rows: Tensor, columns: Tensor, turns: int) -> Tensor:

@@ -34,7 +34,7 @@ class CudaGraph:
         self.body, self.net, self.optimizer, self.draws = body, net, optimizer, draws
         self.launch: Callable[[], None] | None = None
         for group in optimizer.param_groups:
-            group["lr"] = torch.tensor(group["lr"], device=draws.device)
+            group["lr"] = torch.tensor(group["lr"], device=group["params"][0].device)
 
     def __call__(self) -> Tensor:
         if self.launch is None:
