@@ -24,7 +24,7 @@ from typing import Any
 from gahb.grids import union
 from gahb.trial import Trial
 
-from .demo import SHORT
+from .demo import PAPER, SHORT
 
 FIGURES = "Figures 2, 12 (ablation)"
 
@@ -42,6 +42,7 @@ SMALL = {
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
     shared = {
+        **PAPER,
         "dataset": "c_alpha",
         "resolution": 40,
         "n_train": (10, 100, 1000, 10_000),

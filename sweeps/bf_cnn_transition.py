@@ -24,7 +24,7 @@ from typing import Any
 from gahb.grids import grid
 from gahb.trial import Trial
 
-from .demo import SHORT
+from .demo import PAPER, SHORT
 
 FIGURES = "Figures 11, 12, 13, 14"
 
@@ -34,6 +34,7 @@ SMALL = {"resolution": 16, "layers": 7, "width": 16, "n_train": (1, 10, 100, 100
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
     return grid(
         {
+            **PAPER,
             "dataset": "c_alpha",
             "resolution": 40,
             "architecture": "bf_cnn",

@@ -21,7 +21,7 @@ from typing import Any
 from gahb.grids import union
 from gahb.trial import Trial
 
-from .demo import SHORT
+from .demo import PAPER, SHORT
 
 FIGURES = "Figures 4, 16, 18"
 
@@ -29,7 +29,7 @@ SMALL = {"architecture": "unet", "resolution": 20, "width": 16, "n_train": 2000,
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
-    shared = {"dataset": "c_alpha", "alpha": (1.0, 2.0, 3.0, 4.0, 5.0), "n_train": 100_000}
+    shared = {**PAPER, "dataset": "c_alpha", "alpha": (1.0, 2.0, 3.0, 4.0, 5.0), "n_train": 100_000}
     return union(
         [
             {**shared, "architecture": "unet", "resolution": 80},

@@ -19,7 +19,7 @@ from typing import Any
 from gahb.grids import grid
 from gahb.trial import Trial
 
-from .demo import SHORT
+from .demo import PAPER, SHORT
 
 FIGURES = "Figure 17"
 
@@ -29,6 +29,7 @@ SMALL = {"resolution": 20, "width": 16, "n_train": 2000, **SHORT}
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
     return grid(
         {
+            **PAPER,
             "dataset": "c_alpha",
             "alpha": (1.5, 2.0, 4.0),
             "background_alpha": 8.0,

@@ -19,7 +19,7 @@ from typing import Any
 from gahb.grids import grid
 from gahb.trial import Trial
 
-from .demo import SHORT
+from .demo import PAPER, SHORT
 
 FIGURES = "Figure 5"
 
@@ -27,4 +27,4 @@ SMALL = {"resolution": 20, "width": 16, "n_train": 2000, **SHORT}
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
-    return grid({"dataset": "disks", "resolution": 80, "n_train": 100_000}, overrides)
+    return grid({**PAPER, "dataset": "disks", "resolution": 80, "n_train": 100_000}, overrides)

@@ -21,7 +21,7 @@ from typing import Any
 from gahb.grids import grid
 from gahb.trial import Trial
 
-from .demo import SHORT
+from .demo import PAPER, SHORT
 
 FIGURES = "Figure 15, Table 1"
 
@@ -31,6 +31,7 @@ SMALL = {"resolution": (20, 40), "width": 16, "n_train": (1, 10, 100), **SHORT, 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
     return grid(
         {
+            **PAPER,
             "dataset": "c_alpha",
             "resolution": (20, 40, 80, 160),
             "n_train": (1, 10, 100, 1000, 10_000, 100_000),

@@ -22,7 +22,7 @@ from typing import Any
 from gahb.grids import grid
 from gahb.trial import Trial
 
-from .demo import SHORT
+from .demo import PAPER, SHORT
 
 FIGURES = "Figure 21"
 
@@ -31,6 +31,6 @@ SMALL = {"resolution": 20, "width": 16, "n_train": 2000, **SHORT}
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
     return grid(
-        {"dataset": "c_alpha", "resolution": 80, "n_train": 100_000, "shuffled": (False, True)},
+        {**PAPER, "dataset": "c_alpha", "resolution": 80, "n_train": 100_000, "shuffled": (False, True)},
         overrides,
     )

@@ -18,7 +18,7 @@ from typing import Any
 from gahb.grids import grid
 from gahb.trial import Trial
 
-from .demo import SHORT
+from .demo import PAPER, SHORT
 
 FIGURES = "Figure 20"
 
@@ -26,4 +26,6 @@ SMALL = {"resolution": 16, "layers": 7, "width": 16, "n_train": 2000, **SHORT}
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
-    return grid({"dataset": "sinusoids", "resolution": 40, "architecture": "bf_cnn", "n_train": 100_000}, overrides)
+    return grid(
+        {**PAPER, "dataset": "sinusoids", "resolution": 40, "architecture": "bf_cnn", "n_train": 100_000}, overrides
+    )

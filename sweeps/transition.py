@@ -25,7 +25,7 @@ from typing import Any
 from gahb.grids import grid
 from gahb.trial import Trial
 
-from .demo import SHORT
+from .demo import PAPER, SHORT
 
 FIGURES = "Figures 1, 2, 7, 9, 10"
 
@@ -35,6 +35,7 @@ SMALL = {"resolution": 20, "width": 16, "n_train": (1, 10, 100, 1000), **SHORT}
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
     return grid(
         {
+            **PAPER,
             "dataset": "c_alpha",
             "resolution": 80,
             "n_train": (1, 10, 100, 1000, 10_000, 100_000),
