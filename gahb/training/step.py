@@ -42,8 +42,7 @@ def stepper(
     """What does a whole step of the training, given its number, counted from 0: learning rate, noise, forward,
     backward, Adam, running standard deviations. It returns the loss, (), on the device, to be read before the next.
 
-    A step depends on its number and the state between steps alone. Compiled on a GPU, all steps are launches of one
-    CUDA graph, recorded at the first; but for saved tensors in host memory, which no graph can hold.
+    A step depends on its number and the state between steps alone.
 
     Args:
         trial: what is trained.
@@ -62,16 +61,22 @@ def stepper(
         noisy, target = noise.noisy_batch(images, trial.batch_size, draws)
         return training_step(loss_of, net, optimizer, noisy, target, trial.precision)
 
-    on_gpu = images.device.type == "cuda"
-    run = CudaGraph(body, net, optimizer, draws) if on_gpu and trial.compile and level != "host" else body
+    run = CudaGraph(body, net, optimizer, draws) if graphed(trial, images.device, level) else body
+    tf32 = trial.precision == "tf32" and images.device.type == "cuda"
 
     def step(number: int) -> Tensor:
         set_learning_rate(optimizer, learning_rate(trial, number))
         draws.manual_seed(noise.seed("batch", trial.seed, trial.subset, number))
-        with tensor_float_32() if on_gpu and trial.precision == "tf32" else contextlib.nullcontext():
+        with tensor_float_32() if tf32 else contextlib.nullcontext():
             return run()
 
     return step
+
+
+def graphed(trial: Trial, device: torch.device, level: Level) -> bool:
+    """Whether all steps are launches of one CUDA graph, recorded at the first: compiled on a GPU, unless saved tensors
+    go to pinned memory of the host, which only the newest versions of torch can give to a graph."""
+    return trial.compile and device.type == "cuda" and level != "host"
 
 
 def training_step(

@@ -28,7 +28,7 @@ def test_signature_changes_with_everything_that_changes_the_result_and_with_noth
     variants = [
         {"alpha": 3.0}, {"n_train": 11}, {"subset": "B"}, {"seed": 1}, {"n_test": 100}, {"images": 2000},
         {"batch_size": 16}, {"learning_rate": 1e-4}, {"schedule": "cosine"}, {"precision": "bfloat16"},
-        {"compile": True}, {"width": 32}, {"architecture": "bf_cnn"},
+        {"precision": "tf32"}, {"compile": True}, {"width": 32}, {"architecture": "bf_cnn"},
         {"architecture": "transformer"}, {"architecture": "transformer", "patch": 2},
         {"architecture": "transformer", "depth": 2}, {"architecture": "transformer", "heads": 2},
     ]  # fmt: skip
@@ -82,7 +82,7 @@ def test_defaults_are_the_papers() -> None:
         ({"seed": -1}, "seed"),
         ({"subset": "C"}, "one of A, B"),
         ({"schedule": "warm"}, "halving, cosine"),
-        ({"precision": "float16"}, "bfloat16"),
+        ({"precision": "float16"}, "float32, tf32, bfloat16"),
         ({"architecture": "resnet"}, "unknown architecture"),
         ({"resolution": 30, "blocks": 2}, "multiples of 4"),
         ({"resolution": 0}, "at least 1"),

@@ -3,10 +3,11 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import fold
 
 from gahb.models.architectures import Transformer, UNet
 from gahb.models.layers import Denoiser
-from gahb.models.transformer import rotate, rotations
+from gahb.models.transformer import rotate, rotations, sum_of_windows
 from gahb.training import cost
 
 PATCH, DEPTH, WIDTH, HEADS = 4, 3, 32, 2
@@ -64,6 +65,20 @@ def test_every_pixel_is_seen(denoiser: Denoiser) -> None:
 def test_images_of_a_batch_do_not_meet(denoiser: Denoiser) -> None:
     y = torch.randn(3, 1, 16, 16)
     torch.testing.assert_close(denoiser(y)[1:2], denoiser(y[1:2]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("patch", "rows", "columns"), [(2, 3, 5), (4, 1, 1), (8, 2, 1)])
+def test_windows_add_up_as_fold_adds_them(patch: int, rows: int, columns: int, dtype: torch.dtype) -> None:
+    size = (rows * patch, columns * patch)
+    windows = torch.randn(3, rows * columns, (2 * patch) ** 2).to(dtype)
+    a, b = (windows.clone().requires_grad_() for _ in range(2))
+    sums = sum_of_windows(a, patch, *size)
+    folded = fold(b.transpose(1, 2), size, kernel_size=2 * patch, stride=patch, padding=patch // 2)
+    gradient = torch.randn_like(sums)
+    sums.backward(gradient)
+    folded.backward(gradient)
+    assert torch.equal(sums, folded) and a.grad is not None and b.grad is not None and torch.equal(a.grad, b.grad)
 
 
 def test_attention_sees_differences_of_positions_alone() -> None:

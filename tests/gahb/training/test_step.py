@@ -1,9 +1,12 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from gahb.denoising import noise
 from gahb.models.layers import BiasFreeBatchNorm
-from gahb.training import step
+from gahb.training import cuda_graph, step
 from gahb.trial import Trial
 
 
@@ -68,3 +71,75 @@ def test_the_state_after_a_step_comes_back() -> None:
     step.restore(net, optimizer, half, 2)
     resumed = taken(range(2, 4), net, optimizer)
     assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+IMAGES = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def trained(trial: Trial, numbers: range = range(4)) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """The losses of steps, and the state after them."""
+    net, optimizer = step.start(trial, torch.device("cpu"))
+    do_step = step.stepper(trial, net, optimizer, IMAGES)
+    losses = [do_step(number).clone() for number in numbers]
+    return losses, step.state(net, optimizer)
+
+
+def same(a: tuple[list[Tensor], dict[str, Tensor]], b: tuple[list[Tensor], dict[str, Tensor]]) -> bool:
+    return all(map(torch.equal, a[0], b[0])) and all(torch.equal(value, b[1][name]) for name, value in a[1].items())
+
+
+def test_a_step_is_noise_loss_adam_and_rate_of_its_number() -> None:
+    chosen = trial(schedule="cosine")
+    net, optimizer = step.start(chosen, torch.device("cpu"))
+    losses = []
+    for number in range(4):
+        step.set_learning_rate(optimizer, step.learning_rate(chosen, number))
+        draws = noise.generator("batch", chosen.seed, chosen.subset, number)
+        batch = noise.noisy_batch(IMAGES, chosen.batch_size, draws)
+        losses.append(step.training_step(step.squared_error, net, optimizer, *batch, "float32"))
+    assert same(trained(chosen), (losses, step.state(net, optimizer)))
+
+
+def run_where_a_graph_would_be(
+    body: Callable[[], Tensor], warm_up: Callable[[], None], draws: torch.Generator
+) -> tuple[Callable[[], None], Tensor]:
+    """What `cuda_graph.record` does, with a tensor for the result and a launch that runs the step."""
+    warm_up()
+    result = torch.zeros(())
+    return lambda: result.copy_(body().detach()), result
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_warming_up_a_graph_leaves_no_trace(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_graph, "record", run_where_a_graph_would_be)
+    monkeypatch.setattr(step, "graphed", lambda *kind: True)
+    exact = trial(learning_rate=2**-10, precision=precision)  # a rate that is the same in the tensor's float32
+    recorded = trained(exact)
+    monkeypatch.undo()
+    assert same(trained(exact), recorded)
+
+
+def test_a_graph_follows_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_graph, "record", run_where_a_graph_would_be)
+    monkeypatch.setattr(step, "graphed", lambda *kind: True)
+    halved = trial(learning_rate=2**-10)
+    recorded = trained(halved, range(99, 102))  # the rate falls after the hundredth step
+    monkeypatch.undo()
+    assert same(trained(halved, range(99, 102)), recorded)
+    assert not same(trained(trial(learning_rate=2**-10, images=8 * 10_000), range(99, 102)), recorded)
+
+
+def test_tf32_is_float32_on_a_cpu() -> None:
+    assert same(trained(trial(precision="tf32")), trained(trial()))
+
+
+def test_tf32_is_allowed_within_its_block_alone() -> None:
+    def allowed() -> tuple[bool, bool]:
+        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+    step.make_deterministic()
+    assert allowed() == (False, False)
+    with pytest.raises(KeyError), step.tensor_float_32():
+        assert allowed() == (True, True)
+        raise KeyError
+    assert allowed() == (False, False)
