@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-CONTEXT = 0.8e9
-"""Bytes of a GPU that a process takes beside its tensors."""
+CONTEXT = 0.6e9
+"""Bytes of a GPU that a process takes beside what torch allocates. Reasoned, not measured."""
+
+PROCESS = 0.5e9
+"""Bytes of the machine that a process takes before it trains."""
+
+WORKSPACE = 0.3e9
+"""Bytes that torch allocates for the products of cuDNN and cuBLAS, beside tensors: cuBLAS keeps up to 32 MiB a stream;
+of cuDNN's ways to convolve torch takes the next if one gets no workspace. Reasoned, not measured."""
+
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def gpus() -> tuple[str, int, int] | None:
@@ -52,12 +61,37 @@ def core() -> str:
 
 
 def memory(device: "torch.device") -> int:
-    """Bytes of memory in all: of a GPU, or of this machine."""
+    """Bytes of memory in all: of a GPU, or of this machine or container."""
     import torch
 
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = [Path(file).read_text().strip() for file in CGROUP_LIMITS if Path(file).exists()]
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([whole, *(int(limit) for limit in limits if limit.isdigit())])
+
+
+def available(device: "torch.device") -> float:
+    """Bytes that a training may hold in this process: of a GPU its share without a context and workspaces; on a CPU
+    what the machine has, or what a limit on the process leaves."""
+    import resource
+
+    import torch
+
+    whole = memory(device)
+    if device.type == "cuda":
+        fraction = getattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)  # torch 2.6 lacks it
+        return min(fraction(device) * whole, whole - CONTEXT) - WORKSPACE
+    limits = ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData"))
+    left = [resource.getrlimit(kind)[0] - _status(held) for kind, held in limits if resource.getrlimit(kind)[0] >= 0]
+    return min([whole - PROCESS, *left])
+
+
+def _status(key: str) -> int:
+    """Bytes of an entry of /proc/self/status, 0 where the system has none."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(key + ":")), 0)
 
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
@@ -77,6 +111,7 @@ def reset_peak(device: "torch.device") -> None:
     import torch
 
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # of the trial before
         torch.cuda.reset_peak_memory_stats(device)
     else:
         with contextlib.suppress(OSError):  # without it the peak counts from the process's start
@@ -84,14 +119,11 @@ def reset_peak(device: "torch.device") -> None:
 
 
 def peak_memory(device: "torch.device") -> int:
-    """The most bytes held since `reset_peak`: of tensors on a GPU, of the whole process on a CPU."""
+    """The most bytes held since `reset_peak`: of a GPU by torch, in use or not; of the whole process on a CPU."""
     import resource
 
     import torch
 
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
-    return 1024 * (peaks[0] if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    if device.type == "cuda":  # a CUDA graph's launches allocate nothing
+        return torch.cuda.max_memory_reserved(device)
+    return _status("VmHWM") or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

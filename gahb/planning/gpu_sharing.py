@@ -8,7 +8,7 @@ is measured by `gahb-sweep calibrate`; until then a step of 2·10¹¹ FLOPs is a
 import math
 from dataclasses import dataclass
 
-from gahb.hardware import CONTEXT
+from gahb.hardware import CONTEXT, PROCESS, WORKSPACE
 from gahb.models.layer_costs import Level
 from gahb.planning.calibration import Device
 from gahb.training import cost
@@ -18,11 +18,8 @@ MOST = 8
 FILLING = 2e11
 """FLOPs of a step that are assumed to fill a GPU: UNet 20×20 at batch 512. Reasoned, not measured."""
 
-PROCESS = 0.5e9
-"""Bytes of the node that a worker takes before it trains."""
-
 GPU_PROCESS = 3e9
-"""The same of a worker on a GPU, which loads CUDA's libraries. Reasoned, not measured."""
+"""Bytes of the node that a worker on a GPU takes, which loads CUDA's libraries. Reasoned, not measured."""
 
 COMPILER = 0.25e9
 """Bytes of the node that each process of torch.compile takes, as many as the trial has CPUs. Reasoned, not measured."""
@@ -44,24 +41,24 @@ def share(trial: Trial, gpu: Gpu, device: Device | None, cpus: float) -> float:
     """The part 1/k of a GPU that a trial of so many CPUs gets, by what is known of the device's speed."""
     step = cost.TRAINING_FACTOR * cost.forward_flops(trial.architecture, trial.dataset.resolution) * trial.batch_size
     measured = device.utilisation(trial) if device else None
-    fits = gpu.memory / (cost.memory(trial) + CONTEXT)
+    fits = gpu.memory / (cost.memory(trial) + CONTEXT + WORKSPACE)
     k = max(1.0, min(MOST, gpu.cpus / cpus, fits, 1 / (measured or min(1.0, step / FILLING))))
     return 1.0 / 2 ** int(math.log2(k))
 
 
 def available(memory: float, part: float) -> float:
-    """Bytes for a trial's tensors where it gets a part of a GPU of so many bytes: its part without its own context."""
-    return part * memory - CONTEXT
+    """Bytes for a trial's tensors where it gets a part of a GPU of so many bytes: without a context and workspaces."""
+    return part * memory - CONTEXT - WORKSPACE
 
 
 def memory_fraction(memory: float, part: float) -> float:
     """What `torch.cuda.set_per_process_memory_fraction` takes of a worker that gets a part 1/k of a GPU of so many
     bytes, so that k contexts fit beside what the k allocate."""
-    return available(memory, part) / memory
+    return part - CONTEXT / memory
 
 
 def host_memory(trial: Trial, *, on_gpu: bool, cpus: float = 1, level: Level = "none") -> int:
     """Bytes of the node's memory that a trial of so many CPUs is granted, at a level of activation checkpointing."""
     compilers = COMPILER * max(1, int(cpus)) if trial.compile else 0
-    on_node = GPU_PROCESS + cost.host_memory(trial, level) if on_gpu else PROCESS + cost.memory(trial)
-    return math.ceil((on_node + compilers) / ROUNDING) * ROUNDING
+    process = GPU_PROCESS if on_gpu else PROCESS + cost.memory(trial, level, on_gpu=False)
+    return math.ceil((process + compilers + cost.host_memory(trial, level)) / ROUNDING) * ROUNDING

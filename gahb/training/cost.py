@@ -120,7 +120,24 @@ def host_memory(trial: Trial, level: Level) -> int:
 
 def cheapest_level(trial: Trial, available: float, *, on_gpu: bool = True) -> Level | None:
     """The first of LEVELS at which training fits in so many bytes of the device, None if it does at none."""
-    return next((level for level in LEVELS if memory(trial, level, on_gpu=on_gpu) <= available), None)
+    fitting = (level for level in _levels(on_gpu) if memory(trial, level, on_gpu=on_gpu) <= available)
+    return next(fitting, None)
+
+
+def levels_to_try(trial: Trial, available: float, *, on_gpu: bool) -> list[Level]:
+    """`cheapest_level`, the last if there is none, and after it each level that holds less than the one before."""
+    levels = _levels(on_gpu)
+    chosen = [cheapest_level(trial, available, on_gpu=on_gpu) or levels[-1]]
+    shape = trial.architecture, trial.dataset.resolution
+    for level in levels[levels.index(chosen[0]) + 1 :]:
+        if _alive(*shape, level, 4) < _alive(*shape, chosen[-1], 4):
+            chosen.append(level)
+    return chosen
+
+
+def _levels(on_gpu: bool) -> tuple[Level, ...]:
+    """Without "host" where the host is the device."""
+    return LEVELS if on_gpu else LEVELS[:-1]
 
 
 def _width(trial: Trial, *, on_gpu: bool = True) -> int:

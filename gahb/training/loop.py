@@ -7,6 +7,7 @@ by (seed, subset, t). So a training that starts from the checkpoint at t ends wi
 never interrupted, on the same machine.
 """
 
+import functools
 import logging
 import math
 import threading
@@ -18,6 +19,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from gahb import hardware
 from gahb.denoising import psnr
 from gahb.models.activation_checkpointing import Level, activation_checkpointing
 from gahb.models.layers import Denoiser
@@ -97,7 +99,7 @@ class Options:
             than MOST_ON_CHECKPOINTS of it; 0 means after every step.
         on_evaluation: called with all evaluations so far after each evaluation, and once at a resumption.
         control: what another thread uses to ask for a checkpoint or an early end.
-        say: takes a line when memory ran out.
+        say: takes a line when memory is scarce or ran out.
     """
 
     checkpoint_seconds: float = 60
@@ -119,18 +121,27 @@ class Trained:
 def train(training: Training, checkpoints: Checkpoints, options: Options | None = None) -> Trained:
     """Train a trial to its end, from its newest checkpoint if there is one.
 
-    Where memory runs out, training goes on from the newest checkpoint with activation checkpointing: the same bits for
-    less memory. Compiled, the order of some sums may be another, as on another machine.
+    The level of activation checkpointing is the first that fits by `cost.memory`: the same bits for less memory. Where
+    memory runs out all the same, training goes on from the newest checkpoint at the next. Compiled, the order of some
+    sums may be another, as on another machine.
 
     Raises:
         Diverged: a loss that is not finite.
         Halted: `options.control` asked for it.
-        OutOfMemory: it does not fit even so.
+        OutOfMemory: it does not fit at any level.
     """
     chosen = options or Options()
     make_deterministic()
-    need = cost.memory(training.trial)
-    return out_of_memory.with_less_memory(lambda level: _train(training, checkpoints, chosen, level), need, chosen.say)
+    trial, device = training.trial, training.device
+    available, on_gpu = hardware.available(device), device.type == "cuda"
+    need, levels = cost.memory(trial, on_gpu=on_gpu), cost.levels_to_try(trial, available, on_gpu=on_gpu)
+    if levels[0] != "none":
+        chosen.say(
+            f"with activation checkpointing ({levels[0]}), as training takes about {need / 1e9:.2g} GB without it, and "
+            f"{available / 1e9:.2g} GB are there"
+        )
+    run = functools.partial(_train, training, checkpoints, chosen)
+    return out_of_memory.with_less_memory(run, levels, need, chosen.say)
 
 
 def _train(training: Training, checkpoints: Checkpoints, options: Options, level: Level) -> Trained:

@@ -62,4 +62,5 @@ if __name__ == "__main__":
     train_with(ENOUGH, flat, place / "whole")
     train_with(60 * MIB, flat, place / "tight")
     train_with(60 * MIB, flat, place / "later", after=2)
+    train_with(36 * MIB, flat, place / "scarce", after=2)
     train_with(8 * MIB, flat, place / "none")
