@@ -76,7 +76,7 @@ def trial(**changes: Any) -> Trial:
 
 def fitting(trial: Trial, level: Level = "none", times: float = 1) -> Trial:
     """The trial with its batch halved until it fits so many times in the memory of the device."""
-    while times * cost.memory(trial, level) > ROOM * hardware.memory(DEVICE) and trial.batch_size > 1:
+    while times * cost.memory(trial, level, on_gpu=ON_GPU) > ROOM * hardware.memory(DEVICE) and trial.batch_size > 1:
         trial = replace(trial, batch_size=trial.batch_size // 2)
     return trial
 

@@ -133,8 +133,8 @@ def ladder(overrides: Mapping[str, Any], device: "torch.device") -> list[Trial]:
     rungs = [*LADDER, *_further_rungs(overrides)]
     trials = union([{**common, **rung, **batch} for rung in rungs], overrides)
     for trial in trials:
-        if cost.memory(trial) > hardware.memory(device):
-            needed, found = cost.memory(trial) / 1e9, hardware.memory(device) / 1e9
+        needed, found = cost.memory(trial, on_gpu=device.type == "cuda") / 1e9, hardware.memory(device) / 1e9
+        if needed > found:
             raise UserError(f"{label(trial)} needs {needed:.3g} GB of memory, and there are {found:.3g}")
     return trials
 
