@@ -24,7 +24,7 @@ class CudaGraph:
     Args:
         body: a step without a synchronisation: noise, forward, backward, `optimizer`, running standard deviations.
         net: what `body` trains.
-        optimizer: Adam, fused, with its moments made; its learning rate becomes a tensor on the device.
+        optimizer: Adam, fused, with its moments made and a learning rate that is a tensor on the device.
         draws: the generator of all random numbers of `body`, seeded before each call.
     """
 
@@ -33,8 +33,6 @@ class CudaGraph:
     ) -> None:
         self.body, self.net, self.optimizer, self.draws = body, net, optimizer, draws
         self.launch: Callable[[], None] | None = None
-        for group in optimizer.param_groups:
-            group["lr"] = torch.tensor(group["lr"], device=group["params"][0].device)
 
     def __call__(self) -> Tensor:
         if self.launch is None:

@@ -31,6 +31,8 @@ def start(trial: Trial, device: torch.device) -> tuple[nn.Module, torch.optim.Ad
         net = trial.architecture.build().apply(initialise)
     net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(net.parameters(), lr=trial.learning_rate, fused=True)
+    if device.type == "cuda":
+        keep_rate_on(device, optimizer)
     for parameter in net.parameters():
         _set_moments(optimizer, parameter, 0, [torch.zeros_like(parameter) for _ in MOMENTS])
     return net, optimizer
@@ -115,6 +117,12 @@ def learning_rate(trial: Trial, step: int) -> float:
     if trial.schedule == "halving":
         return trial.learning_rate * 0.5 ** math.floor(10 * done)
     return trial.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
+
+
+def keep_rate_on(device: torch.device, optimizer: torch.optim.Optimizer) -> None:
+    """Make the learning rate a number of the device, in float32, from where CUDA graphs read it."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(group["lr"], device=device)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

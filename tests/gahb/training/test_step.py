@@ -79,6 +79,8 @@ IMAGES = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.
 def trained(trial: Trial, numbers: range = range(4)) -> tuple[list[Tensor], dict[str, Tensor]]:
     """The losses of steps, and the state after them."""
     net, optimizer = step.start(trial, torch.device("cpu"))
+    if step.graphed(trial, torch.device("cpu"), "none"):
+        step.keep_rate_on(torch.device("cpu"), optimizer)
     do_step = step.stepper(trial, net, optimizer, IMAGES)
     losses = [do_step(number).clone() for number in numbers]
     return losses, step.state(net, optimizer)
