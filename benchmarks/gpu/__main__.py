@@ -17,13 +17,13 @@ from typing import Any
 
 PARTS = {
     "parity": ("The GPU computes what the CPU computes", 150),
-    "graph": ("One CUDA graph a step", 90),
+    "graph": ("One CUDA graph a step", 60),
     "bits": ("The same bits again", 210),
     "memory": ("Memory", 120),
-    "steps": ("Speed of training", 270),
-    "sharing": ("Several processes on one GPU", 150),
-    "sampling": ("Speed of sampling", 60),
-    "jacobian": ("Speed of Jacobians", 90),
+    "steps": ("Speed of training", 300),
+    "sharing": ("Several processes on one GPU", 120),
+    "sampling": ("Speed of sampling", 40),
+    "jacobian": ("Speed of Jacobians", 80),
 }
 """Part → heading, and the seconds after which no further check of it begins."""
 

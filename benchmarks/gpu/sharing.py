@@ -18,6 +18,9 @@ from benchmarks.gpu.checks import COMPILE, ON_GPU, Checks, Found, Skipped, synch
 
 PROCESSES = (1, 2, 4, 8) if ON_GPU else (2,)
 SECONDS = 5.0 if ON_GPU else 0.2
+PATIENCE, LIMIT = 40, 55
+"""Seconds that a process waits for the others, and that all may take: less than GRACE, so that MPS is ended."""
+
 MPS = "nvidia-cuda-mps-control"
 
 
@@ -55,7 +58,15 @@ def together(count: int, env: dict[str, str], first: list[float], skipped: str =
             stack.enter_context(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True))
             for _ in range(count)
         ]
-        rates = [float(child.communicate()[0] or "nan") for child in children]
+        try:
+            said = [child.communicate(timeout=LIMIT)[0] for child in children]
+        except subprocess.TimeoutExpired:
+            for child in children:
+                child.kill()
+            raise
+    if failed := [child.returncode for child in children if child.returncode]:
+        raise RuntimeError(f"{len(failed)} of {count} processes failed, the first with exit status {failed[0]}")
+    rates = [float(rate) for rate in said]
     first += [] if first else [sum(rates)]
     return Found(f"{sum(rates):.0f} steps/s in all, {sum(rates) / first[0]:.2f} × those of {PROCESSES[0]}")
 
@@ -71,7 +82,10 @@ def child(folder: Path, count: int) -> None:
         take(number)
     synchronize()
     (folder / str(os.getpid())).touch()
+    late = time.monotonic() + PATIENCE
     while len(list(folder.iterdir())) < count:
+        if time.monotonic() > late:
+            raise TimeoutError("the other processes do not come")
         time.sleep(0.01)
     began, taken = time.perf_counter(), 0
     while time.perf_counter() - began < SECONDS:

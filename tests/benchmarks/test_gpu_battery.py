@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +102,17 @@ def test_an_unknown_part_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         battery.main()
     assert ended.value.code == 2
     assert "there is no part parties; there are parity, graph" in capsys.readouterr().err
+
+
+def test_make_gpu_takes_the_python_of_the_venv_where_there_is_one(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+
+    def command(*words: str) -> str:
+        make = ["make", "--no-print-directory", "-n", "gpu", "PYTHON=python3", "PARTS=parity graph", *words]
+        return subprocess.run(make, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    assert command() == "python3 -m benchmarks.gpu parity graph\n"
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "installed").touch()
+    assert command() == ".venv/bin/python -m benchmarks.gpu parity graph\n"
+    assert command("GPU_PYTHON=python3.12") == "python3.12 -m benchmarks.gpu parity graph\n"
