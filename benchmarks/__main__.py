@@ -19,6 +19,7 @@ PROGRAMS: dict[str, str] = {
     "jacobian": "Jacobians",
     "duplicates": "Near-duplicates",
     "nearest": "Closest images",
+    "decoding": "Decoding of image files",
     "synthesis": "Synthesis of C^α images",
     "growth": "Growth",
 }

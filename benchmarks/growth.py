@@ -1,9 +1,13 @@
-"""How time and peak memory grow: five kinds of work at four sizes each, every size in a process of its own.
+"""How time and peak memory grow: five kinds of work at four sizes each, every size in a process of its own; and what
+the commands take on records of 100, 1000 and 10,000 finished trials, an SQLite file each.
 
 The exponents are slopes of log time and log memory against log size, by least squares; memory is that of the
-whole process, libraries included. CPU time on one thread, after the smallest size once, which counts for nothing.
+whole process, libraries included. CPU time on one thread, after the smallest size once, which counts for nothing. So
+the commands' times are without imports.
 """
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -83,6 +87,86 @@ WORK: dict[str, tuple[Callable[[int], None], list[int], str]] = {
 }
 
 
+TRIALS = [100, 1000, 10_000]
+"""Finished trials in a record."""
+
+LIMITS = {"status": 1.1, "status of a sweep of 100": 0.3, "show": 0.3, "plan of 4": 0.3, "start of launch of 4": 0.3}
+"""What the exponents of the commands should not exceed."""
+
+
+def commands(folder: Path, count: int) -> dict[str, float]:
+    """CPU seconds of the commands on a record of so many trials in a folder, in this process."""
+    from gahb_sweeps import cli
+
+    from benchmarks import records
+    from gahb.execution.launch import Launch, LaunchOptions
+    from gahb.planning import calibration
+    from gahb.planning.plan import plan
+    from gahb.storage import leases
+    from gahb.storage.local import Folder
+    from gahb.tracking.record import Record
+
+    record, storage = f"sqlite:///{folder / 'record.db'}", Folder(folder / "storage")
+    where = {"record": record, "storage": storage.uri, "json": True}
+
+    def start_of_launch() -> None:
+        """What a launch of four new trials does but for the cluster, up to the runs that workers would begin with."""
+        trials = records.trials(range(count, count + 4))
+        launch = Launch(trials, "all", storage, Record(record), LaunchOptions(), lambda line: None)
+        to_train = launch.plan()
+        device = calibration.by_kind(launch.record)("")
+        with leases.heartbeat(storage) as launch_id:
+            for p in to_train:
+                leases.acquire(storage, p.signature, launch_id)
+            for p in plan(trials, storage, launch.record, lambda trial: device):
+                launch.scheduled_run(p, launch_id)
+
+    work: dict[str, Callable[[], None]] = {
+        "status": lambda: cli.status(**where),
+        "status of a sweep of 100": lambda: cli.status("sweep0", **where),
+        "show": lambda: cli.show(f"{1:032x}", **where),
+        "plan of 4": lambda: cli.plan("demo", records.settings(range(4)), **where),
+        "plan of all": lambda: cli.plan("demo", records.settings(range(count)), **where),
+        "start of launch of 4": start_of_launch,
+    }
+    seen = {}
+    for name, run in work.items():
+        start = time.process_time()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            run()
+        seen[name] = time.process_time() - start
+    return seen
+
+
+def measure_commands(count: int) -> dict[str, float]:
+    """What `commands` takes, after a record of four trials."""
+    from benchmarks import records
+
+    with tempfile.TemporaryDirectory() as folder:
+        for size in (4, count):
+            place = Path(folder) / str(size)
+            place.mkdir()
+            records.fill(place, size)
+            (place / "storage" / "artifacts" / "all" / f"{1:032x}" / "artifacts").mkdir(parents=True)
+            seen = commands(place, size)
+    return seen
+
+
+def command_rows() -> list[Row]:
+    """A row for each command."""
+    command = [sys.executable, "-m", "benchmarks.growth", "commands"]
+    seen = [json.loads(subprocess.check_output([*command, str(n)]).splitlines()[-1]) for n in TRIALS]
+    found = []
+    for name in seen[0]:
+        seconds = [times[name] for times in seen]
+        growth, most = exponent(TRIALS, seconds), LIMITS.get(name)
+        points = "; ".join(f"{n:,}: {s:.2f} s" for n, s in zip(TRIALS, seconds, strict=True))
+        work = f"{name}: exponent of time, not a ratio (finished trials in the record)"
+        target, met = ("", None) if most is None else (f"≤ {most}", growth <= most)
+        found.append(Row(work, "three sizes", growth, target, met, points))
+    return found
+
+
 def measure(name: str, size: int) -> dict[str, float]:
     """Seconds and bytes of a piece of work, in this process."""
     work, sizes, _ = WORK[name]
@@ -115,11 +199,13 @@ def rows() -> list[Row]:
                 f"peak memory of the whole process grows with exponent {exponent(sizes, held):.2f}; {points}",
             )
         )
-    return found
+    return [*found, *command_rows()]
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[1] in WORK:
+    if len(sys.argv) == 3 and sys.argv[1] == "commands":
+        print(json.dumps(measure_commands(int(sys.argv[2]))))
+    elif len(sys.argv) == 3 and sys.argv[1] in WORK:
         print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))
     else:
         main(rows, __doc__)
