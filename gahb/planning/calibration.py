@@ -25,7 +25,7 @@ from gahb.grids import grid, union
 from gahb.models.architectures import ARCHITECTURES
 from gahb.tracking.run import Kind, Tag
 from gahb.training import cost
-from gahb.trial import Trial
+from gahb.trial import PRECISIONS, Trial
 
 if TYPE_CHECKING:
     import torch
@@ -119,7 +119,7 @@ def ladder(overrides: Mapping[str, Any], device: "torch.device") -> list[Trial]:
     """The trials to measure: those of LADDER, or of an architecture that is not on it a few at sizes that it takes.
 
     Args:
-        overrides: as for a sweep; `precision` is both unless one is given.
+        overrides: as for a sweep; `precision` is each unless some are given.
         device: where they are to be trained.
 
     Raises:
@@ -129,7 +129,7 @@ def ladder(overrides: Mapping[str, Any], device: "torch.device") -> list[Trial]:
     if unfit := overrides.keys() - known:
         raise UserError(f"{min(unfit)} does not apply to a calibration")
     batch = {"batch_size": GPU_BATCH} if device.type == "cuda" else {}
-    common = {"dataset": "c_alpha", "n_train": 64, "n_test": 1, "precision": ("float32", "bfloat16")}
+    common = {"dataset": "c_alpha", "n_train": 64, "n_test": 1, "precision": PRECISIONS}
     rungs = [*LADDER, *_further_rungs(overrides)]
     trials = union([{**common, **rung, **batch} for rung in rungs], overrides)
     for trial in trials:

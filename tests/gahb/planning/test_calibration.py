@@ -68,7 +68,7 @@ def test_time_of_a_shared_device_counts_in_part_and_past_plans_are_held_to_it() 
 def test_every_architecture_has_a_ladder_of_distinct_labels(name: str) -> None:
     rungs = ladder({"architecture": [name]}, CPU)
     assert {rung.architecture.name for rung in rungs} == {name}
-    assert {rung.precision for rung in rungs} == {"float32", "bfloat16"}
+    assert {rung.precision for rung in rungs} == {"float32", "tf32", "bfloat16"}
     assert len({calibration.label(rung) for rung in rungs}) == len(rungs)
 
 
@@ -140,7 +140,8 @@ def test_what_is_measured_is_the_time_of_a_step_alone() -> None:
 
 
 def test_measure_and_keep(place: Place) -> None:
-    rungs = ladder({"architecture": "unet", "resolution": 16, "width": 4, "batch_size": 64}, CPU)
+    one = {"architecture": "unet", "resolution": 16, "width": 4, "batch_size": 64}
+    rungs = ladder({**one, "precision": ["float32", "bfloat16"]}, CPU)
     assert len(rungs) == 2
     _, rates = calibration.calibrate(rungs, CPU, place.writer, place.store, lambda line: None)
     (device,) = devices(place.record.runs(*calibration.SPEED))
