@@ -5,11 +5,14 @@ Heavy imports stand inside the commands, so that `--help` is quick.
 
 import math
 import re
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from gahb.cli import Address, App, Json, NoWait, RecordUri, Storage, print_json, print_table, run, say
+
+if TYPE_CHECKING:
+    from gahb.planning.placement import Placement
 
 app = App("Train denoisers over training-set size, resolution, architecture and data.")
 
@@ -91,10 +94,12 @@ def plan(
 
     ray_jobs.hand_over("gahb-sweep", address, record, storage, wait=True)
     book, trials = Record(record_uri(record)), _trials(name, overrides, small)
-    device = calibration.known(book)
-    fits, unfit = _fits(trials, address, cluster)
-    planned = plan_trials(trials, storage_here(storage), book, lambda trial: device)
-    rows = [{**p.row(), **fits.get(p.trial, {})} for p in planned]
+    spots, unfit = _spots(trials, address, cluster)
+    of_kind = calibration.by_kind(book)
+    speeds = {trial: of_kind(spots[trial].worker.kind if trial in spots else "") for trial in trials}
+    planned = plan_trials(trials, storage_here(storage), book, speeds.__getitem__)
+    rows = [{**p.row(), **(_fit(spots.get(p.trial)) if spots or unfit else {})} for p in planned]
+    names = list(dict.fromkeys(speed.name for speed in speeds.values() if speed))
     if json:
         return print_json({"trials": rows})
     print_table(
@@ -102,7 +107,7 @@ def plan(
             {
                 **{key: row[key] for key in ("name", "architecture", "parameters", "receptive_field", "images")},
                 "flops": f"{row['flops']:.1e}",
-                **({"hours": f"{row['hours']:.2g}" if row["hours"] else "–"} if device else {}),
+                **({"hours": f"{row['hours']:.2g}" if row["hours"] else "–"} if names else {}),
                 "memory": f"{row['memory'] / 1e9:.2g} GB",
                 **{key: row[key] for key in ("worker", "gpus", "level") if key in row},
                 "state": row["state"],
@@ -115,18 +120,18 @@ def plan(
     todo = [row for row in rows if row["state"] != "finished"]
     left = sum(row["flops"] for row in todo)
     say(f"{len(rows)} trials, {sum(row['flops'] for row in rows):.1e} FLOPs, of which {left:.1e} are not done")
-    if device is None or not all(row["hours"] for row in rows):
-        words = "" if device is None else " in some of these precisions"
+    if not all(row["hours"] for row in rows):
+        words = " for some of these trials" if names else ""
         say(f"nothing is known of a device's speed{words}; measure it with: gahb-sweep calibrate")
     else:
         hours = sum(row["hours"] for row in rows)
         rest = [row["hours"] for row in todo]
         here, found = hardware.here()
-        at_once = devices or (found if device.name == here else 1)
+        at_once = devices or (found if names == [here] else 1)
         wall = max(sum(rest) / at_once, max(rest, default=0))
         sources = "/".join(sorted({row["hours_from"] for row in rows}))
         say(
-            f"{hours:.3g} hours of {device.name} (from {sources}), of which {sum(rest):.3g} are not done: "
+            f"{hours:.3g} hours of {' and '.join(names)} (from {sources}), of which {sum(rest):.3g} are not done: "
             f"{wall:.3g} hours on {at_once}"
         )
     if ratios := calibration.past_plans(book.newest(Kind.TRIAL, calibration.RECENT)):
@@ -434,14 +439,14 @@ def _check_paths(trials: list[Any]) -> None:
             check_path(key, value)
 
 
-def _fits(trials: list[Any], address: str | None, cluster: str | None) -> tuple[dict[Any, dict[str, Any]], list[str]]:
-    """Trial → the worker type that it fits with its part of a GPU and level of activation checkpointing, on a cluster
-    that runs, on those that a cluster file names, or, if it has one, on this machine's GPU; and why others do not."""
+def _spots(trials: list[Any], address: str | None, cluster: str | None) -> tuple[dict[Any, "Placement"], list[str]]:
+    """Trial → where it fits on a cluster that runs, on one that a cluster file describes, or, if it has one, on this
+    machine's GPU; and why others fit nowhere."""
     from gahb import hardware
     from gahb.errors import UserError
     from gahb.planning.placement import GPU_MEMORY, WorkerType, place
 
-    memory = dict(GPU_MEMORY)
+    memory: dict[str, float] = dict(GPU_MEMORY)
     if cluster:
         from gahb.execution import worker_types
 
@@ -456,16 +461,22 @@ def _fits(trials: list[Any], address: str | None, cluster: str | None) -> tuple[
         workers, memory = [WorkerType("this machine", hardware.cores(), number, math.inf, kind)], {kind: size}
     else:
         return {}, []
-    fits: dict[Any, dict[str, Any]] = {}
-    reasons = []
+    spots, reasons = {}, []
     for trial in trials:
         try:
-            spot = place(trial, workers, cpus=1, gpu_memory=memory)
-            fits[trial] = {"worker": spot.worker.name, "gpus": spot.gpus, "level": spot.level}
+            spots[trial] = place(trial, workers, cpus=1, gpu_memory=memory)
         except UserError as error:
-            fits[trial] = {"worker": None, "gpus": None, "level": None}
             reasons.append(str(error))
-    return fits, reasons
+    return spots, reasons
+
+
+def _fit(spot: "Placement | None") -> dict[str, Any]:
+    """The columns of a plan that say where a trial fits."""
+    return {
+        "worker": spot and spot.worker.name,
+        "gpus": spot and spot.gpus,
+        "level": spot and spot.level,
+    }
 
 
 def _experiment(name: str) -> str:

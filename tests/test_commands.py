@@ -93,7 +93,7 @@ def test_calibrate_tells_the_plan_what_a_trial_takes(command: Command, place: Pl
     shown = command("gahb-sweep", *plan, "--devices", "1")
     assert f"{2 * expected:.3g} hours of {ended['device']} (from calibration)" in shown.err
     assert {"hours", "memory"} <= set(shown.out.splitlines()[0].split())
-    assert "speed in some" in command("gahb-sweep", *plan[:-4], "precision=bfloat16", *place.flags).err
+    assert "speed for some" in command("gahb-sweep", *plan[:-4], "precision=bfloat16", *place.flags).err
 
 
 def test_data(command: Command, place: Place) -> None:

@@ -101,7 +101,7 @@ class Device:
         own = [r.seconds for r in self.rates if r.source == "runs" and _shape(r.trial) == _shape(trial)]
         if own:
             return statistics.median(own) * cost.images(trial), "runs"
-        alike = [r for r in self.rates if _arithmetic(r.trial) == _arithmetic(trial)]
+        alike = self._alike(trial)
         if not alike:
             return None
         predicted = sum(c * w for c, w in zip(_fit(alike), _work(trial), strict=True))
@@ -110,9 +110,14 @@ class Device:
 
     def utilisation(self, trial: Trial) -> float | None:
         """The trial's FLOP/s over the highest that was measured in its precision, in (0, 1]; None if not measured."""
-        alike = [r.flops for r in self.rates if _arithmetic(r.trial) == _arithmetic(trial)]
-        found = self.seconds(trial)
+        alike, found = [r.flops for r in self._alike(trial)], self.seconds(trial)
         return min(1.0, _flops(trial) * cost.images(trial) / found[0] / max(alike)) if alike and found else None
+
+    def _alike(self, trial: Trial) -> list[Rate]:
+        """The rates in the trial's arithmetic; for TF32, where there are none, in float32, which is never faster."""
+        wanted = [_arithmetic(trial), *([("float32", trial.compile)] if trial.precision == "tf32" else [])]
+        found = ([r for r in self.rates if _arithmetic(r.trial) == each] for each in wanted)
+        return next(filter(None, found), [])
 
 
 def ladder(overrides: Mapping[str, Any], device: "torch.device") -> list[Trial]:

@@ -156,8 +156,8 @@ def _lacks(
         ("GPUs", gpus, max(worker.gpus for worker in workers)),
     ):
         if needed > most:
-            largest = "largest node with a GPU" if gpus and workers[0].gpus else "largest node"
-            return f"a trial needs {needed:g} {resource}, and the {largest} has {most:g}"
+            node = "node with a GPU" if gpus and workers[0].gpus else "node"
+            return f"a trial needs {needed:g} {resource}, and the largest {node} has {most:g}"
     where = f"resolution={trial.dataset.resolution} batch_size={trial.batch_size} precision={trial.precision}"
     less = "a smaller batch_size needs less"
     largest = max(workers, key=lambda worker: gpu_memory.get(worker.kind, math.inf))
