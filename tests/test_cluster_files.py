@@ -218,13 +218,12 @@ def test_the_autoscaler_on_kubernetes_knows_what_a_pod_will_have() -> None:
 @pytest.mark.parametrize("name", TYPED)
 def test_every_trial_of_resolution_scaling_fits_and_the_small_ones_on_the_small_gpu(name: str) -> None:
     workers = worker_types.of_file(str(ROOT / name))
-    small, large = (worker.name for worker in workers)
+    small = workers[0].name
     for precision in ("float32", "bfloat16"):
         trials = resolution_scaling.trials({"precision": precision})
         placed = [(trial.dataset.resolution, place(trial, workers, cpus=1).worker.name) for trial in trials]
         assert len(placed) == 48
         assert {where for resolution, where in placed if resolution < 160} == {small}
-        assert precision == "bfloat16" or {where for resolution, where in placed if resolution == 160} == {large}
 
 
 def test_every_kind_of_gpu_is_one_that_ray_and_gahb_know() -> None:
