@@ -5,7 +5,7 @@ A 3×3 convolution from c to c′ channels at p pixels has 9·c·c′ weights an
 an image (a multiplication and an addition are two). Backward needs its input again, and what is normalised after it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Level = Literal["none", "layer", "block", "host"]
 """A level of activation checkpointing; see `gahb.models.activation_checkpointing`."""
+
+TRANSIENT = 3
+"""Tensors of the size of a layer's largest that are alive at once beside what is kept, where no formula says more."""
 
 LEVELS: tuple[Level, ...] = ("none", "layer", "block", "host")
 """In the order of falling memory and rising cost."""
@@ -139,48 +142,88 @@ def counted(build: Callable[[], "nn.Module"], resolution: int) -> list[Layer]:
         except Exception as error:  # of a guest, too
             raise UserError(f"the network cannot be built ({type(error).__name__}: {error})") from None
         y = torch.empty(1, 1, resolution, resolution)
-    own = {p.untyped_storage()._cdata for p in net.parameters()}
-    leaves = {module: name for name, module in net.named_modules() if not any(True for _ in module.children())}
-    between = ""
-    inside = [between]
-    kept: dict[str, dict[int, int]] = {name: {} for name in (between, *leaves.values())}
-    largest = dict.fromkeys(kept, 0)
-
-    def enter(module: "nn.Module", inputs: Any) -> None:
-        inside.append(leaves[module])
-
-    def leave(module: "nn.Module", inputs: Any, output: Any) -> None:
-        tensors = [t for t in (*inputs, output) if isinstance(t, torch.Tensor)]
-        name = inside.pop()
-        largest[name] = max(largest[name], *(t.numel() for t in tensors))
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own and not any(storage._cdata in found for found in kept.values()):
-            kept[inside[-1]][storage._cdata] = storage.nbytes() // 4
-            largest[inside[-1]] = max(largest[inside[-1]], tensor.numel())
-        return tensor
-
-    for module in leaves:
-        module.register_forward_pre_hook(enter)
-        module.register_forward_hook(leave)
+    seen = _Seen(net)
     try:
-        with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda tensor: tensor):
+        with FlopCounterMode(display=False) as counter, saved_tensors_hooks(seen.keep, lambda tensor: tensor):
             shape = net(y).shape
     except Exception as error:  # a guest's network may raise anything
         raise UserError(f"the network cannot be run on shapes ({type(error).__name__}: {error})") from None
     if shape != y.shape:
         raise UserError(f"the network makes {tuple(shape)} of images {tuple(y.shape)}; it must keep their shape")
     flops = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
-    rest = sum(p.numel() for p in net.parameters()) - sum(_parameters(module) for module in leaves)
-    total = counter.get_total_flops()
-    prefix = type(net).__name__
-    found = [
-        Layer(_parameters(module), flops.get(f"{prefix}.{name}", 0), sum(kept[name].values()), largest[name])
-        for module, name in leaves.items()
-    ]
-    loose = Layer(rest, total - sum(layer.flops for layer in found), sum(kept[between].values()), largest[between])
-    return [layer for layer in (*found, loose) if layer != Layer(0, 0, 0, layer.largest)]
+    found = {
+        name: (_parameters(module), flops.get(f"{type(net).__name__}.{name}", 0))
+        for module, name in seen.leaves.items()
+    }
+    rest = sum(p.numel() for p in net.parameters()) - sum(parameters for parameters, _ in found.values())
+    found[""] = rest, counter.get_total_flops() - sum(operations for _, operations in found.values())
+    return seen.layers(found)
+
+
+class _Seen:
+    """What a forward pass keeps, by the name of a module without children; of what stands between them it is "", or
+    the name of a block of activation checkpointing, which no module has."""
+
+    def __init__(self, net: "nn.Module") -> None:
+        from gahb.models.activation_checkpointing import BlockNetwork
+
+        self.own = {p.untyped_storage()._cdata for p in net.parameters()}
+        self.leaves = {module: name for name, module in net.named_modules() if not any(True for _ in module.children())}
+        self.kept: dict[str, dict[int, int]] = {name: {} for name in ("", *self.leaves.values())}
+        self.largest = dict.fromkeys(self.kept, 0)
+        self.opens = {"": 0}  # block → numbers that it reads
+        self.block: dict[str, str] = {}  # module → block in which it ran first
+        self.inside = [""]
+        for module in self.leaves:
+            module.register_forward_pre_hook(self.enter)
+            module.register_forward_hook(self.leave)
+        for module in net.modules():
+            if isinstance(module, BlockNetwork):
+                module.__dict__["block"] = self.run_block
+
+    def enter(self, module: "nn.Module", inputs: Any) -> None:
+        name = self.leaves[module]
+        self.block.setdefault(name, next(found for found in reversed(self.inside) if found in self.opens))
+        self.inside.append(name)
+
+    def leave(self, module: "nn.Module", inputs: Any, output: Any) -> None:
+        name = self.inside.pop()
+        self.largest[name] = max(self.largest[name], *_sizes((*inputs, output)))
+
+    def run_block(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        name = f"block {len(self.opens)}"
+        self.opens[name] = sum(_sizes(inputs))
+        self.kept[name], self.largest[name], self.block[name] = {}, 0, name
+        self.inside.append(name)
+        result = function(*inputs)
+        self.inside.pop()
+        return result
+
+    def keep(self, tensor: Any) -> Any:
+        name, storage = self.inside[-1], tensor.untyped_storage()
+        if storage._cdata not in self.own and not any(storage._cdata in found for found in self.kept.values()):
+            self.kept[name][storage._cdata] = storage.nbytes() // 4
+            self.largest[name] = max(self.largest[name], tensor.numel())
+        return tensor
+
+    def layers(self, found: dict[str, tuple[int, int]]) -> list[Layer]:
+        """The layers, block after block, with parameters and operations as found. What is in no block counts as one."""
+        layers = []
+        for block, opens in self.opens.items():
+            names = [name for name in self.kept if self.block.get(name, "") == block]
+            for name in sorted(names, key=lambda name: name != block):  # the block's own comes first
+                kept, largest = sum(self.kept[name].values()), self.largest[name]
+                whole = Layer(*found.get(name, (0, 0)), kept, largest, wide=TRANSIENT * largest + kept)
+                if not block:
+                    whole = replace(whole, cheap=kept, opens=kept, wide=TRANSIENT * largest)
+                elif name == block:
+                    whole = replace(whole, opens=opens)
+                layers.append(whole)
+        return [layer for layer in layers if layer.parameters or layer.flops or layer.kept or layer.opens]
+
+
+def _sizes(values: Sequence[Any]) -> list[int]:
+    return [value.numel() for value in values if hasattr(value, "numel")]
 
 
 def _parameters(module: "nn.Module") -> int:

@@ -3,20 +3,21 @@
 Training takes 3·(forward FLOPs)·(images seen) operations: forward, gradient of the activations, gradient of the
 weights. An evaluation denoises n_test training and n_test held-out images at every noise level, a third as much each.
 
-The most memory is held at the end of a forward pass, when all that backward needs is there, or in an evaluation:
+Memory is what is alive at once in backward, layer by layer (`_alive`), or in an evaluation:
 
-    28 bytes a parameter (weight, gradient, Adam's two moments, a checkpoint's copy) + the images, one byte a pixel
-    + max(batch size · (bytes kept for backward + transient), evaluation batch · transient)
+    18 bytes a parameter (weight, gradient, Adam's two moments, a copy in bfloat16) + the images, one byte a pixel
+    + max(batch size · what is alive an image, evaluation batch · the same of an evaluation)
 
-where three of the largest tensors are transient, and a quarter more for what the allocator cannot use. What the process
-takes without a model comes on top.
+or 28 bytes a parameter, when a checkpoint's copy is made; and a tenth more for what the allocator cannot use. What the
+process takes without a model comes on top, and on a GPU its context and workspaces (`gahb.hardware`). Compiled, as much
+is kept as eagerly, and the step's memory is the CUDA graph's own, so an evaluation comes beside it.
 """
 
 from functools import cache
 
 from gahb.denoising.levels import EVALUATION_BATCH, INPUT_PSNR
 from gahb.models.architectures import Architecture
-from gahb.models.layer_costs import LEVELS, Level
+from gahb.models.layer_costs import LEVELS, TRANSIENT, Level
 from gahb.trial import Trial
 
 TRAINING_FACTOR = 3
@@ -27,9 +28,6 @@ FIRST_EVALUATION = 16
 
 WASTE = 1.1
 """What an allocator takes from the system over what is in use."""
-
-TRANSIENT = 3
-"""Tensors of the size of a layer's largest that are alive at once beside what is kept."""
 
 
 @cache
@@ -67,7 +65,8 @@ def images(trial: Trial) -> float:
 
 @cache
 def _alive(architecture: Architecture, resolution: int, level: Level, width: int) -> int:
-    """The most bytes an image that are alive at once in a step whose activations have numbers of `width` bytes.
+    """The most bytes an image that are alive at once in a step whose activations have numbers of `width` bytes. No
+    level holds more than the one before it.
 
     Backward goes from the last layer to the first. At each of them there is what all before it keep, and what its own
     backward holds.
@@ -89,24 +88,28 @@ def _alive(architecture: Architecture, resolution: int, level: Level, width: int
             stays += width * layer.shared
         most = max(most, kept + width * layer.product, kept + read + 4 * layer.wide)
         kept += stays
-    return most
+    if level == "none":
+        return most
+    return min(most, _alive(architecture, resolution, LEVELS[LEVELS.index(level) - 1], width))
 
 
 @cache
-def _largest(architecture: Architecture, resolution: int) -> int:
-    return max(layer.largest for layer in architecture.counts(resolution))
+def _alive_in_evaluation(architecture: Architecture, resolution: int) -> int:
+    """The most bytes an image that are alive at once in a forward pass in float32, which keeps nothing: no more than in
+    backward of the product, or three of the largest tensors."""
+    return 4 * max(layer.product or TRANSIENT * layer.largest for layer in architecture.counts(resolution))
 
 
 def memory(trial: Trial, level: Level = "none", *, on_gpu: bool = True) -> int:
     """The most bytes of the device that training holds at once at a level of activation checkpointing, beside those of
-    a process without a model."""
+    a process without a model. On a CPU, where there is nothing beyond it, level "host" is what a GPU would hold."""
     architecture, resolution = trial.architecture, trial.dataset.resolution
     weights, images = parameters(architecture, resolution), (trial.n_train + trial.n_test) * resolution**2
     step = trial.batch_size * _alive(architecture, resolution, level, _width(trial, on_gpu=on_gpu))
-    evaluation = min(trial.n_test, EVALUATION_BATCH) * 4 * TRANSIENT * _largest(architecture, resolution)
+    evaluation = min(trial.n_test, EVALUATION_BATCH) * _alive_in_evaluation(architecture, resolution)
     recorded = on_gpu and trial.compile and level != "host"
     most = step + evaluation if recorded else max(step, evaluation)
-    return int(WASTE * (images + max(28 * weights, 18 * weights + most)))
+    return int(images + WASTE * max(28 * weights, 18 * weights + most))
 
 
 def host_memory(trial: Trial, level: Level) -> int:

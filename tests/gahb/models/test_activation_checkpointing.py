@@ -1,4 +1,5 @@
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from gahb.denoising import noise
-from gahb.models.activation_checkpointing import LEVELS, Level, activation_checkpointing
+from gahb.models.activation_checkpointing import LEVELS, Level, activation_checkpointing, kept_on_host
 from gahb.training import step
 from gahb.trial import Trial
 
@@ -94,6 +95,28 @@ def test_a_network_without_blocks_trains_the_same_at_every_level() -> None:
         return list(net.state_dict().values())
 
     assert all(map(torch.equal, trained("none"), trained("block")))
+
+
+def test_what_is_kept_on_the_host_keeps_its_bits_and_its_layout() -> None:
+    net = nn.Conv2d(4, 4, 3, padding=1)
+    x = torch.randn(2, 4, 512, 512).to(memory_format=torch.channels_last)
+    seen: list[Tensor] = []
+
+    class Twice(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x, x)
+            return x.sum()
+
+        @staticmethod
+        def backward(ctx: Any, d: Tensor) -> Tensor:
+            seen.extend(ctx.saved_tensors)
+            return torch.ones_like(x)
+
+    kept_on_host(lambda net, x: Twice.apply(net(x)))(net, x).backward()
+    first, second = seen
+    assert torch.equal(first, net(x)) and torch.equal(first, second)
+    assert first.stride() == net(x).stride() and first.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_trained_network_is_differentiated_as_any_other() -> None:

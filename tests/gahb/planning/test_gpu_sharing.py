@@ -1,5 +1,6 @@
 import pytest
 
+from gahb import hardware
 from gahb.planning import gpu_sharing
 from gahb.planning.calibration import Device, Rate
 from gahb.planning.gpu_sharing import Gpu, host_memory, share
@@ -44,7 +45,25 @@ def test_a_measured_gpu_is_shared_by_what_a_trial_leaves_idle() -> None:
         assert share(small, H200, None, cpus=1) == 1 / 4
 
 
+@pytest.mark.parametrize("part", [1, 1 / 2, 1 / 4, 1 / 8])
+def test_what_shares_a_gpu_fits_it_with_all_contexts(part: float) -> None:
+    allowed = gpu_sharing.memory_fraction(H200.memory, part) * H200.memory
+    assert (allowed + hardware.CONTEXT) / part == pytest.approx(H200.memory)
+    assert gpu_sharing.available(H200.memory, part) == pytest.approx(allowed - hardware.WORKSPACE)
+
+
 def test_memory_on_the_node() -> None:
     big = trial(batch_size=4096)
-    assert 0 <= host_memory(big, on_gpu=False) - cost.memory(big) - gpu_sharing.PROCESS < gpu_sharing.ROUNDING
+    assert (
+        0
+        <= host_memory(big, on_gpu=False) - cost.memory(big, on_gpu=False) - gpu_sharing.PROCESS
+        < gpu_sharing.ROUNDING
+    )
     assert host_memory(big, on_gpu=True) < 1.1 * gpu_sharing.GPU_PROCESS
+    on_host = host_memory(big, on_gpu=True, level="host") - host_memory(big, on_gpu=True)
+    assert abs(on_host - cost.host_memory(big, "host")) < gpu_sharing.ROUNDING
+    compiled = trial(compile=True)
+    assert (
+        host_memory(compiled, on_gpu=True, cpus=8) - host_memory(compiled, on_gpu=True, cpus=1)
+        > 6 * gpu_sharing.COMPILER
+    )

@@ -15,9 +15,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from gahb.denoising.levels import EVALUATION_BATCH
 from gahb.models.activation_checkpointing import LEVELS, Level, activation_checkpointing
+from gahb.models.architectures import Architecture
 from gahb.training import cost
-from gahb.training.step import loss_function, training_step
+from gahb.training.step import MOMENTS, loss_function, training_step
 from gahb.trial import Trial
 
 CPU = torch.device("cpu")
@@ -64,7 +66,7 @@ def softmax(tensor: Tensor, dim: int) -> Tensor:
 
 
 def most(trial: Trial, level: Level) -> dict[str, int]:
-    """Bytes on the "device" and on the "host" that the second of two steps of the trial holds at most, eagerly."""
+    """Bytes on the "device" and on the "host" that a step of the trial holds at most, eagerly."""
     side = trial.dataset.resolution
     with (
         mock.patch.object(torch.Tensor, "is_cuda", property(lambda tensor: True)),
@@ -79,14 +81,24 @@ def most(trial: Trial, level: Level) -> dict[str, int]:
                     weights = parameter.detach().contiguous(memory_format=torch.channels_last)
                     module._parameters[name] = nn.Parameter(weights)
         optimizer = torch.optim.Adam(net.parameters(), fused=True)
+        for parameter in net.parameters():
+            moments = {name: torch.zeros_like(parameter) for name in MOMENTS}
+            optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}
         activation_checkpointing(net, level)
         loss_of = loss_function(trial, CPU, level)
-        for _ in range(2):
-            live.most = dict(live.live)
-            noisy, target = torch.empty(2, trial.batch_size, 1, side, side)
-            training_step(loss_of, net, optimizer, noisy, target, trial.precision)
-            del noisy, target
+        live.most = dict(live.live)
+        noisy, target = torch.empty(2, trial.batch_size, 1, side, side)
+        training_step(loss_of, net, optimizer, noisy, target, trial.precision)
         return live.most
+
+
+def most_in_evaluation(architecture: Architecture, resolution: int) -> int:
+    """Bytes that are alive at most while EVALUATION_BATCH images are denoised."""
+    with mock.patch.object(torch.Tensor, "is_cuda", property(lambda tensor: True)), FakeTensorMode(), Live() as live:
+        net = architecture.build().eval()
+        with torch.no_grad():
+            net(torch.empty(EVALUATION_BATCH, 1, resolution, resolution))
+        return live.most["device"]
 
 
 def rows(**shape: object) -> Iterator[str]:
@@ -103,7 +115,6 @@ def rows(**shape: object) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(*rows(resolution=80, architecture="transformer"), sep="\n")
     print("| network | precision | level | predicted | tracked | ratio | on the host | tracked |")
     print("|---|---|---|---|---|---|---|---|")
     for side in (20, 40, 80, 160):
