@@ -1,4 +1,7 @@
-"""What a CUDA device must do; torch, numpy and safetensors suffice. `make gpu` looks at more, and measures."""
+"""What a CUDA device must do. `make gpu` looks at more, and measures.
+
+Where Ray and MLflow are missing: `python -m pytest --noconftest -m gpu tests/gahb/training/test_gpu.py`.
+"""
 
 import threading
 from collections.abc import Callable, Iterator
