@@ -18,10 +18,18 @@ def unet(resolution: int, **changes: object) -> Trial:
 
 
 def test_a_trial_goes_to_the_smallest_gpu_that_it_fits_and_anywhere_if_it_fits_everywhere() -> None:
-    small, medium, large = (place(unet(side), [H100, CPU, T4, L4], cpus=1) for side in (20, 80, 160))
+    trials = unet(20), unet(80), unet(160, batch_size=1024)
+    small, medium, large = (place(trial, [H100, CPU, T4, L4], cpus=1) for trial in trials)
     assert (small.worker, small.kind) == (T4, "") and small.gpus <= 1
     assert medium.worker in (T4, L4) and medium.gpus == 1
     assert (large.worker, large.kind, large.gpus) == (H100, "H100", 1)
+
+
+def test_activations_wait_in_the_node_s_memory_only_where_no_gpu_has_room() -> None:
+    trial = unet(160)
+    levels = {kind: cost.cheapest_level(trial, gpu_sharing.available(GPU_MEMORY[kind], 1)) for kind in ("L4", "H100")}
+    assert place(trial, [H100, L4], cpus=1).worker == H100 and levels["H100"] not in ("host", None)
+    assert place(trial, [L4], cpus=1).level == levels["L4"] == "host"
 
 
 def test_what_is_placed_fits() -> None:
