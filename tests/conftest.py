@@ -11,7 +11,14 @@ import torch
 from gahb.grids import grid
 from tests.helpers import TINY, Ended, Place, copy
 
-LONG = ("test_distribution.py", "test_recipes.py", "test_launch.py", "test_ray_jobs.py", "test_chaos.py")
+LONG = (
+    "test_distribution.py",
+    "test_recipes.py",
+    "test_launch.py",
+    "test_ray_jobs.py",
+    "test_chaos.py",
+    "test_gpu_battery.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
