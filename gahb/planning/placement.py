@@ -1,8 +1,8 @@
 """Where a trial runs: on which kind of worker, and with which share of its GPU.
 
 A cluster has the workers that live and those that its autoscaler may start. A trial gets a GPU if there are any, of
-the smallest kind on which it fits at some level of activation checkpointing; where it fits on every kind, any of them
-will do.
+the smallest kind on which it fits, at a level of activation checkpointing that leaves its activations on the GPU if
+there is one; where it fits on every kind, any of them will do.
 """
 
 import math
@@ -117,6 +117,7 @@ def place(
     ]
     if not found:
         raise UserError(_lacks(trial, able or workers, cpus, (gpus or 1.0) if on_gpu else 0.0, gpu_memory))
+    found = [placement for placement in found if placement.level != "host"] or found
     fits_all = {placement.worker.kind for placement in found} == {worker.kind for worker in able}
     return replace(found[0], kind="") if fits_all or not on_gpu else found[0]
 

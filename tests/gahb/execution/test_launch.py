@@ -128,6 +128,17 @@ def test_a_second_launch_trains_nothing(finished: Place, monkeypatch: pytest.Mon
     assert all(row["metrics"].keys() == {"train_psnr", "test_psnr", "psnr_gap"} for row in rows)
 
 
+def test_of_a_half_finished_sweep_the_rest_is_trained_the_longest_first(copied: Place) -> None:
+    said: list[str] = []
+    new = [{"n_train": 2, "images": images} for images in (320, 640)]
+    trials = [Trial.of({**TINY, "subset": "A", **changes}) for changes in ({"n_train": 1}, *new)]
+    rows = copied.launch(trials, say=said.append)
+    assert [row["trained"] for row in rows] == [False, True, True]
+    runs = {run.run_id: run for run in copied.record.runs(Kind.TRIAL)}
+    created = [MlflowClient(copied.record.uri).get_run(row["run_id"]).info.start_time for row in rows[1:]]
+    assert created[1] <= created[0] and all(runs[row["run_id"]].state == "finished" for row in rows)
+
+
 def test_a_trial_belongs_to_every_sweep_that_asked_for_it(finished: Place) -> None:
     rows = finished.launch([Trial.of({**TINY, "n_train": 1})], "another")
     assert [row["trained"] for row in rows] == [False]
