@@ -25,7 +25,7 @@ def scheduled(place: Place, trial: Trial = TRIAL, launch_id: str = "") -> str:
 
 
 def planned(place: Place, trial: Trial = TRIAL, device: Device | None = None) -> Planned:
-    (only,) = plan([trial], place.store, place.record, device)
+    (only,) = plan([trial], place.store, place.record, lambda trial: device)
     return only
 
 
