@@ -6,4 +6,9 @@ INPUT_PSNR = tuple(range(0, 43, 3))
 SIGMAS = tuple(10 ** (-level / 20) for level in INPUT_PSNR)
 
 EVALUATION_BATCH = 512
-"""Noisy images that are denoised at once."""
+"""Noisy images that are denoised at once, up to 80×80; of larger ones as many as have that many pixels."""
+
+
+def evaluation_batch(resolution: int) -> int:
+    """How many noisy images of so many pixels a side are denoised at once."""
+    return max(1, EVALUATION_BATCH * 80**2 // max(80, resolution) ** 2)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gahb.denoising import noise
-from gahb.denoising.levels import EVALUATION_BATCH, INPUT_PSNR, SIGMAS
+from gahb.denoising.levels import INPUT_PSNR, SIGMAS, evaluation_batch
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,19 @@ def sure(noisy: Tensor, denoised: Tensor, sigma: float, trace: Tensor | float) -
 
 
 @torch.no_grad()
-def mean_psnr(denoiser: nn.Module, images: Tensor, count: int, batch_size: int = EVALUATION_BATCH) -> tuple[float, ...]:
+def mean_psnr(denoiser: nn.Module, images: Tensor, count: int, batch_size: int | None = None) -> tuple[float, ...]:
     """Mean output PSNR in dB at each of SIGMAS.
 
     Args:
         denoiser: f, in evaluation mode, (B, 1, H, W) to the same.
         images: (n, 1, H, W) uint8 on the denoiser's device.
         count: noisy images a level; `images` are repeated, each time with other noise, or cut to that number.
-        batch_size: noisy images denoised at once.
+        batch_size: noisy images denoised at once; `evaluation_batch` if left out.
 
     The noise depends on the level and the image's position alone, so it is common to all denoisers.
     """
     means = []
+    batch_size = batch_size or evaluation_batch(images.shape[-1])
     for _, clean, noisy in noisy_levels(images, count):
         batches = zip(clean.split(batch_size), noisy.split(batch_size), strict=True)
         means.append(torch.cat([psnr(x, denoiser(y)) for x, y in batches]).mean())

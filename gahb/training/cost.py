@@ -15,7 +15,7 @@ is kept as eagerly, and the step's memory is the CUDA graph's own, so an evaluat
 
 from functools import cache
 
-from gahb.denoising.levels import EVALUATION_BATCH, INPUT_PSNR
+from gahb.denoising.levels import INPUT_PSNR, evaluation_batch
 from gahb.models.architectures import Architecture
 from gahb.models.layer_costs import LEVELS, TRANSIENT, Level
 from gahb.trial import Trial
@@ -106,7 +106,7 @@ def memory(trial: Trial, level: Level = "none", *, on_gpu: bool = True) -> int:
     architecture, resolution = trial.architecture, trial.dataset.resolution
     weights, images = parameters(architecture, resolution), (trial.n_train + trial.n_test) * resolution**2
     step = trial.batch_size * _alive(architecture, resolution, level, _width(trial, on_gpu=on_gpu))
-    evaluation = min(trial.n_test, EVALUATION_BATCH) * _alive_in_evaluation(architecture, resolution)
+    evaluation = min(trial.n_test, evaluation_batch(resolution)) * _alive_in_evaluation(architecture, resolution)
     recorded = on_gpu and trial.compile and level != "host"
     most = step + evaluation if recorded else max(step, evaluation)
     return int(images + WASTE * max(28 * weights, 18 * weights + most))

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from gahb.denoising.levels import EVALUATION_BATCH
+from gahb.denoising.levels import evaluation_batch
 from gahb.models.activation_checkpointing import LEVELS, Level, activation_checkpointing
 from gahb.models.architectures import Architecture
 from gahb.training import cost
@@ -93,11 +93,11 @@ def most(trial: Trial, level: Level) -> dict[str, int]:
 
 
 def most_in_evaluation(architecture: Architecture, resolution: int) -> int:
-    """Bytes that are alive at most while EVALUATION_BATCH images are denoised."""
+    """Bytes that are alive at most while `evaluation_batch` images are denoised."""
     with mock.patch.object(torch.Tensor, "is_cuda", property(lambda tensor: True)), FakeTensorMode(), Live() as live:
         net = architecture.build().eval()
         with torch.no_grad():
-            net(torch.empty(EVALUATION_BATCH, 1, resolution, resolution))
+            net(torch.empty(evaluation_batch(resolution), 1, resolution, resolution))
         return live.most["device"]
 
 
