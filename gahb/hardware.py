@@ -81,7 +81,7 @@ def available(device: "torch.device") -> float:
     whole = memory(device)
     if device.type == "cuda":
         fraction = getattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)  # torch 2.6 lacks it
-        return min(fraction(device) * whole, whole - CONTEXT) - WORKSPACE
+        return min(fraction(device.index) * whole, whole - CONTEXT) - WORKSPACE  # it takes "cuda:0" but not "cuda"
     limits = ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData"))
     left = [resource.getrlimit(kind)[0] - _status(held) for kind, held in limits if resource.getrlimit(kind)[0] >= 0]
     return min([whole - PROCESS, *left])
