@@ -39,7 +39,9 @@ def main(name: str, seconds: float, file: Path) -> None:
         rows.append({"what": what, "found": found, "asked": asked, "met": met})
         print(f"{name}: {what}: {found}{f' ({asked})' if asked else ''}{' FAILED' if met is False else ''}", flush=True)
         content = {**about, "seconds": round(time.monotonic() - began), "rows": rows}
-        file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        whole = file.with_suffix(".new")  # the process may be ended at any time
+        whole.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        whole.replace(file)
 
     def failed(what: str, error: Exception) -> None:
         traceback.print_exc()
