@@ -1,5 +1,7 @@
 """Denoisers for the benchmarks. What one costs depends on its shape, not on what it has learnt."""
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -54,6 +56,7 @@ def trained(architecture: Architecture, *, side: int = 16, steps: int = 100, bat
     return denoiser.eval()
 
 
+@cache
 def convolution_rate(dtype: torch.dtype) -> float:
     """FLOP/s of a 3×3 convolution that suits the device, 128 to 128 channels: the limit for networks of such."""
     count, side = (256, 80) if DEVICE.type == "cuda" else (16, 20)

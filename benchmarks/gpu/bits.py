@@ -33,7 +33,7 @@ PATIENCE = 180
 def cases() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name in ARCHITECTURES:
-        for precision in reversed(PRECISIONS) if ON_GPU else ("float32", "bfloat16"):
+        for precision in reversed(PRECISIONS) if ON_GPU else ("bfloat16",):
             found[f"{name}, {precision}"] = {"architecture": name, "precision": precision}
             if ON_GPU and (precision != "float32" or name == "unet"):
                 found[f"{name}, {precision}, compiled"] = {**found[f"{name}, {precision}"], "compile": True}

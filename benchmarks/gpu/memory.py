@@ -72,7 +72,7 @@ def peak_memory(trial: Trial, level: Level) -> int:
 def at_every_level(name: str) -> Found:
     digests = []
     for level in LEVELS:
-        take, net = training.stepper(trial(architecture=name, resolution=40, batch_size=32), level)
+        take, net = training.stepper(trial(architecture=name, batch_size=64), level)
         for number in range(4):
             take(number)
         digests.append(training.digest(net))
