@@ -11,7 +11,8 @@ from gahb.planning.placement import KIND
 class Task:
     """Plain values only: what to train, its run, where data, checkpoints and record are, how often it may start again
     without having got further, what is granted (CPUs, GPUs, a fraction if trials share one, the kind that they must be
-    of, if only one will do, and bytes of the node's memory), and the plugin files that were loaded, as `registry.Origin` has them."""
+    of, if only one will do, and bytes of the node's memory), and the plugin files that were loaded, as
+    `registry.Origin` has them."""
 
     flat: dict[str, Any]
     signature: str

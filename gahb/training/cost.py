@@ -27,7 +27,10 @@ FIRST_EVALUATION = 16
 """The step after which PSNR is first measured, in a training of so many steps."""
 
 WASTE = 1.1
-"""What an allocator takes from the system over what is in use."""
+"""What torch's allocator takes of a GPU over what is in use."""
+
+CPU_WASTE = 1.25
+"""What glibc's takes of the system over what is in use, which does not give back what a checkpoint's copy took."""
 
 
 @cache
@@ -109,6 +112,8 @@ def memory(trial: Trial, level: Level = "none", *, on_gpu: bool = True) -> int:
     evaluation = min(trial.n_test, evaluation_batch(resolution)) * _alive_in_evaluation(architecture, resolution)
     recorded = on_gpu and trial.compile and level != "host"
     most = step + evaluation if recorded else max(step, evaluation)
+    if not on_gpu:
+        return int(images + CPU_WASTE * (28 * weights + most))
     return int(images + WASTE * max(28 * weights, 18 * weights + most))
 
 

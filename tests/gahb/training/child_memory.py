@@ -32,4 +32,4 @@ if __name__ == "__main__":
     common = {"dataset": "disks", "n_train": 4, "n_test": 4}
     trial = Trial.of({**common, **json.loads(sys.argv[1])})
     before = peak(Trial.of({**common, "resolution": 8, "width": 4, "batch_size": 4, "images": 4}))
-    print((peak(trial) - before) / cost.memory(trial))
+    print((peak(trial) - before) / cost.memory(trial, on_gpu=False))
