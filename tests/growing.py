@@ -6,13 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+from ray._private import parameter
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FakeMultiNodeProvider
 from ray.autoscaler.node_launch_exception import NodeLaunchException
 
@@ -21,6 +25,9 @@ from tests.helpers import free_ports
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 HEAD = "ray.head.default"
+FILES = "GROWING_FILES"
+"""The environment variable with the folder of the nodes' files."""
+
 SOLD_OUT = "sold-out"
 """A type of nodes that cannot be had."""
 
@@ -34,7 +41,11 @@ class Provider(FakeMultiNodeProvider):
         if tags["ray-user-node-type"] == SOLD_OUT:
             raise NodeLaunchException("InsufficientInstanceCapacity", "there is no capacity for it in this zone", None)
         rest = {key: value for key, value in resources.items() if key != "memory"}
-        super().create_node_with_resources_and_labels(node_config, tags, count, rest, labels)
+        files = tempfile.mkdtemp(dir=os.environ[FILES])  # nodes of one machine would unpack code over each other's
+        own = partial(parameter.RayParams, temp_dir=files)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(parameter, "RayParams", own)
+            super().create_node_with_resources_and_labels(node_config, tags, count, rest, labels)
 
 
 @dataclass(frozen=True)
@@ -103,14 +114,15 @@ def growing(
     words += [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
     words += [f"--ray-client-server-port={client}", f"--autoscaling-config={file}", "--node-ip-address=127.0.0.1"]
     words += ["--object-store-memory=200000000"]
-    with (folder / "head.log").open("w") as log:
+    with (folder / "head.log").open("w") as log, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as files:
+        environment[FILES] = files
         head = subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 60
-        while "Ray runtime started" not in (folder / "head.log").read_text():
-            assert time.monotonic() < deadline and head.poll() is None, (folder / "head.log").read_text()[-2000:]
-            time.sleep(0.5)
-        yield Growing(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", access)
-    finally:
-        os.killpg(head.pid, signal.SIGKILL)
-        head.wait()
+        try:
+            deadline = time.monotonic() + 60
+            while "Ray runtime started" not in (folder / "head.log").read_text():
+                assert time.monotonic() < deadline and head.poll() is None, (folder / "head.log").read_text()[-2000:]
+                time.sleep(0.5)
+            yield Growing(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", access)
+        finally:
+            os.killpg(head.pid, signal.SIGKILL)
+            head.wait()

@@ -22,7 +22,7 @@ TYPES = {
     "gpu": {"CPU": 1, "GPU": 1, "memory": 8e9, "accelerator_type:L4": 1},
     SOLD_OUT: {"CPU": 1, "GPU": 1, "memory": 64e9, "accelerator_type:H100": 1},
 }
-LARGE = ["dataset=c_alpha", "resolution=160", "n_train=1", "n_test=1", "images=512", "subset=A"]
+LARGE = ["resolution=160", "width=64", "n_train=1", "n_test=1", "batch_size=512", "images=512", "subset=A"]
 """A trial that fits the larger of the two GPUs only."""
 
 
@@ -71,7 +71,7 @@ def test_what_neither_lives_nor_may_be_started_is_refused(here: Here) -> None:
     for words, needed in (
         (["--cpus-per-trial", "3"], "a trial needs 3 CPUs, and the largest node with a GPU has 1"),
         (["--gpus-per-trial", "2"], "a trial needs 2 GPUs, and the largest node with a GPU has 1"),
-        (["batch_size=100000", "resolution=320"], "GB of a GPU even with activation checkpointing"),
+        (["--gpus-per-trial", "0.01"], "GB of a GPU even with activation checkpointing"),
     ):
         refused = here.run("gahb-sweep", "launch", "demo", *SMALL, "seed=1", *words)
         assert refused.code == 2 and refused.out == "" and needed in refused.err
@@ -86,14 +86,14 @@ def test_a_trial_is_granted_a_gpu_that_the_cluster_may_start(here: Here) -> None
 
 
 def test_a_type_that_cannot_be_had_is_said(here: Here) -> None:
-    waiting = here.start("gahb-sweep", "launch", "demo", *LARGE, "--as", "waiting")
-    assert waiting.stderr is not None
-    said = ""
-    while f"cannot have {SOLD_OUT} now and tries again" not in said or "GPU (H100)" not in said:
-        said += (line := waiting.stderr.readline())
-        assert line, said
-    waiting.send_signal(signal.SIGINT)
-    _, rest = waiting.communicate(timeout=60)
+    with here.start("gahb-sweep", "launch", "demo", *LARGE, "--as", "waiting") as waiting:
+        assert waiting.stderr is not None
+        said = ""
+        while f"cannot have {SOLD_OUT} now and tries again" not in said or "GPU (H100)" not in said:
+            said += (line := waiting.stderr.readline())
+            assert line, said
+        waiting.send_signal(signal.SIGINT)
+        _, rest = waiting.communicate(timeout=60)
     assert waiting.returncode == 130, rest
 
 

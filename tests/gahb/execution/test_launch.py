@@ -201,7 +201,7 @@ def test_a_finished_trial_tells_what_it_took_and_the_next_plan_knows(finished: P
         steps = [step for step, _ in finished.record.history(run.run_id, "images_per_second")]
         assert steps == [TINY["images"]]
     (device,) = calibration.devices(finished.record.runs(*calibration.SPEED))
-    (planned,) = plan([Trial.of({**TINY, "n_train": 5})], finished.store, finished.record, device)
+    (planned,) = plan([Trial.of({**TINY, "n_train": 5})], finished.store, finished.record, lambda trial: device)
     took = [calibration.device_seconds(run) or 0 for run in runs]
     assert planned.state == "new" and planned.known_from == "runs"
     assert planned.seconds == pytest.approx(statistics.median(took))
