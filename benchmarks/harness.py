@@ -94,11 +94,18 @@ def torchs_defaults() -> None:
     torch.backends.cudnn.allow_tf32 = True
 
 
+UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 and bfloat16", "avx512f": "AVX-512", "avx2": "AVX2"}
+"""Flag of a processor → what it has for products, the fastest first; not every model's name tells."""
+
+
 def machine() -> str:
     """The machine in words."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cpu = f"{len(names)} × {names[0]}" if names else platform.processor() or platform.machine()
+    flags = set(next((line for line in lines if line.startswith("flags")), "").split())
+    units = [words for flag, words in UNITS.items() if flag in flags]
+    cpu += f" with {units[0]}" if units else ""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{cpu}{gpu}, {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}"
 

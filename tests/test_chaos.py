@@ -13,6 +13,7 @@ from gahb.grids import parse_overrides
 from tests.helpers import Place
 
 
+@pytest.mark.slow
 def test_three_rounds_of_failures_change_nothing(ray_here: None, place: Place) -> None:
     """Two hosts with addresses of their own, an MLflow server, and a failure in each of three rounds."""
     if reason := missing(PROGRAMS):
