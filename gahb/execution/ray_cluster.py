@@ -145,6 +145,8 @@ def run_trials(
     Returns:
         run id → reason, for trials that could not even begin, and so could not tell the record.
     """
+    if not tasks:  # another launch was faster
+        return {}
     from ray import tune
 
     failures: dict[str, str] = {}

@@ -10,6 +10,10 @@ PATIENCE_SECONDS = 20.0
 """How long work may wait for a worker on a node that lives before that is said; then after twice as long, and so on."""
 
 POLL_SECONDS = 2.0
+"""Between two looks at the cluster, until work begins."""
+
+LATER_SECONDS = 30.0
+"""The same from then on."""
 
 
 class Waiting:
@@ -42,7 +46,7 @@ class Waiting:
     def _watch(self) -> None:
         pause, told, waited = PATIENCE_SECONDS, set[str](), False
         next_line = pause if self.lives else 0.0
-        while not self.ended.wait(POLL_SECONDS):
+        while not self.ended.wait(LATER_SECONDS if self.began.is_set() and not waited else POLL_SECONDS):
             seconds = time.monotonic() - self.started
             coming, refused = _status()
             if self.began.is_set() and waited:

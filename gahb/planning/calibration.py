@@ -256,12 +256,11 @@ def devices(runs: Iterable["Run"]) -> list[Device]:
     return [Device(name, list(rates.values())) for name, rates in reversed(found.items()) if rates]
 
 
-def known(record: "Record", name: str | None = None) -> Device | None:
-    """What the record knows of the device of that name, else of this machine's, else of the one last used: from all
-    calibrations, and from the newest trials that it trained."""
+def known(record: "Record") -> Device | None:
+    """What the record knows of this machine's device, else of the one last used: from all calibrations, and from the
+    newest trials that it trained."""
     calibrations = record.runs(Kind.CALIBRATION)
-    here = hardware.here()[0]
-    for wanted in dict.fromkeys((name or here, here, None)):
+    for wanted in (hardware.here()[0], None):
         found = devices([*record.newest(Kind.TRIAL, RECENT, wanted), *calibrations])
         if device := next((device for device in found if wanted in (device.name, None)), None):
             return device

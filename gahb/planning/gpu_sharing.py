@@ -30,9 +30,8 @@ ROUNDING = 2**28
 
 @dataclass(frozen=True)
 class Gpu:
-    """The kind of GPU that a cluster has, its bytes of memory, and the CPUs that its node has for each."""
+    """A GPU's bytes of memory, and the CPUs that its node has for each."""
 
-    name: str
     memory: int
     cpus: float
 

@@ -139,7 +139,7 @@ def _on(
         level = cost.cheapest_level(trial, worker.memory - gpu_sharing.PROCESS, on_gpu=False)
     elif memory:
         if gpus is None:
-            gpu = gpu_sharing.Gpu(worker.kind, int(memory), worker.cpus / worker.gpus)
+            gpu = gpu_sharing.Gpu(int(memory), worker.cpus / worker.gpus)
             part = gpu_sharing.share(trial, gpu, device, cpus)
         level = cost.cheapest_level(trial, gpu_sharing.available(memory, min(part, 1)))
     if level is None or cpus > worker.cpus or part > worker.gpus:

@@ -24,6 +24,7 @@ from gahb.errors import UserError
 from gahb.grids import grid
 from gahb.planning import calibration
 from gahb.planning.plan import plan
+from gahb.storage import leases
 from gahb.tracking import lookup
 from gahb.tracking.run import Kind, Run
 from gahb.training import loop
@@ -323,6 +324,16 @@ def test_a_trial_whose_lease_a_living_launch_holds_is_left_alone(place: Place) -
     assert first.returncode == 130 and "the same command goes on from here" in err
     (planned,) = plan([trial], place.store, place.record)
     assert planned.state == "interrupted"
+
+
+def test_a_launch_that_another_has_forestalled_ends_with_nothing_trained(ray_here: None, place: Place) -> None:
+    """The other holds the lease and has not made its run yet."""
+    trial = Trial.of({**TINY, "n_train": 1})
+    (planned,) = plan([trial], place.store, place.record)
+    with leases.heartbeat(place.store) as other:
+        assert leases.acquire(place.store, planned.signature, other)
+        (row,) = place.launch([trial])
+    assert row["state"] == "running" and row["run_id"] is None and not row["trained"]
 
 
 def test_a_stopped_trial_keeps_its_place_and_goes_on_at_retry(

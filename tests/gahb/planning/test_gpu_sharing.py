@@ -7,7 +7,7 @@ from gahb.planning.gpu_sharing import Gpu, host_memory, share
 from gahb.training import cost
 from gahb.trial import Trial
 
-H200 = Gpu("NVIDIA H200", 140 * 10**9, cpus=16)
+H200 = Gpu(140 * 10**9, cpus=16)
 
 
 def trial(**changes: object) -> Trial:
@@ -18,7 +18,7 @@ def trial(**changes: object) -> Trial:
 @pytest.mark.parametrize("batch", [16, 64, 512])
 def test_trials_that_share_a_gpu_fit_in_it(memory: int, batch: int) -> None:
     for small in (trial(batch_size=batch), trial(batch_size=batch, width=8)):
-        part = share(small, Gpu("gpu", memory * 10**9, cpus=16), None, cpus=1)
+        part = share(small, Gpu(memory * 10**9, cpus=16), None, cpus=1)
         assert part in (1, 1 / 2, 1 / 4, 1 / 8)
         assert part == 1 or part * memory * 1e9 >= cost.memory(small) + gpu_sharing.CONTEXT
 
@@ -31,7 +31,7 @@ def test_small_trials_share_and_large_ones_do_not() -> None:
 
 
 def test_no_more_share_than_the_cpus_allow() -> None:
-    assert share(trial(batch_size=64, width=16), Gpu("gpu", 10**11, cpus=4), None, cpus=1) == 1 / 4
+    assert share(trial(batch_size=64, width=16), Gpu(10**11, cpus=4), None, cpus=1) == 1 / 4
     assert share(trial(batch_size=64, width=16), H200, None, cpus=16) == 1
 
 
@@ -40,7 +40,7 @@ def test_a_measured_gpu_is_shared_by_what_a_trial_leaves_idle() -> None:
     flops = {t: 3 * cost.forward_flops(t.architecture, t.dataset.resolution) for t in (small, large)}
     for idle in (1.5, 3, 5, 30):
         rates = [Rate(large, flops[large] / 1e14, "runs"), Rate(small, idle * flops[small] / 1e14, "runs")]
-        part = share(small, H200, Device(H200.name, rates), cpus=1)
+        part = share(small, H200, Device("NVIDIA H200", rates), cpus=1)
         assert 1 / min(idle, 8) <= part < 2 / min(idle, 7.99)
         assert share(small, H200, None, cpus=1) == 1 / 4
 

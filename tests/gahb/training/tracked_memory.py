@@ -1,9 +1,10 @@
 """The most memory that a training step holds, tracked operation by operation on tensors with shapes and no numbers.
 
 Whatever the machine, tensors answer as those of a GPU, and what goes to the host's memory counts apart. As a program,
-`python -m tests.gahb.training.tracked_memory`, it prints the table of docs/planning.md.
+`python -m tests.gahb.training.tracked_memory`, it prints the tables of docs/planning.md.
 """
 
+import itertools
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,8 @@ from torch.utils._pytree import tree_iter
 from gahb.denoising.levels import evaluation_batch
 from gahb.models.activation_checkpointing import LEVELS, Level, activation_checkpointing
 from gahb.models.architectures import Architecture
+from gahb.planning.gpu_sharing import available
+from gahb.planning.placement import GPU_MEMORY
 from gahb.training import cost
 from gahb.training.step import MOMENTS, loss_function, training_step
 from gahb.trial import Trial
@@ -114,7 +117,19 @@ def rows(**shape: object) -> Iterator[str]:
             )
 
 
+def fitting() -> Iterator[str]:
+    """Rows of another table: shape, precision, GB predicted at each level, level at which each kind of GPU starts."""
+    for compiled, precision, side in itertools.product((False, True), ("float32", "bfloat16"), (80, 160)):
+        flat = {"resolution": side, "n_train": 10_000, "precision": precision, "compile": compiled}
+        trial = Trial.of({"dataset": "disks", **flat})
+        room = [available(GPU_MEMORY[kind], 1) for kind in ("L4", "A100-40G", "L40S", "A100-80G", "H200")]
+        cells = [f"{cost.memory(trial, level) / 1e9:.2g}" for level in LEVELS]
+        cells += [str(cost.cheapest_level(trial, memory)) for memory in room]
+        yield f"| {side}² | {precision}{', compiled' if compiled else ''} | {' | '.join(cells)} |"
+
+
 if __name__ == "__main__":
+    print(*fitting(), sep="\n")
     print("| network | precision | level | predicted | tracked | ratio | on the host | tracked |")
     print("|---|---|---|---|---|---|---|---|")
     for side in (20, 40, 80, 160):
