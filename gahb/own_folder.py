@@ -1,7 +1,7 @@
 """The user's own folder on this machine's disk, which nobody else may enter: `gahb-<uid>` in the temporary folder.
 
-Whatever is read back from the disk and trusted lies in it: Ray's sessions, which hold code; kernels that compilers keep;
-what was fetched from a bucket. `python -m gahb.own_folder [NAME]` makes it, or a folder in it, and prints its path.
+Whatever is read back from the disk and trusted lies in it: Ray's sessions, which hold code; kernels that compilers
+keep; what was fetched from a bucket. `python -m gahb.own_folder [NAME]` makes it, or a folder in it, and prints its path.
 """
 
 import os
