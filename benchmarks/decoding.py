@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.harness import Row, alternate, main
-from gahb.data.cropping import THUMBNAIL, gray_square, resize, thumbnail
+from gahb.data.cropping import THUMBNAIL, resize, thumbnail
 from gahb.data.decoding import decode
 from gahb.data.image_files import ImageFiles
 
@@ -45,7 +45,7 @@ def rows() -> list[Row]:
 
         def loop() -> None:
             for row, key in enumerate(keys):
-                square = gray_square(source.pixels(key, frame), frame)
+                square = source.square(key, frame)
                 images[row], thumbnails[row] = resize(square, SIDE), thumbnail(square)
 
         def by(cores: int) -> None:

@@ -24,29 +24,37 @@ def crop_rule(width: int, height: int) -> str:
     return "celeba" if (width, height) in CELEBA_SIZES else "centre"
 
 
-def gray_square(pixels: NDArray[np.uint8], crop: str) -> NDArray[np.float32]:
-    """(height, width) or (height, width, channels), 0…255 → the cropped square, mean of the channels, float32 0…255.
+def square_of(width: int, height: int, crop: str) -> tuple[int, int, int]:
+    """The square that is used of an image: top, left, side.
 
     The crop "lsun" is the square of LSUN_SIDE at the top left; for any other the image's size decides.
     """
-    height, width = pixels.shape[:2]
     if crop == "lsun":
-        top, left, side = 0, 0, LSUN_SIDE
-    elif (width, height) in CELEBA_SIZES:
+        return 0, 0, LSUN_SIDE
+    if (width, height) in CELEBA_SIZES:
         top, left = CELEBA_SIZES[width, height]
-        side = width - 2 * left if width == 178 else width - 2 * left - 1
-    else:
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-    square = pixels[top : top + side, left : left + side]
-    if square.ndim == 2:
-        return square.astype(np.float32)
-    gray = square[..., 0].astype(np.float32)
-    channels = min(3, square.shape[2])
+        return top, left, width - 2 * left if width == 178 else width - 2 * left - 1
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side
+
+
+def gray_square(pixels: NDArray[np.uint8], crop: str) -> NDArray[np.float32]:
+    """(height, width) or (height, width, channels), 0…255 → the cropped square, mean of the channels, float32 0…255."""
+    height, width = pixels.shape[:2]
+    top, left, side = square_of(width, height, crop)
+    return gray(pixels[top : top + side, left : left + side])
+
+
+def gray(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The mean of the first three channels of (height, width) or (height, width, channels), float32."""
+    if pixels.ndim == 2:
+        return pixels.astype(np.float32)
+    mean = pixels[..., 0].astype(np.float32)
+    channels = min(3, pixels.shape[2])
     for channel in range(1, channels):
-        gray += square[..., channel]
-    gray /= channels
-    return gray
+        mean += pixels[..., channel]
+    mean /= channels
+    return mean
 
 
 def resize(square: NDArray[np.float32], side: int) -> NDArray[np.uint8]:

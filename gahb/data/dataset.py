@@ -8,8 +8,10 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,9 @@ log = logging.getLogger(__name__)
 
 LARGEST = 4096
 """The largest resolution."""
+
+MOST_OF_A_MANIFEST = 1 << 20
+"""Bytes of a manifest."""
 
 
 @dataclass(frozen=True)
@@ -107,19 +112,32 @@ class Prepared:
         folder = f"data/{data_hash}"
         where = f"{storage.uri}/{folder}"
         try:
-            manifest = json.loads(storage.read(f"{folder}/manifest.json"))
-            count, side = int(manifest["count"]), int(manifest["recipe"]["resolution"])
+            content = storage.read(f"{folder}/manifest.json", MOST_OF_A_MANIFEST)
         except FileNotFoundError:
             raise UserError(f"{where} is not there; launch its sweep with this storage first") from None
-        except (ValueError, LookupError, TypeError, OverflowError) as error:
-            raise UserError(f"{where} cannot be read ({error}); remove it and launch the sweep again") from None
+        with _readable(where):
+            manifest = json.loads(content)
+            count, side = int(manifest["count"]), int(manifest["recipe"]["resolution"])
+            check_range(LARGEST, resolution=side)
         try:
-            images = np.lib.format.open_memmap(storage.local(f"{folder}/images-{count}.npy"), mode="r")
-        except (FileNotFoundError, ValueError) as error:
+            file = storage.local(f"{folder}/images-{count}.npy")
+        except FileNotFoundError as error:
             raise UserError(f"{where} cannot be read ({error}); remove it and launch the sweep again") from None
+        with _readable(where), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that other versions wrote
+            images = np.lib.format.open_memmap(file, mode="r")
         if images.shape != (count, side, side) or images.dtype != np.uint8:
             raise UserError(f"{where} does not hold what its manifest says; remove it and launch the sweep again")
         return cls(images, manifest)
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """What others may have written is read here: whatever goes wrong is its fault."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{where} cannot be read ({error}); remove it and launch the sweep again") from None
 
 
 def prepare(dataset: Dataset, storage: Storage, needed: int, say: Callable[[str], None] = log.info) -> Prepared:

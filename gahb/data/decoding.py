@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gahb.data.cropping import THUMBNAIL, gray_square, resize, thumbnail
+from gahb.data.cropping import THUMBNAIL, resize, thumbnail
 from gahb.data.processes import processes
 from gahb.data.source import in_threads
 from gahb.errors import UserError
@@ -27,8 +27,12 @@ class Decoder(Protocol):
     def path(self) -> str:
         """Where they are."""
 
-    def pixels(self, key: str, frame: str) -> NDArray[np.uint8]:
-        """An image, (height, width) or (height, width, channels). Raises UserError."""
+    @property
+    def unsafe(self) -> bool:
+        """Whether a damaged file may end the process that reads it."""
+
+    def square(self, key: str, frame: str) -> NDArray[np.float32]:
+        """The gray square of an image, 0…255. Raises UserError."""
 
 
 def decode(
@@ -44,7 +48,7 @@ def decode(
     Args:
         decoder: of the files.
         keys: of the images.
-        frame: the crop, as `gray_square` takes it.
+        frame: the crop, as `square_of` takes it.
         images: (len(keys), resolution, resolution), to be filled.
         thumbnails: (len(keys), THUMBNAIL, THUMBNAIL), to be filled.
         cores: how many processes; as many as there are cores and work for if left out.
@@ -53,7 +57,8 @@ def decode(
         UserError: of the first image that cannot be used, or is smaller than the resolution.
     """
     cores = cores or max(1, min(os.cpu_count() or 1, len(keys) // WORTH_A_PROCESS))
-    with processes(partial(_block, decoder, frame, images.shape[-1]), cores) as decoded:
+    block_of, reads = partial(_block, decoder, frame, images.shape[-1]), f"dataset={decoder.path}"
+    with processes(block_of, cores, reads, apart=decoder.unsafe) as decoded:
 
         def fill(index: int) -> None:
             block = slice(index * BLOCK, (index + 1) * BLOCK)
@@ -62,13 +67,24 @@ def decode(
         in_threads(fill, -(-len(keys) // BLOCK), cores)
 
 
+def one_square(decoder: Decoder, key: str, frame: str) -> NDArray[np.float32]:
+    """The gray square of one image; see `decode`."""
+    with processes(partial(_square, decoder, frame), 1, f"dataset={decoder.path}", apart=decoder.unsafe) as decoded:
+        square: NDArray[np.float32] = decoded(key)
+        return square
+
+
+def _square(decoder: Decoder, frame: str, key: str) -> NDArray[np.float32]:
+    return decoder.square(key, frame)
+
+
 def _block(
     decoder: Decoder, frame: str, resolution: int, keys: Sequence[str]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     images = np.empty((len(keys), resolution, resolution), np.uint8)
     thumbnails = np.empty((len(keys), THUMBNAIL, THUMBNAIL), np.float32)
     for row, key in enumerate(keys):
-        square = gray_square(decoder.pixels(key, frame), frame)
+        square = decoder.square(key, frame)
         if len(square) < resolution:
             raise UserError(
                 f"resolution={resolution}: {key} of {decoder.path} is only {len(square)} pixels wide after the crop"

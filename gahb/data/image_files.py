@@ -3,11 +3,14 @@
 
 import hashlib
 import io
+import math
+import re
 import stat
 import unicodedata
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -19,11 +22,12 @@ from PIL import Image
 
 from gahb.config_fields import later
 from gahb.data import lsun
-from gahb.data.cropping import LSUN_SIDE, THUMBNAIL, crop_rule
+from gahb.data.cropping import LSUN_SIDE, THUMBNAIL, crop_rule, gray, gray_square, square_of
 from gahb.data.decoding import decode
 from gahb.data.source import Rendered, Source, new_images
 from gahb.errors import UserError
 from gahb.storage.base import Storage
+from gahb.storage.local import OddFile, content_of
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 
@@ -34,6 +38,24 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM")
 
 LARGEST = 1 << 28
 """Bytes of the largest image file, unpacked."""
+
+MOST_IMAGES = 1_000_000
+"""Images of a data set, whose thumbnails take 1.6 GB."""
+
+MOST_PIXELS = 50 << 20
+"""Pixels of the largest image, decoded, or of a tile of a TIFF; Pillow takes four bytes for each."""
+
+MOST_PIXELS_IN_PYTHON = 4 << 20
+"""Pixels of the largest image in a format that Pillow decodes in Python, a thousand times as slowly."""
+
+MOST_SCANS = 100
+"""Scans of a JPEG, each of which passes over all its pixels; a progressive file has about ten."""
+
+MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd8\x01]")
+"""A marker in a JPEG that is not a part of a scan."""
+
+BAND = 1 << 20
+"""Pixels of an image that become gray at once."""
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Compressions in a zip that unpack no more than is asked for at a time."""
@@ -123,11 +145,13 @@ class ImageFiles(Source):
     def _known_fingerprint(self, storage: Storage) -> str:
         name = f"data/fingerprints/{self.stamp}"
         try:
-            return storage.read(name).decode()
-        except FileNotFoundError:
-            found = self.fingerprint()
-            storage.write(name, found.encode())
-            return found
+            known = storage.read(name, most=64).decode("ascii", "replace")
+        except (FileNotFoundError, OddFile):
+            known = ""
+        if not re.fullmatch("[0-9a-f]{64}", known):
+            known = self.fingerprint()
+            storage.write(name, known.encode())
+        return known
 
     @cached_property
     def _location(self) -> Path:
@@ -148,7 +172,9 @@ class ImageFiles(Source):
         if self._location.suffix != ".npy":
             return None
         try:
-            array = np.asarray(np.lib.format.open_memmap(self._location, mode="r"))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of headers that other versions wrote
+                array = np.asarray(np.lib.format.open_memmap(self._location, mode="r"))
         except Exception as error:  # of many kinds, as the header is damaged
             raise UserError(f"dataset={self.path}: not a .npy array of numbers ({error})") from None
         if array.ndim not in (3, 4) or array.dtype != np.uint8 or 0 in array.shape:
@@ -156,6 +182,8 @@ class ImageFiles(Source):
                 f"dataset={self.path}: needs uint8 images of shape (N, H, W) or (N, H, W, channels), "
                 f"but holds {array.dtype} {array.shape}"
             )
+        if math.prod(array.shape[1:3]) > MOST_PIXELS:
+            raise UserError(f"dataset={self.path}: its images {_are_too_large(*array.shape[2:0:-1])}")
         return array
 
     @cached_property
@@ -168,18 +196,30 @@ class ImageFiles(Source):
         array."""
         names = self._names()
         if not 0 < self.limit < len(names):
-            return names
-        chosen = set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[: self.limit])
-        return [name for name in names if name in chosen]
+            chosen = names
+        else:
+            first = set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[: self.limit])
+            chosen = [name for name in names if name in first]
+        if len(chosen) > MOST_IMAGES:
+            raise UserError(
+                f"dataset={self.path}: {len(chosen):,} images are more than {MOST_IMAGES:,}; limit={MOST_IMAGES} "
+                "takes a choice of them"
+            )
+        return chosen
 
     def _names(self) -> list[str]:
         if self._array is not None:
+            if len(self._array) > lsun.MOST_KEYS:
+                raise UserError(f"dataset={self.path}: holds {len(self._array):,} images, more than are ever read")
             return [str(i) for i in range(len(self._array))]
         path = self._location
         if self._is_lmdb:
             names = lsun.keys(path)
         elif path.is_dir():
-            names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
+            try:
+                names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
+            except (OSError, RecursionError) as error:  # names that are too long, folders that are too deep
+                raise UserError(f"dataset={self.path}: what is in it cannot be listed ({error})") from None
         elif path.suffix.lower() in SUFFIXES:
             names = [path.name]
         elif self._archive is not None:
@@ -206,8 +246,14 @@ class ImageFiles(Source):
         if self._array is not None:
             height, width = self._array.shape[1:3]
         else:
-            height, width = self._decode(first).shape[:2]
+            with self._decoded(first) as image:
+                width, height = image.size
         return crop_rule(width, height)
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether a damaged file may end the process that reads it, as an LMDB does."""
+        return self._is_lmdb
 
     @property
     def _files(self) -> list[Path]:
@@ -238,35 +284,49 @@ class ImageFiles(Source):
                     digest.update(block)
         return digest.hexdigest()
 
-    def images(self) -> Iterator[NDArray[np.uint8]]:
-        """Every image in the order of `keys`, (H, W) or (H, W, channels).
+    def square(self, key: str, frame: str) -> NDArray[np.float32]:
+        """The square that is used of an image, gray, (side, side) in 0…255. No part of the image is held twice but for
+        a band of it.
 
         Raises:
             UserError: a file that cannot be decoded, that breaks CelebA's common size, or that is too small for
                 LSUN's crop; the message names it.
         """
-        for key in self.keys:
-            yield self.pixels(key, self.frame)
+        if self._array is not None:
+            pixels = self._array[int(key)]
+            self._check_frame(key, frame, pixels.shape[1], pixels.shape[0])
+            return gray_square(pixels, frame)
+        with self._decoded(key) as image:
+            self._check_frame(key, frame, *image.size)
+            top, left, side = square_of(*image.size, frame)
+            mode = "L" if image.mode in ("L", "1", "I;16", "I", "F") else "RGB"
+            rows = max(1, BAND // side)
+            square = np.empty((side, side), np.float32)
+            for start in range(0, side, rows):
+                band = image.crop((left, top + start, left + side, min(top + start + rows, top + side)))
+                square[start : start + rows] = gray(np.asarray(band if band.mode == mode else band.convert(mode)))
+            return square
 
-    def pixels(self, key: str, frame: str) -> NDArray[np.uint8]:
-        """One image; see `images`."""
-        pixels = self._decode(key) if self._array is None else self._array[int(key)]
-        height, width = pixels.shape[:2]
+    def _check_frame(self, key: str, frame: str, width: int, height: int) -> None:
         if frame == "celeba" and crop_rule(width, height) != "celeba":
             raise UserError(f"dataset={self.path}: {key} is {width}×{height} among aligned CelebA faces; remove it")
         if frame == "lsun" and min(width, height) < LSUN_SIDE:
             raise UserError(
                 f"dataset={self.path}: {key} is {width}×{height}, and LSUN's crop takes {LSUN_SIDE}×{LSUN_SIDE}"
             )
-        return pixels
 
-    def _decode(self, key: str) -> NDArray[np.uint8]:
+    @contextmanager
+    def _decoded(self, key: str) -> Iterator[Image.Image]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(io.BytesIO(self._read(key)), formats=FORMATS) as image:
-                    mode = "L" if image.mode in ("L", "1", "I;16", "I", "F") else "RGB"
-                    return np.asarray(image.convert(mode))
+                content = self._read(key)
+                with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                    if problem := _costs_too_much(image, content):
+                        raise UserError(f"dataset={self.path}: {key} {problem}")
+                    del content
+                    image.load()
+                    yield image
         except UserError:
             raise
         except Exception as error:  # of many kinds, as the file is damaged
@@ -275,7 +335,7 @@ class ImageFiles(Source):
 
     def _read(self, key: str) -> bytes:
         if self._is_lmdb:
-            return lsun.read(self._location, key)
+            return lsun.read(self._location, key, LARGEST)
         if self._archive is not None:
             member = self._archive.getinfo(key)
             if member.compress_type not in METHODS or stat.S_ISLNK(member.external_attr >> 16):
@@ -285,7 +345,7 @@ class ImageFiles(Source):
                 return file.read(member.file_size)
         path = self._location if self._location.is_file() else self._location / key
         self._check_size(key, path.stat().st_size)
-        return path.read_bytes()
+        return content_of(path, links=True)
 
     def _check_size(self, key: str, size: int) -> None:
         if size > LARGEST:
@@ -298,6 +358,37 @@ class ImageFiles(Source):
             return zipfile.ZipFile(self._location) if zipfile.is_zipfile(self._location) else None
         except Exception as error:  # of many kinds, as the file is damaged
             raise UserError(f"dataset={self.path}: the zip cannot be read ({error})") from None
+
+
+def _are_too_large(width: int, height: int) -> str:
+    return f"are {width}×{height}, and at most {MOST_PIXELS >> 20} million pixels are read; make them smaller"
+
+
+def _costs_too_much(image: Image.Image, content: bytes) -> str | None:
+    """Why an image that has been opened is not to be decoded; None if it may be."""
+    pixels = math.prod(image.size)
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    tile = tags.get(322, 0) * tags.get(323, 0)
+    if max(pixels, tile) > MOST_PIXELS:
+        part = "has" if pixels > MOST_PIXELS else "has a tile of"
+        return f"{part} {max(pixels, tile):,} pixels, and at most {MOST_PIXELS:,} are decoded; make it smaller"
+    if pixels > MOST_PIXELS_IN_PYTHON and any(part[0] in Image.DECODERS for part in image.tile):
+        return f"has {pixels:,} pixels in a form that takes minutes to decode; save it as PNG"
+    if content[:2] == b"\xff\xd8" and _scans(content) > MOST_SCANS:
+        return f"has more than {MOST_SCANS} scans; save it anew"
+    return None
+
+
+def _scans(content: bytes) -> int:
+    """Number of scans of a JPEG, as far as one more than MOST_SCANS."""
+    found = content.count(b"\xff\xda")  # some of which may be in a comment, or in what follows the image
+    if found <= MOST_SCANS:
+        return found
+    found, place = 0, 2
+    while found <= MOST_SCANS and (marker := MARKER.search(content, place)) and marker[0] != b"\xff\xd9":
+        found += marker[0] == b"\xff\xda"
+        place = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2])
+    return found
 
 
 def _hidden(name: str) -> bool:

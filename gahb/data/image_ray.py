@@ -8,7 +8,7 @@ subsets of it share some: it shows a basis, no transition.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gahb.data.c_alpha import CAlpha
-from gahb.data.cropping import gray_square, resize
+from gahb.data.cropping import resize
+from gahb.data.decoding import one_square
 from gahb.data.disks import Disks
 from gahb.data.image_files import ImageFiles
 from gahb.data.manifold import Manifold
@@ -58,7 +59,7 @@ class ImageRay(Manifold):
         """The image from disk, gray and cropped."""
         try:
             source = ImageFiles(self.base)
-            return np.ascontiguousarray(gray_square(next(source.images()), source.frame))
+            return np.ascontiguousarray(one_square(replace(source), source.keys[0], source.frame))
         except UserError as error:
             reason = str(error).partition(": ")[2]
             raise UserError(f"base={self.base}: {reason} (known names: {', '.join(BASES)})") from None

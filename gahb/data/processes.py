@@ -5,7 +5,6 @@ pickled, until the input ends, and answers each with what the function returns o
 `multiprocessing` it neither forks, which threads do not survive, nor imports the caller's script.
 """
 
-import os
 import pickle
 import subprocess
 import sys
@@ -14,22 +13,27 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
 
+from gahb import child
 from gahb.errors import UserError
 
 
 @contextmanager
-def processes(function: Callable[[Any], Any], count: int) -> Iterator[Callable[[Any], Any]]:
+def processes(
+    function: Callable[[Any], Any], count: int, reads: str, *, apart: bool = False
+) -> Iterator[Callable[[Any], Any]]:
     """The function, to be called by as many threads at once as there shall be processes; of one there is none, and the
     call is made here.
 
     Args:
         function: of one argument, which can be pickled, as can be what it takes, returns and raises.
         count: of processes.
+        reads: what the function reads, for messages.
+        apart: whether one process, too, is another than this: what is read may end it.
 
     Raises:
-        UserError: a process was ended from outside.
+        UserError: a process was ended, from outside or by what it read.
     """
-    if count <= 1:
+    if count <= 1 and not apart:
         yield function
         return
     idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
@@ -38,7 +42,7 @@ def processes(function: Callable[[Any], Any], count: int) -> Iterator[Callable[[
     def call(argument: Any) -> Any:
         process = idle.get()
         try:
-            return _ask(process, argument)
+            return _ask(process, argument, reads)
         finally:
             idle.put(process)
 
@@ -54,21 +58,20 @@ def processes(function: Callable[[Any], Any], count: int) -> Iterator[Callable[[
 
 
 def _start(function: Callable[[Any], Any]) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-P", "-m", "gahb.data.processes"]
-    process = subprocess.Popen(  # in a group of its own: an interrupt is for the caller, who ends it
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, process_group=0
-    )
+    process = child.start("gahb.data.processes", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     _send(process, function)
     return process
 
 
-def _ask(process: subprocess.Popen[bytes], argument: Any) -> Any:
+def _ask(process: subprocess.Popen[bytes], argument: Any, reads: str) -> Any:
     try:
         _send(process, argument)
         returned, answer = pickle.load(process.stdout)  # type: ignore[arg-type]
     except (EOFError, OSError, pickle.UnpicklingError):
-        raise UserError(f"a process that prepares images ended with status {process.wait()}; try again") from None
+        status = process.wait()
+        if ended := child.how_it_ended(status):
+            raise UserError(f"{reads} {ended}") from None
+        raise UserError(f"a process that prepares images ended with status {status}; try again") from None
     if not returned:
         raise answer
     return answer

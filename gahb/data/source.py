@@ -5,7 +5,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -119,11 +119,21 @@ class Synthetic(Source):
         return Rendered(images, {"found": needed})
 
 
-def in_threads(function: Callable[[int], None], count: int, threads: int | None) -> None:
-    """Call a function with 0 … count - 1, in so many threads. Raises what the first call raises that fails; calls that
-    have not begun are left out then."""
+def in_threads(function: Callable[[int], None], count: int, threads: int) -> None:
+    """Call a function with 0 … count - 1, in so many threads, a few calls ahead of the first that has not
+    ended. Raises what the first call raises that fails; calls that have not begun are left out then."""
+    ahead, waiting = 4 * threads, deque[Future[None]]()
     with ThreadPoolExecutor(threads) as pool:
-        deque(pool.map(function, range(count)), maxlen=0)
+        try:
+            for number in range(count):
+                waiting.append(pool.submit(function, number))
+                if len(waiting) > ahead:
+                    waiting.popleft().result()
+            while waiting:
+                waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def write_through(file: Path) -> None:

@@ -269,5 +269,4 @@ def test_real_faces(real_images: Path, tmp_path: Path) -> None:
         pytest.skip(f"no {archive.name} in GAHB_TEST_DATA")
     source = ImageFiles(str(archive))
     assert source.frame == "celeba" and len(source.keys) == 10_000
-    first = next(source.images())
-    assert first.shape == (109, 89, 3)
+    assert source.square(source.keys[0], source.frame).shape == (80, 80)

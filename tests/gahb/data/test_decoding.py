@@ -64,7 +64,7 @@ def test_the_first_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 
 def test_a_process_that_is_ended_from_outside_is_reported() -> None:
-    with processes(os._exit, 2) as call, pytest.raises(UserError, match="ended with status 7"):
+    with processes(os._exit, 2, "a set") as call, pytest.raises(UserError, match="ended with status 7"):
         call(7)
 
 
