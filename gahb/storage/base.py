@@ -12,6 +12,7 @@ import contextlib
 import os
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote
 
 from gahb.errors import UserError
 from gahb.storage.local import Folder
@@ -28,8 +29,9 @@ class Storage(Protocol):
     def url(self) -> str:
         """The same as a URL, for MLflow."""
 
-    def read(self, name: str) -> bytes:
-        """A file's content. Raises FileNotFoundError."""
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """A file's content. Raises FileNotFoundError; OddFile where others have put something else in its place, or one
+        of more than `most` bytes."""
 
     def write(self, name: str, content: bytes) -> None:
         """Put a file in place, whole or not at all. Raises OSError."""
@@ -47,7 +49,7 @@ class Storage(Protocol):
         """Remove a file, if it is there."""
 
     def local(self, name: str) -> Path:
-        """The file on this machine, fetched once if need be. Raises FileNotFoundError."""
+        """The file on this machine, fetched once if need be. Raises FileNotFoundError and OddFile, as `read` does."""
 
     def upload(self, path: Path, name: str) -> None:
         """Move a file of this machine's, from `scratch`, into place."""
@@ -84,5 +86,18 @@ def storage_here(given: str | None = None) -> Storage:
 
 
 def record_uri(given: str | None = None) -> str:
-    """The record's URI: as given, else `MLFLOW_TRACKING_URI`, else `mlflow.db` in the working directory."""
-    return given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
+    """The record's URI: as given, else `MLFLOW_TRACKING_URI`, else `mlflow.db` in the working directory. A user and a
+    password in that of a server move to where MLflow looks for them, this process's environment, so that no task, run
+    or line has them."""
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
+    scheme, slashes, rest = uri.partition("://")
+    place, slash, path = rest.partition("/")
+    login, at, host = place.rpartition("@")
+    if not at or scheme not in ("http", "https"):
+        return uri
+    user, _, password = login.partition(":")
+    os.environ.update(MLFLOW_TRACKING_USERNAME=unquote(user), MLFLOW_TRACKING_PASSWORD=unquote(password))
+    without = f"{scheme}{slashes}{host}{slash}{path}"
+    if os.environ.get("MLFLOW_TRACKING_URI") == uri:
+        os.environ["MLFLOW_TRACKING_URI"] = without
+    return without

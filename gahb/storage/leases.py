@@ -8,6 +8,7 @@ that try only one succeeds, and none tries while the holder of the last lease is
 import contextlib
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -16,12 +17,19 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from gahb.storage.base import Storage
+from gahb.storage.local import OddFile
 
 HEARTBEAT_SECONDS = 10.0
 """Seconds between two heartbeats of a launch."""
 
 LEASE_TTL = 60.0
 """Seconds without a heartbeat after which a launch on another machine counts as dead, and its leases as free."""
+
+MOST = 4096
+"""Bytes of a heartbeat or a lease."""
+
+ID = re.compile("[a-z0-9]{1,32}")
+"""Of a launch."""
 
 FOLDERS = ("claims", "leases")
 """Where leases are found; the last is where they are written, the first where version 0.1 wrote them."""
@@ -33,7 +41,7 @@ def acquire(storage: Storage, signature: str, launch_id: str) -> bool:
     for folder in FOLDERS:
         place = f"{folder}/{signature}"
         names = storage.names(place)
-        if names and alive(storage, storage.read(f"{place}/{names[-1]}").decode()):
+        if names and alive(storage, _holder(storage, f"{place}/{names[-1]}")):
             return False
         number += len(names)
     return storage.create(f"{FOLDERS[-1]}/{signature}/{number:06d}", launch_id.encode())
@@ -69,8 +77,9 @@ def end(storage: Storage, launch_id: str) -> None:
 
 
 def alive(storage: Storage, launch_id: str) -> bool:
-    """Whether a launch's last heartbeat is recent and, if it runs on this machine, its process exists."""
-    last = storage.modified(_heartbeat(launch_id)) if launch_id else None
+    """Whether a launch's last heartbeat is recent and, if it runs on this machine, its process exists. What is no id or
+    no heartbeat of a launch is dead."""
+    last = storage.modified(_heartbeat(launch_id)) if ID.fullmatch(launch_id) else None
     if last is None or time.time() - last > LEASE_TTL:
         return False
     owner = _owner(storage, launch_id)
@@ -87,8 +96,12 @@ def wait_for_heartbeats(launch_ids: Iterable[str], storage: Storage, say: Callab
     if elsewhere:
         say("a launch on another machine holds leases of this sweep's trials; waiting for its next heartbeat")
     for launch_id in elsewhere:
-        before = storage.modified(_heartbeat(launch_id))
-        while storage.modified(_heartbeat(launch_id)) == before and alive(storage, launch_id):
+        before, began = storage.modified(_heartbeat(launch_id)), time.monotonic()
+        while (
+            storage.modified(_heartbeat(launch_id)) == before
+            and alive(storage, launch_id)
+            and time.monotonic() - began < LEASE_TTL  # a heartbeat may say that it is of the future
+        ):
             time.sleep(1)
     return bool(elsewhere)
 
@@ -97,13 +110,27 @@ def _heartbeat(launch_id: str) -> str:
     return f"launches/{launch_id}"
 
 
+def _holder(storage: Storage, name: str) -> str:
+    """The id of the launch that holds a lease, or whatever else is in it."""
+    try:
+        return storage.read(name, MOST).decode(errors="replace")
+    except OddFile:
+        return ""
+
+
 def _owner(storage: Storage, launch_id: str) -> dict[str, Any] | None:
     """Host and process of a launch that has not ended."""
-    try:
-        owner: dict[str, Any] = json.loads(storage.read(_heartbeat(launch_id)))
-    except FileNotFoundError:
+    if not ID.fullmatch(launch_id):
         return None
-    return owner
+    try:
+        owner = json.loads(storage.read(_heartbeat(launch_id), MOST))
+    except (FileNotFoundError, OddFile, ValueError, RecursionError):
+        return None
+    match owner:
+        case {"host": str(), "pid": int(pid)} if 0 < pid < 1 << 31:
+            found: dict[str, Any] = owner
+            return found
+    return None
 
 
 def _exists(pid: int) -> bool:

@@ -1,12 +1,56 @@
 """A storage in a folder; on a cluster one that all nodes share."""
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+
+from gahb.errors import UserError
+
+
+class OddFile(UserError):
+    """A file is none that was written here: a link, a pipe, a device, or longer than it may be."""
+
+
+def opened(path: Path, most: int | None = None, *, links: bool = False) -> BinaryIO:
+    """A regular file, to be read: of anything else, who may write beside it could make one that never ends.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+        links: whether the name may be a link; the folders on the way to it may always be.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OddFile: it is no regular file, or longer.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if links else os.O_NOFOLLOW))
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            raise OddFile(f"{path} is no regular file; remove it") from None
+        raise
+    about, problem = os.fstat(descriptor), ""
+    if not stat.S_ISREG(about.st_mode):
+        problem = "is no regular file"
+    elif most is not None and about.st_size > most:
+        problem = f"has more than {most} bytes"
+    if problem:
+        os.close(descriptor)
+        raise OddFile(f"{path} {problem}; remove it")
+    return os.fdopen(descriptor, "rb")
+
+
+def content_of(path: Path, most: int | None = None, *, links: bool = False) -> bytes:
+    """What is in a regular file, as long as it is now; see `opened`."""
+    with opened(path, most, links=links) as stream:
+        return stream.read(os.fstat(stream.fileno()).st_size)
 
 
 @dataclass(frozen=True)
@@ -23,8 +67,8 @@ class Folder:
     def url(self) -> str:
         return self.path.as_uri()
 
-    def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+    def read(self, name: str, most: int | None = None) -> bytes:
+        return content_of(self.path / name, most)
 
     def write(self, name: str, content: bytes) -> None:
         with self._written(name, content) as temporary:
@@ -53,8 +97,7 @@ class Folder:
         (self.path / name).unlink(missing_ok=True)
 
     def local(self, name: str) -> Path:
-        if not (self.path / name).exists():
-            raise FileNotFoundError(name)
+        opened(self.path / name).close()
         return self.path / name
 
     def upload(self, path: Path, name: str) -> None:
@@ -73,7 +116,7 @@ class Folder:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
         try:
-            with temporary.open("wb") as stream:
+            with temporary.open("xb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())

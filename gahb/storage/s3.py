@@ -5,7 +5,7 @@ Credentials and region are found where boto3 looks for them: environment, profil
 
 import contextlib
 import fcntl
-import os
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gahb.errors import UserError
+from gahb.own_folder import own_folder
+from gahb.storage.local import OddFile
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,13 @@ class Bucket:
     def url(self) -> str:
         return self.uri
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:
         with self._translated(name):
-            content: bytes = _client().get_object(**self._at(name))["Body"].read()
+            answer = _client().get_object(**self._at(name))
+            if most is not None and answer["ContentLength"] > most:
+                answer["Body"].close()
+                raise OddFile(f"{self.uri}/{name} has more than {most} bytes; remove it")
+            content: bytes = answer["Body"].read()
             return content
 
     def write(self, name: str, content: bytes) -> None:
@@ -92,13 +98,7 @@ class Bucket:
     @property
     def _cache(self) -> Path:
         """This user's folder on this machine with what has been fetched from the bucket."""
-        own = Path(tempfile.gettempdir()) / f"gahb-{os.getuid()}"
-        own.mkdir(mode=0o700, exist_ok=True)
-        if own.stat().st_uid != os.getuid():
-            raise UserError(f"{own} belongs to another user; set TMPDIR to a folder of your own")
-        folder = own / self.bucket / self.prefix
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return own_folder("buckets", hashlib.sha256(self.uri.encode()).hexdigest()[:16])
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}".lstrip("/")
