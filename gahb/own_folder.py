@@ -1,7 +1,7 @@
 """The user's own folder on this machine's disk, which nobody else may enter: `gahb-<uid>` in the temporary folder.
 
 Whatever is read back from the disk and trusted lies in it: Ray's sessions, which hold code; kernels that compilers
-keep; what was fetched from a bucket. `python -m gahb.own_folder [NAME]` makes it, or a folder in it, and prints its path.
+keep; what was fetched from a bucket. `python -m gahb.own_folder [NAME]` makes it and prints the path.
 """
 
 import os
@@ -18,20 +18,29 @@ def own_folder(*names: str, root: Path | None = None) -> Path:
 
     Args:
         names: of the folders that lead to one in it.
-        root: the temporary folder; that of this process (`TMPDIR`, else /tmp) if left out.
+        root: the temporary folder; that of this process (`TMPDIR`, else /tmp) if left out, or the one in which that
+            lies if it is the user's own already.
 
     Raises:
         UserError: a folder on the way to it is another user's, a link, or open to others.
     """
-    root = root or Path(tempfile.gettempdir())
+    own, root = f"gahb-{os.getuid()}", root or Path(tempfile.gettempdir())
+    if root.name == own:
+        root = root.parent
     about = root.stat()
     if about.st_mode & stat.S_IWOTH and not about.st_mode & stat.S_ISVTX:
         raise UserError(f"others may replace what is in {root}; set TMPDIR to a folder of your own")
     place = root
-    for name in (f"gahb-{os.getuid()}", *names):
+    for name in (own, *names):
         place /= name
         _make(place)
     return place
+
+
+def use_own_folder() -> None:
+    """Let this process, and those that it starts, keep their temporary files in the user's own folder. Raises UserError
+    as `own_folder`."""
+    os.environ["TMPDIR"] = tempfile.tempdir = str(own_folder())
 
 
 def _make(folder: Path) -> None:

@@ -50,12 +50,13 @@ class Provider(FakeMultiNodeProvider):
 
 @dataclass(frozen=True)
 class Growing:
-    """A cluster: the address of its head, that of its job server, and the environment variables with which one reaches
-    them."""
+    """A cluster: the address of its head, that of its job server, the environment variables with which one reaches
+    them, and the folder of its nodes' files."""
 
     address: str
     server: str
     env: dict[str, str]
+    files: Path
 
 
 @contextmanager
@@ -115,14 +116,14 @@ def growing(
     words += [f"--ray-client-server-port={client}", f"--autoscaling-config={file}", "--node-ip-address=127.0.0.1"]
     words += ["--object-store-memory=200000000"]
     with (folder / "head.log").open("w") as log, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as files:
-        environment[FILES] = files
+        environment[FILES] = environment["RAY_TMPDIR"] = files
         head = subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             deadline = time.monotonic() + 60
             while "Ray runtime started" not in (folder / "head.log").read_text():
                 assert time.monotonic() < deadline and head.poll() is None, (folder / "head.log").read_text()[-2000:]
                 time.sleep(0.5)
-            yield Growing(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", access)
+            yield Growing(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", access, Path(files))
         finally:
             os.killpg(head.pid, signal.SIGKILL)
             head.wait()

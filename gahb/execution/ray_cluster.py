@@ -14,6 +14,7 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gahb import registry
@@ -22,6 +23,7 @@ from gahb.execution import worker_types
 from gahb.execution.code import code
 from gahb.execution.task import Task
 from gahb.execution.waiting import Waiting
+from gahb.own_folder import own_folder
 from gahb.planning import gpu_sharing
 from gahb.planning.placement import GPU_MEMORY, KIND, WorkerType
 from gahb.tracking.preflight import check_listening
@@ -54,8 +56,13 @@ a trial whose workers die before they can count."""
 ASK_SECONDS = 10.0
 """How long a GPU may take to tell its memory."""
 
-FORWARDED = ("MLFLOW_", "AWS_")
-"""Prefixes of the environment variables that workers receive: access to the record and its artifacts."""
+ACCESS = ("MLFLOW_", "AWS_")
+"""Prefixes of the environment variables that give access to the record and to the storage. Workers receive them as an
+object in Ray's memory: a runtime_env is written to logs and to command lines, which other users of a machine may read.
+"""
+
+LONGEST_SOCKET = "ray-12345678/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1"
+"""What Ray's longest name of a socket looks like, of whose path the system takes 107 bytes."""
 
 
 @contextlib.contextmanager
@@ -76,23 +83,49 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    environment = {**ALLOCATOR, **{k: v for k, v in os.environ.items() if k.startswith(FORWARDED)}}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         if address:
             check_reachable(address)
+            check_token()
             folder = stack.enter_context(code())
             try:
-                ray.init(address, runtime_env={"working_dir": str(folder), "env_vars": environment}, **quiet)
+                ray.init(address, runtime_env={"working_dir": str(folder), "env_vars": ALLOCATOR}, **quiet)
             except Exception as error:  # Ray raises many kinds here; each means that the cluster is out of reach
                 reason = str(error).strip().splitlines()[0]
                 raise UserError(f"no Ray cluster to be had at {address}: {reason}") from None
         else:
-            ray.init("local", include_dashboard=False, runtime_env={"env_vars": environment}, **quiet)
+            session = stack.enter_context(_session_folder())
+            os.environ.update(ALLOCATOR)  # what Ray starts inherits it; it means nothing to a process that runs
+            ray.init("local", include_dashboard=False, _temp_dir=session, **quiet)
         ray._private.worker._worker_logs_enabled = False  # what became of workers and nodes, the record and we say
         stack.callback(ray.shutdown)
         yield
+
+
+@contextlib.contextmanager
+def _session_folder() -> Iterator[str]:
+    """A folder for a Ray of this machine's own, removed at the end. Ray opens it to everybody; what is around it stays
+    closed."""
+    around = own_folder()
+    if len(f"{around}/{LONGEST_SOCKET}") > 107:
+        around = own_folder(root=Path("/tmp"))
+    with tempfile.TemporaryDirectory(prefix="ray-", dir=around, ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
+def check_token() -> None:
+    """Raise UserError if others may read the token with which this process connects to clusters."""
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    if os.environ.get("RAY_AUTH_TOKEN") or not file.exists():
+        return
+    about = file.stat()
+    if about.st_uid == os.getuid() and about.st_mode & 0o077:
+        raise UserError(
+            f"others may read {file}, and with it run code on the cluster: chmod 600 {file}, and if this machine has "
+            "other users, make a new token: (umask 077; ray get-auth-token --generate)"
+        )
 
 
 def check_reachable(address: str) -> None:
@@ -149,13 +182,14 @@ def run_trials(
         return {}
     from ray import tune
 
+    trial = tune.with_parameters(_trial, access=_access())
     failures: dict[str, str] = {}
     with (
         tempfile.TemporaryDirectory() as folder,  # Tune's own files, which only this process reads
         _waiting(tasks[0].resources, say) as waiting,
     ):
         tuner = tune.Tuner(
-            tune.with_resources(_trial, _resources),
+            tune.with_resources(trial, _resources),
             param_space={"task": tune.grid_search([task.plain() for task in tasks])},
             tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(
@@ -200,7 +234,8 @@ def map_unordered(
     check_resources(resources, able)
     task: Any = ray.remote(num_cpus=cpus, num_gpus=resources["GPU"], max_retries=3, num_returns="streaming")(_call)
     calls = [ray.cloudpickle.dumps((function, item)) for item in items]
-    waiting_for: dict[Any, int] = {task.remote(registry.files(), call): i for i, call in enumerate(calls)}
+    access = ray.put(_access())
+    waiting_for: dict[Any, int] = {task.remote(registry.files(), access, call): i for i, call in enumerate(calls)}
     with _waiting(resources, say) as waiting:
         while waiting_for:
             ready: Any = ray.wait(list(waiting_for), num_returns=1)[0][0]
@@ -222,13 +257,19 @@ def check_resources(resources: Mapping[str, float], workers: Sequence[WorkerType
             raise UserError(f"a task needs {resources[name]:g} {name}, and the largest node has {most:g}")
 
 
-def _call(plugins: Sequence[registry.Origin], call: bytes) -> Iterator[tuple[Any] | None]:
+def _access() -> dict[str, str]:
+    """This process's environment variables that give access."""
+    return {key: value for key, value in os.environ.items() if key.startswith(ACCESS)}
+
+
+def _call(plugins: Sequence[registry.Origin], access: Mapping[str, str], call: bytes) -> Iterator[tuple[Any] | None]:
     """A task on its worker: say that it has begun, then call a function for an item, both of which may be of a plugin
     file."""
     import ray
 
     yield None
 
+    os.environ.update(access)
     for origin in plugins:
         registry.load_source(origin)
     function, item = ray.cloudpickle.loads(call)
@@ -289,8 +330,9 @@ def _resources(config: dict[str, Any]) -> Any:
     return tune.PlacementGroupFactory([Task.of(config["task"]).resources])
 
 
-def _trial(config: dict[str, Any]) -> None:
+def _trial(config: dict[str, Any], access: Mapping[str, str]) -> None:
     """A trial on its worker."""
+    os.environ.update(access)
     from ray import tune
 
     from gahb.execution.worker import RetryableError, run_trial

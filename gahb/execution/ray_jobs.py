@@ -2,9 +2,10 @@
 
     gahb-sweep launch demo --address http://127.0.0.1:8265
 
-The job is the same command line with `--address auto`. The code travels with it, and so do the record's and the
-storage's names and keys, but nothing that means this machine only: an address on the loopback interface is the end of
-a tunnel, and the cluster's nodes have a setting of their own for what lies behind it.
+The job is the same command line with `--address auto`. The code travels with it, and so do the names of the record and
+of the storage, but nothing that means this machine only: an address on the loopback interface is the end of a tunnel,
+and the cluster's nodes have a setting of their own for what lies behind it. No password or key travels, because Ray
+shows a job's environment to whoever asks and writes it to command lines: the nodes have their own.
 
 A job has one log. In it data are the lines that begin with DATA, written when the command has ended; the others are
 what it says on the way. So each reaches its stream here, stdout or stderr.
@@ -29,6 +30,7 @@ from gahb import cli
 from gahb.errors import UserError
 from gahb.execution import ray_cluster
 from gahb.execution.code import at_destination, code
+from gahb.text import without_passwords
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -36,11 +38,17 @@ if TYPE_CHECKING:
 APPS = {"gahb-sweep": "gahb_sweeps.cli", "gahb-analyze": "gahb_analysis.cli"}
 DATA = "data| "
 
-FORWARDED = (*ray_cluster.FORWARDED, "GAHB_STORAGE")
-OF_THIS_MACHINE = ("PROFILE", "_FILE", "_PATH", "_BUNDLE")
-"""Endings of environment variables that name something on this machine's disk."""
+TRAVELLING = (
+    "MLFLOW_TRACKING_URI",
+    "GAHB_STORAGE",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+)
+"""The environment variables that a job receives."""
 
-LOOPBACK = re.compile(r"//(localhost|127\.|\[::1\])")
+LOOPBACK = re.compile(r"//([^/]*@)?(localhost|127\.|\[::1\])")
 
 SETTINGS = {
     "RAY_JOB_STOP_SIGNAL": "SIGINT",  # a stopped job ends as an interrupted command
@@ -88,6 +96,7 @@ def hand_over(
 def _submit(command: str, address: str, record: str | None, storage: str | None, wait: bool, stop: str | None) -> int:
     """Submit this process's command line, follow the job's log, and return its exit status."""
     environment = {**_environment(record, storage, os.environ), **SETTINGS}
+    ray_cluster.check_token()
     ray_cluster.check_reachable(address)
     own = at_destination(_without(sys.argv[1:], "--address", "--record", "--storage"))
     words = [command, *own, "--address", "auto"]
@@ -160,13 +169,15 @@ def _reaching(address: str) -> Iterator[None]:
 
 def _environment(record: str | None, storage: str | None, here: Mapping[str, str]) -> dict[str, str]:
     """The environment variables that a job receives."""
-    found = {
-        key: value
-        for key, value in here.items()
-        if key.startswith(FORWARDED) and not key.endswith(OF_THIS_MACHINE) and not LOOPBACK.search(value)
-    }
+    found = {key: value for key, value in here.items() if key in TRAVELLING and not LOOPBACK.search(value)}
     given = {"MLFLOW_TRACKING_URI": record, "GAHB_STORAGE": storage}
     found.update({key: value for key, value in given.items() if value})
+    for key, value in found.items():
+        if value != without_passwords(value):
+            raise UserError(
+                f"{key} {without_passwords(value)} has a password, which others could read on the cluster; leave it "
+                "out and let the nodes have it: MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD in their settings"
+            )
     uri, folder = found.get("MLFLOW_TRACKING_URI"), found.get("GAHB_STORAGE")
     if uri and _is_a_file(uri):
         raise UserError(f"the record {uri} is a file of this machine, which a job cannot use; give --record http://…")

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from gahb.errors import UserError
+from gahb.own_folder import use_own_folder
 
 Compiled = TypeVar("Compiled", bound=Callable[..., object])
 
@@ -22,9 +23,10 @@ def compiled(function: Compiled, device: torch.device, *kind: object) -> Compile
     sum are chosen by rule and not by timing, which differs from machine to machine, if torch can (2.10 and later).
 
     Raises:
-        UserError: no C++ compiler.
+        UserError: no C++ compiler, or a folder for what is compiled that others may change.
     """
     check_compiler()
+    use_own_folder()  # torch keeps headers, code and kernels in the temporary folder, and runs what it finds there
     torch.compiler.reset()
     by_rule = device.type == "cuda" and "deterministic" in torch._inductor.list_options()
     return torch.compile(function, dynamic=False, options={"deterministic": True} if by_rule else None)  # type: ignore[return-value]

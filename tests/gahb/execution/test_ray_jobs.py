@@ -96,7 +96,7 @@ def test_a_job_s_data_talk_and_exit_status_come_back(cluster: Cluster) -> None:
     (row,) = trained.json["trials"]
     assert row["state"] == "finished" and row["trained"]
     assert re.match(r"job launch-\w+ on http://", trained.err) and "[1/1] 16x16-N1-A" in trained.err
-    (run,) = lookup.finished_trials(Record(cluster.record), "demo")
+    (run,) = lookup.finished_trials(Record(cluster.record, cluster.storage.as_uri()), "demo")
     assert run.run_id == row["run_id"]
     assert failed.code == 2 and failed.out == ""
     _, line = failed.err.splitlines()
@@ -125,7 +125,7 @@ def test_a_job_goes_on_alone_and_a_stopped_one_ends_as_interrupted(cluster: Clus
     )
     assert submitted.code == 0 and "gahb-sweep stop long stops it" in submitted.err
     (job,) = re.findall(r"job (launch-\w+) on", submitted.err)
-    record = Record(cluster.record)
+    record = Record(cluster.record, cluster.storage.as_uri())
     for _ in range(120):
         if [run.state for run in record.runs(Kind.TRIAL, sweep="long")] == ["running"]:
             break
@@ -175,19 +175,23 @@ def test_mistakes_end_before_anything_is_submitted(
     assert message in given.err
 
 
-def test_what_means_this_machine_only_does_not_travel() -> None:
+def test_neither_what_means_this_machine_only_nor_what_is_secret_travels() -> None:
     here = {
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
         "MLFLOW_TRACKING_USERNAME": "me",
+        "MLFLOW_TRACKING_PASSWORD": "secret",
+        "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_PROFILE": "mine",
         "AWS_CONFIG_FILE": "/home/me/aws",
         "AWS_ENDPOINT_URL_S3": "https://s3.lab.org",
         "GAHB_STORAGE": "s3://bucket/gahb",
         "HOME": "/home/me",
     }
-    travels = {"MLFLOW_TRACKING_USERNAME", "AWS_ENDPOINT_URL_S3", "GAHB_STORAGE"}
+    travels = {"AWS_ENDPOINT_URL_S3", "GAHB_STORAGE"}
     assert ray_jobs._environment(None, None, here).keys() == travels
     given = ray_jobs._environment("http://127.0.0.1:5000", "/shared", here)
     assert (given["MLFLOW_TRACKING_URI"], given["GAHB_STORAGE"]) == ("http://127.0.0.1:5000", "/shared")
+    tunnel = {**here, "MLFLOW_TRACKING_URI": "http://me:secret@127.0.0.1:5000"}
+    assert ray_jobs._environment(None, None, tunnel).keys() == travels
     with pytest.raises(UserError, match="is a file of this machine"):
         ray_jobs._environment(None, None, {"MLFLOW_TRACKING_URI": "sqlite:///here.db"})
