@@ -16,8 +16,8 @@ HEAD = f"ray start --head --port={PORT} --include-dashboard=false {SIZE}"
 
 WAIT = """
 import sys, time, ray
-ray.init("auto", log_to_driver=False, logging_level="error")
-while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[1]):
+ray.init(sys.argv[1], log_to_driver=False, logging_level="error")
+while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
     time.sleep(0.5)
 """
 
@@ -41,6 +41,7 @@ class Cluster:
         token = secrets.token_hex(32)
         for host in [laptop] if laptop else hosts:
             (host.home / ".ray").mkdir()
+            (host.home / ".ray/auth_token").touch(mode=0o600)
             (host.home / ".ray/auth_token").write_text(token)
         if laptop:
             self.file = laptop.home / FILE.name
@@ -50,7 +51,7 @@ class Cluster:
         """Start Ray wherever it does not run; returns when every host is part of it."""
         if self.laptop:
             self.laptop.run("ray", "up", "--yes", "--no-config-cache", self.file)
-            self.head.run("python", "-c", WAIT, str(len(self.hosts)))
+            self.head.run("python", "-c", WAIT, self.address, str(len(self.hosts)))
         else:
             self.head.run(*HEAD.split())
             for host in self.workers:

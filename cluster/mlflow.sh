@@ -5,21 +5,34 @@
 #   mlflow.sh stop      stop it; the data stay
 #
 # Artifacts go to $GAHB_STORAGE/artifacts: s3://bucket/prefix, or a folder. All else is in $GAHB_RECORD (~/gahb-record;
-# /var/lib/gahb-record for root): the database, logs, passwords that the first start makes up, and `env`, which a shell
-# sources to reach the record. The server listens on $GAHB_RECORD_HOST (the node's first address) alone, at
-# $GAHB_RECORD_PORT (5000); the database on a socket that only its owner can open. What dies is started again.
+# /var/lib/gahb-record for root), a folder of yours that nobody else may write to: the database, logs, passwords that the
+# first start makes up, and `env`, which a shell sources to reach the record. The server listens on $GAHB_RECORD_HOST (the
+# node's first address) alone, at $GAHB_RECORD_PORT (5000), and in plain http; the database on a socket that only its owner
+# can open. What dies is started again.
 set -euo pipefail
 umask 077
 
 home=$HOME
 [ "$(id -u)" != 0 ] || home=/var/lib
 folder=${GAHB_RECORD:-$home/gahb-record}
+folder=${folder%/}
 host=${GAHB_RECORD_HOST:-$(hostname -I | cut -d' ' -f1)}
 port=${GAHB_RECORD_PORT:-5000}
 uri=http://$host:$port
-database="postgresql+psycopg2://gahb@/%s?host=$folder/socket"
 
 for bin in /usr/lib/postgresql/*/bin; do PATH=$PATH:$bin; done
+
+database() { # the URI of one
+  echo "postgresql+psycopg2://gahb@/$1?host=$folder/socket"
+}
+
+own() { # nothing in the folder is a link, another user's, or open to others; the database's folders are its owner's
+  local found me owner
+  me=$(id -u) owner=$(id -u)
+  [ "$me" != 0 ] || owner=postgres
+  found=$(find "$folder" -maxdepth 1 \( -type l -o -perm /022 -o ! -user "$me" \) \
+    ! \( -type d ! -perm /022 -user "$owner" \( -name postgres -o -name socket \) \)) && [ -z "$found" ]
+}
 
 owner() { # run a command as the database's owner, which may not be root
   if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --init-groups "$@"; else "$@"; fi
@@ -50,7 +63,7 @@ run_mlflow() {
     MLFLOW_FLASK_SERVER_SECRET_KEY="$(< "$folder/secret-key")" \
     python -m mlflow server --app-name basic-auth --host "$host" --port "$port" --workers 2 \
     --allowed-hosts "$host:$port,$(hostname):$port,localhost:$port,127.0.0.1:$port" \
-    --backend-store-uri "$(printf "$database" mlflow)" --artifacts-destination "${GAHB_STORAGE:?}/artifacts"
+    --backend-store-uri "$(database mlflow)" --artifacts-destination "${GAHB_STORAGE:?}/artifacts"
 }
 
 login() { # a line of curl's configuration, for passwords do not belong among a process's arguments
@@ -74,12 +87,13 @@ make_up() { # a secret, once
 
 start() {
   mkdir -p "$folder"
+  own || { echo "$folder, or something in it, is a link, another user's, or open to others; remove it" >&2; exit 2; }
   chmod 711 "$folder" # the database's owner passes through
   for name in admin-password gahb-password secret-key; do make_up "$name"; done
   cat > "$folder/auth.ini" << END
 [mlflow]
 default_permission = EDIT
-database_uri = $(printf "$database" accounts)
+database_uri = $(database accounts)
 admin_username = admin
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 auth_cache_ttl_seconds = 60

@@ -25,9 +25,11 @@ set -euo pipefail
 # Others may use the same nodes: whoever connects needs a token, and ports and files are this job's own.
 export RAY_AUTH_MODE=token
 [ -s ~/.ray/auth_token ] || (umask 077; ray get-auth-token --generate > /dev/null)
+chmod 600 ~/.ray/auth_token
 export port=$((20000 + SLURM_JOB_ID % 10000))
 RAY_ADDRESS=$(python -c 'import ray; print(ray.util.get_node_ip_address())'):$port
 export RAY_ADDRESS RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0
+export RAY_enable_metrics_collection=0 AUTOSCALER_METRIC_PORT=-1 # metrics would answer whoever asks
 
 # Not `ray symmetric-run`: it stops every Ray that the user has on a node, and does not let an interrupted command end.
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" bash -uc '
@@ -39,10 +41,12 @@ srun --cpus-per-task="$SLURM_CPUS_PER_TASK" bash -uc '
     until (: < "/dev/tcp/${RAY_ADDRESS/://}") 2> /dev/null; do sleep 1; done
   fi
   trap : TERM # which SLURM sends to all at the end
-  ray start $role --block --num-cpus="$SLURM_CPUS_PER_TASK" --temp-dir="/tmp/ray-$SLURM_JOB_ID" \
+  # A folder that nobody else may enter, with a short path, for there are sockets in it.
+  folder=$(TMPDIR=/tmp python -m gahb.own_folder "ray-$SLURM_JOB_ID") || exit
+  ray start $role --block --num-cpus="$SLURM_CPUS_PER_TASK" --temp-dir="$folder" \
     --memory=$((SLURM_MEM_PER_NODE * 800000)) --object-store-memory=$((SLURM_MEM_PER_NODE * 100000)) \
     --min-worker-port=0 --max-worker-port=0 > /dev/null
-  rm -rf "/tmp/ray-$SLURM_JOB_ID"
+  rm -rf "$folder"
 ' &
 timeout 300 bash << 'END'
 until (: < "/dev/tcp/${RAY_ADDRESS/://}") 2> /dev/null; do sleep 1; done
