@@ -210,7 +210,7 @@ def figure(basis: Basis) -> Figure:
         axes.axis("off")
         if k < len(basis.table):
             draw_eigenvector(axes, basis, k)
-    picture.suptitle(basis.model.name, fontsize=10)
+    picture.suptitle(style.plain(basis.model.name), fontsize=10)
     return picture
 
 

@@ -248,7 +248,7 @@ for _run in (curves, pairs, scaling, memorization, basis, trajectories, theory, 
 
 
 def _several_sizes(runs: Sequence[Run]) -> bool:
-    return len({run.params["n_train"] for run in runs}) > 1
+    return len({run.flat["n_train"] for run in runs}) > 1
 
 
 def _pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
@@ -263,7 +263,7 @@ def _largest(runs: Sequence[Run], ignored: Sequence[str]) -> list[Run]:
     chosen: dict[str, Run] = {}
     for run in runs:
         rest = repr({key: value for key, value in run.flat.items() if key not in ignored})
-        if int(run.params["n_train"]) > int(chosen.setdefault(rest, run).params["n_train"]):
+        if run.flat["n_train"] > chosen.setdefault(rest, run).flat["n_train"]:
             chosen[rest] = run
     return list(chosen.values())
 

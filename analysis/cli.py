@@ -21,6 +21,7 @@ from gahb.cli import (
     parameter,
     parameters_of,
     print_json,
+    print_line,
     print_table,
     run,
     say,
@@ -90,13 +91,14 @@ def import_(
 
     from .importing import import_checkpoint
 
-    book, root = RecordWriter(record_uri(record)), storage_here(storage)
+    root = storage_here(storage)
+    book = RecordWriter(record_uri(record), root.url)
     name = name or file.stem
     run = import_checkpoint(book, root, file, name=name, resolution=resolution, first_relu=first_relu)
     if json:
         return print_json({"run_id": run.run_id, "name": run.name, "signature": run.signature, "params": run.params})
     for key, value in {"run_id": run.run_id, "name": run.name, **run.params}.items():
-        print(f"{key:<20}{value}")
+        print_line(f"{key:<20}{value}")
 
 
 def _run_analysis(
@@ -124,7 +126,7 @@ def _run_analysis(
     for rows in result.shown:
         print_table(rows)
     for line in result.lines:
-        print(line)
+        print_line(line)
     for stem in result.pictures:
         say(f"picture: {folder / f'{stem}.png'}")
     for file in result.texts:

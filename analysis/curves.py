@@ -32,6 +32,7 @@ from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 from gahb.grids import differing
+from gahb.storage.local import opened
 from gahb.tracking import lookup
 from gahb.tracking.run import Run
 from gahb.trial import Trial, type_of
@@ -41,6 +42,9 @@ Range = tuple[float, float]
 
 WEAK_NOISE: Range = (20, 42)
 """Where a slope is fitted by default."""
+
+LARGEST = 64 << 20
+"""Bytes of the largest file that is read."""
 
 CURVE = ("sigma", "input_psnr", "train_psnr", "test_psnr")
 """Columns of a trial's `psnr_curve.csv`, besides images_seen."""
@@ -102,7 +106,8 @@ def read_curve(file: Path) -> pd.DataFrame:
         UserError: the file holds none.
     """
     try:
-        table = pd.read_csv(file)
+        with opened(file, LARGEST) as stream:
+            table = pd.read_csv(stream)
         if "images_seen" in table:
             table = table[table["images_seen"] == table["images_seen"].max()]
         return table[list(CURVE)].astype(float)
@@ -211,7 +216,7 @@ def _order(flat: dict[str, Any]) -> tuple[float, ...]:
 
 def _label(row: pd.Series) -> str:
     optimal = f" (optimum {row['optimal_slope']:.2f})" if math.isfinite(row["optimal_slope"]) else ""
-    return f"{row['curve']}: {row['test_slope']:.2f}{optimal}"
+    return f"{style.plain(row['curve'])}: {row['test_slope']:.2f}{optimal}"
 
 
 def _written(key: str, value: Any) -> str:

@@ -110,10 +110,16 @@ def history_table(context: AnalysisContext, run: Run, count: int, seed: int) -> 
                 "memorised": float(outcomes.mean()) if len(outcomes) else math.nan,
                 "low": low,
                 "high": high,
-                **{key: values[images_seen] for key, values in psnr.items()},
+                **{key: _at(images_seen, values, key, run) for key, values in psnr.items()},
             }
         )
     return pd.DataFrame(rows)
+
+
+def _at(images_seen: int, values: dict[int, float], key: str, run: Run) -> float:
+    if not math.isfinite(value := values.get(images_seen, math.nan)):
+        raise UserError(f"the record has no {key} of {run.name} ({run.run_id[:8]}) at {images_seen} images")
+    return value
 
 
 def with_two_images(runs: Sequence[Run]) -> list[Run]:
@@ -122,7 +128,7 @@ def with_two_images(runs: Sequence[Run]) -> list[Run]:
     Raises:
         UserError: there is none.
     """
-    chosen = [run for run in runs if int(run.params["n_train"]) >= 2]
+    chosen = [run for run in runs if run.flat["n_train"] >= 2]
     if not chosen:
         raise UserError("the ratio test needs a second training image, and every trial of this sweep has N = 1")
     return chosen

@@ -218,7 +218,7 @@ def figure(pair: Pair) -> Figure:
     bottom.legend(frameon=False, fontsize=8)
     bottom.set_xlabel("cosine similarity")
     bottom.set_ylabel("samples")
-    top.set_title(f"{pair.a.name} and {pair.b.name}", fontsize=10)
+    top.set_title(style.plain(f"{pair.a.name} and {pair.b.name}"), fontsize=10)
     return picture
 
 

@@ -73,7 +73,7 @@ def find_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
     pairs = [(half["A"], half["B"]) for half in halves.values() if len(half) == 2]
     if not pairs:
         raise UserError("no two finished trials of this sweep differ in their subset alone")
-    return sorted(pairs, key=lambda pair: (int(pair[0].params["resolution"]), int(pair[0].params["n_train"])))
+    return sorted(pairs, key=lambda pair: (pair[0].flat["resolution"], pair[0].flat["n_train"]))
 
 
 def pairs_table(pairs: Sequence[Pair]) -> pd.DataFrame:
@@ -88,8 +88,8 @@ def _row(pair: Pair, name: str) -> dict[str, float | int | str]:
     a, b = pair.a.metrics, pair.b.metrics
     return {
         "pair": name,
-        "resolution": int(pair.a.params["resolution"]),
-        "n_train": int(pair.a.params["n_train"]),
+        "resolution": pair.a.flat["resolution"],
+        "n_train": pair.a.flat["n_train"],
         **{key: (a[key] + b[key]) / 2 for key in ("train_psnr", "test_psnr", "psnr_gap")},
         "swap_gap": pair.swap_gap,
         "cosine": summary["cosine"]["mean"],
@@ -123,7 +123,7 @@ def figure(pairs: Sequence[Pair], table: pd.DataFrame) -> Figure:
 
 def title(pair: Pair) -> str:
     """N, with the resolution before it."""
-    side, n_train = (int(pair.a.params[key]) for key in ("resolution", "n_train"))
+    side, n_train = (pair.a.flat[key] for key in ("resolution", "n_train"))
     return f"{side}×{side}, N = {n_train:,}"
 
 

@@ -9,6 +9,7 @@ each kind and name.
 import base64
 import html
 import inspect
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from gahb.cli import say
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, Description, Question, description_of, log_result
 from gahb.registry import ANALYSES
+from gahb.storage.local import content_of
 from gahb.tracking import lookup
 from gahb.tracking.run import Run
 
@@ -25,6 +27,9 @@ from .scaling import trials_table
 
 LONGEST = 60
 """Rows of the longest table that a page shows; longer ones are artifacts of their analysis."""
+
+LARGEST = 64 << 20
+"""Bytes of the largest picture or table that is read."""
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -129,21 +134,43 @@ def _has(analyses: Sequence[tuple[Run, Path]], kind: str) -> bool:
 
 def _section(run: Run, folder: Path) -> str:
     about = described(run.kind)
-    pictures = "".join(map(_picture, sorted(folder.glob("*.png"))))
-    files = [file for file in sorted(folder.glob("*.csv")) if file.stem != "trials"]  # they head the page
-    tables = [table for file in files if len(table := pd.read_csv(file)) <= LONGEST]
+    pictures = "".join(_picture(file.stem, content) for file, content in _contents(folder, "*.png"))
+    contents = [(file, content) for file, content in _contents(folder, "*.csv") if file.stem != "trials"]  # at the top
+    tables = [table for file, content in contents if len(table := _read_table(file, content)) <= LONGEST]
     title, reading, paper = map(html.escape, (about.title, about.reading, about.paper))
     found = f"<p class=paper>In the paper: {paper}</p>" if paper else ""
     heading = f"<h2>{title}</h2><p>{html.escape(run.name)}. {reading}</p>"
     return f"{heading}{pictures}{found}{''.join(map(_table, tables))}"
 
 
-def _picture(file: Path) -> str:
-    content = base64.b64encode(file.read_bytes()).decode()
-    return f'<img alt="{html.escape(file.stem)}" src="data:image/png;base64,{content}">'
+def _contents(folder: Path, pattern: str) -> list[tuple[Path, bytes]]:
+    """The files that match in a folder, with what is in them; a line tells of those that are no plain files, or too
+    large."""
+    found = []
+    for file in sorted(folder.glob(pattern)):
+        try:
+            found.append((file, content_of(file, LARGEST)))
+        except (OSError, UserError) as error:
+            say(f"left out: {error}")
+    return found
+
+
+def _read_table(file: Path, content: bytes) -> pd.DataFrame:
+    """A table of an analysis; an empty one, and a line, if it is none."""
+    try:
+        return pd.read_csv(io.BytesIO(content))
+    except ValueError as error:
+        say(f"left out: {file} is no table ({error})")
+        return pd.DataFrame()
+
+
+def _picture(name: str, content: bytes) -> str:
+    return f'<img alt="{html.escape(name)}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
 
 
 def _table(table: pd.DataFrame) -> str:
+    if not len(table.columns):
+        return ""
     return (
         f"<div class=table>{table.to_html(index=False, border=0, float_format=lambda x: f'{x:.3g}', na_rep='–')}</div>"
     )

@@ -22,6 +22,7 @@ from gahb.figures import style
 from gahb.grids import differing
 from gahb.tracking import lookup
 from gahb.tracking.run import Run
+from gahb.training import cost
 
 FLOOR = 1e-3
 """The lowest gap that the picture shows, in dB; smaller and negative ones lie on it."""
@@ -77,7 +78,7 @@ def trials_table(runs: Sequence[Run]) -> pd.DataFrame:
                 "run_id": run.run_id,
                 "curve": " ".join([f"{flat['resolution']}×{flat['resolution']}", *rest]),
                 "resolution": flat["resolution"],
-                "parameters": int(run.params["parameters"]),
+                "parameters": cost.parameters(trial.architecture, trial.dataset.resolution),
                 **{key: flat[key] for key in ("n_train", "subset", "seed")},
                 **{key: run.metrics[key] for key in ("train_psnr", "test_psnr", "psnr_gap")},
             }
@@ -181,7 +182,7 @@ def _draw_gaps(axes: Axes, table: pd.DataFrame, stars: pd.DataFrame) -> None:
             marker=MARKERS[i % len(MARKERS)],
             markersize=5,
             capsize=2,
-            label=str(curve),
+            label=style.plain(str(curve)),
         )
         if math.isfinite(stars["n_star"][i]):
             axes.axvline(stars["n_star"][i], color=_colour(i), linestyle=":", linewidth=1)

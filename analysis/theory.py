@@ -126,7 +126,7 @@ def figure(table: pd.DataFrame, summary: pd.DataFrame, title: str) -> Figure:
     axes[1, 0].invert_yaxis()
     handles, labels = axes[0, 0].get_legend_handles_labels()
     picture.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    picture.suptitle(title, fontsize=11)
+    picture.suptitle(style.plain(title), fontsize=11)
     return picture
 
 

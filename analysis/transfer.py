@@ -39,7 +39,7 @@ def run(context: AnalysisContext, *, sweeps: Sequence[str]) -> AnalysisResult:
     for group in groups:
         specialists = load_specialists(context, group)
         tables.append(transfer_table(specialists, context.device))
-        pictures[f"transfer_{group[0].params['resolution']}"] = figure(tables[-1], specialists, context.device)
+        pictures[f"transfer_{group[0].flat['resolution']}"] = figure(tables[-1], specialists, context.device)
     table = pd.concat(tables, ignore_index=True)
     rows = rows_of(table)
     return AnalysisResult(
@@ -73,9 +73,9 @@ def choose(runs: Sequence[Run]) -> list[list[Run]]:
     chosen: dict[int, dict[str, Run]] = {}
     for run in runs:
         if run.tags[Tag.SUBSET] == "A":
-            classes = chosen.setdefault(int(run.params["resolution"]), {})
+            classes = chosen.setdefault(run.flat["resolution"], {})
             best = classes.setdefault(run.tags[Tag.DATA_HASH], run)
-            if int(run.params["n_train"]) > int(best.params["n_train"]):
+            if run.flat["n_train"] > best.flat["n_train"]:
                 classes[run.tags[Tag.DATA_HASH]] = run
     groups = [list(classes.values()) for _, classes in sorted(chosen.items()) if len(classes) > 1]
     if not groups:
@@ -116,9 +116,9 @@ def transfer_table(specialists: Sequence[Specialist], device: torch.device) -> p
             curve = psnr.mean_psnr(model.denoiser, of.held_out[:count].to(device), count)
             rows.append(
                 {
-                    "resolution": int(model.run.params["resolution"]),
+                    "resolution": model.run.flat["resolution"],
                     "model": model.label,
-                    "n_train": int(model.run.params["n_train"]),
+                    "n_train": model.run.flat["n_train"],
                     "images": of.label,
                     "psnr": psnr.average_over_sigma(curve),
                 }
@@ -149,7 +149,7 @@ def figure(table: pd.DataFrame, specialists: Sequence[Specialist], device: torch
     middle.set_yticklabels([])
     _draw_examples(right, specialists, device)
     side_pixels = int(table["resolution"].iloc[0])
-    numbers = [int(s.run.params["n_train"]) for s in specialists]
+    numbers = [s.run.flat["n_train"] for s in specialists]
     sizes = f"N = {numbers[0]:,}" if len(set(numbers)) == 1 else f"N = {min(numbers):,} … {max(numbers):,}"
     picture.suptitle(f"{side_pixels}×{side_pixels}, {sizes}", fontsize=11)
     return picture
@@ -169,7 +169,7 @@ def _draw_matrix(axes: Axes, matrix: pd.DataFrame, title: str, colours: str) -> 
             dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if dark else "black")
     ticks = range(len(matrix))
-    names = [_short(str(name)) for name in matrix.index]
+    names = [style.plain(_short(str(name))) for name in matrix.index]
     axes.set_xticks(ticks, names, rotation=30, ha="right", fontsize=8)
     axes.set_yticks(ticks, names, fontsize=8)
     axes.set_xlabel("tested on")
@@ -186,7 +186,7 @@ def _draw_examples(axes: Axes, specialists: Sequence[Specialist], device: torch.
     rows = torch.stack(columns, dim=1)
     style.show_rows(axes, list(rows), [_short(s.label) for s in specialists])
     width = clean.shape[-1] + 1
-    heads = ["clean", f"{SHOWN_PSNR} dB", *(f"by {_short(s.label)}" for s in specialists)]
+    heads = ["clean", f"{SHOWN_PSNR} dB", *(style.plain(f"by {_short(s.label)}") for s in specialists)]
     axes.set_xticks([1 + width * (i + 0.5) for i in range(len(heads))], heads, rotation=30, ha="right", fontsize=8)
     axes.tick_params(axis="y", labelsize=8)
     axes.set_title("a held-out image of each class", fontsize=9)

@@ -112,7 +112,7 @@ def commands(folder: Path, count: int) -> dict[str, float]:
     def start_of_launch() -> None:
         """What a launch of four new trials does but for the cluster, up to the runs that workers would begin with."""
         trials = records.trials(range(count, count + 4))
-        launch = Launch(trials, "all", storage, Record(record), LaunchOptions(), lambda line: None)
+        launch = Launch(trials, "all", storage, Record(record, storage.url), LaunchOptions(), lambda line: None)
         to_train = launch.plan()
         device = calibration.by_kind(launch.record)("")
         with leases.heartbeat(storage) as launch_id:

@@ -67,9 +67,10 @@ def rows() -> Sequence[Row]:
     images = torch.randint(0, 256, (256, 1, 16, 16), dtype=torch.uint8)
     with tempfile.TemporaryDirectory() as folder, ray_cluster.connected(None):
         place = Path(folder)
-        record = Record(f"sqlite:///{place / 'record.db'}")
+        storage = Folder(place / "storage")
+        record = Record(f"sqlite:///{place / 'record.db'}", storage.url)
         theirs = len(MODELS) * lasts(lambda: textbook(MODELS[0], images))
-        ours = lasts(lambda: launch(MODELS, "many", storage=Folder(place / "storage"), record=record))
+        ours = lasts(lambda: launch(MODELS, "many", storage=storage, record=record))
         alone = 4 * lasts(lambda: [in_turn(trial, images) for trial in MODELS[:2]])
         shares = {run.tags[Tag.SHARE] for run in lookup.finished_trials(record, "many")}
     seen = len(MODELS) * STEPS * BATCH

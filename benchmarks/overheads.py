@@ -83,8 +83,9 @@ def between_trials() -> list[Row]:
 
     cores = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder, ray_cluster.connected(None):
-        record = Record(f"sqlite:///{folder}/record.db")
-        launch(grid(SHORT), "short", storage=Folder(Path(folder) / "storage"), record=record, say=say)
+        storage = Folder(Path(folder) / "storage")
+        record = Record(f"sqlite:///{folder}/record.db", storage.url)
+        launch(grid(SHORT), "short", storage=storage, record=record, say=say)
         work = {run.name: calibration.device_seconds(run) or 0 for run in lookup.finished_trials(record, "short")}
     rest = ends[cores:]
     taken, ideal = rest[-1][1] - ends[cores - 1][1], sum(work[name] for name, _ in rest) / cores

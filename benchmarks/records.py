@@ -41,7 +41,7 @@ def fill(folder: Path, count: int) -> None:
     but for the first, i in 32 hexadecimal digits as its id."""
     storage, own = Folder(folder / "storage"), trials(range(count))
     data_hash = own[0].dataset.hash(storage)
-    writer = RecordWriter(f"sqlite:///{folder / 'record.db'}")
+    writer = RecordWriter(f"sqlite:///{folder / 'record.db'}", storage.url)
 
     def tags(index: int) -> dict[str, str]:
         return {
@@ -63,7 +63,7 @@ def fill(folder: Path, count: int) -> None:
 
     params = {**own[0].flat(), "parameters": 1}
     dataset = ("c_alpha", data_hash, "c_alpha")
-    first = writer.create("all", "seed0", f"{storage.url}/artifacts", params=params, tags=tags(0), dataset=dataset)
+    first = writer.create("all", "seed0", params=params, tags=tags(0), dataset=dataset)
     _log(writer, first)
     writer.finish(first)
 

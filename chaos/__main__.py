@@ -68,7 +68,6 @@ def inside(options: argparse.Namespace) -> int:
     from chaos import report, rounds, sweep, writers
     from chaos.rounds import say
     from chaos.world import World
-    from gahb.tracking.record import Record
 
     begun = time.monotonic()
     whole = not options.short
@@ -83,7 +82,7 @@ def inside(options: argparse.Namespace) -> int:
             report.keep(part, text)
 
     if options.rounds is not None or options.cut:
-        expected = sweep.result(Record(options.against or world.on_one_machine())).finished
+        expected = sweep.result(world.on_one_machine(options.against)).finished
         usual, undisturbed = launched.seconds, []
         if whole:
             undisturbed = [rounds.play(world, 0, options.seed, [], expected, usual)]

@@ -12,6 +12,7 @@ from chaos import sweep
 from chaos.failures import Failure
 from chaos.sweep import Comparison, Outcome
 from chaos.world import World
+from gahb.storage.base import storage_at
 from gahb.tracking.record import Record
 
 PATIENCE = 20
@@ -93,7 +94,7 @@ def play(
     seconds = time.monotonic() - begun
     world.kill_drivers()
     injector.join()
-    record = Record(world.server.uri)
+    record = Record(world.server.uri, storage_at(world.storage).url)
     comparison = sweep.compare(expected, sweep.result(record))
     needed = 1 + sum(failure.launches for failure in drawn)
     sweep.forget(record)

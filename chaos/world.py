@@ -14,6 +14,7 @@ from chaos.cluster import ENVIRONMENT, Cluster
 from chaos.hosts import Host, build_network, make_key
 from chaos.services import BUCKET, S3, Database, Server, fixed_size_folder
 from chaos.sweep import Sweep
+from gahb.tracking.record import Record
 
 SHARED_MEGABYTES = 256
 DRIVER = "gahb_sweeps.cli"
@@ -88,14 +89,18 @@ class World:
                 )
             )
 
-    def on_one_machine(self) -> str:
-        """Run the sweep by a Ray of one host's own into an SQLite record; returns its URI."""
+    def on_one_machine(self, against: str | None) -> Record:
+        """The record of the sweep run by a Ray of one host's own, into SQLite, unless one is given by its URI, beside
+        the storage `undisturbed`."""
+        if against:
+            storage = Path(against.removeprefix("sqlite:///")).with_name("undisturbed")
+            return Record(against, storage.absolute().as_uri())
         host = self.hosts["record"]
         record = f"sqlite:///{self.folder}/undisturbed.db"
         command = self.sweep.command("--record", record, "--storage", f"{self.folder}/undisturbed")
         if host.start(*command, log="undisturbed.log", PYTHONPATH=os.environ.get("PYTHONPATH", "")).wait():
             raise RuntimeError((host.folder / "undisturbed.log").read_text())
-        return record
+        return Record(record, (self.folder / "undisturbed").as_uri())
 
     def kill_drivers(self) -> None:
         self.cluster.head.signal(signal.SIGKILL, DRIVER)

@@ -37,8 +37,8 @@ class Load:
 
 def measure(uri: str, count: int) -> Load:
     """Let so many processes write a trial's metrics each, as fast as the record of a server takes it."""
-    record = RecordWriter(uri)
-    runs = [record.create(EXPERIMENT, f"writer-{i}", "", params={}, tags={Tag.KIND: "writer"}) for i in range(count)]
+    record = RecordWriter(uri, "")
+    runs = [record.create(EXPERIMENT, f"writer-{i}", params={}, tags={Tag.KIND: "writer"}) for i in range(count)]
     context = multiprocessing.get_context("fork")  # what is imported is imported once
     barrier = context.Barrier(count + 1)
     processes = [context.Process(target=_write, args=(uri, run, barrier)) for run in runs]
@@ -68,7 +68,7 @@ def _write(uri: str, run: str, barrier: Barrier) -> None:
     metrics = {key: dict(_metrics(key)) for key in KEYS}
     rows = [({key: metrics[key][step] for key in KEYS}, 1e9 + step) for step in range(1, EVALUATIONS + 1)]
     barrier.wait()
-    with MetricLogger(RecordWriter(uri, retry=True), run, threading.Event()) as writer:
+    with MetricLogger(RecordWriter(uri, "", retry=True), run, threading.Event()) as writer:
         for i in range(len(rows)):
             writer.log(rows[: i + 1])
             writer.flush()

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from gahb.errors import UserError
+from gahb.text import printable, without_passwords
 
 UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
 """What typer raises for an unknown option or a missing argument; it has no public name in every version."""
@@ -126,17 +127,17 @@ def run(app: Callable[..., Any], name: str) -> None:
     try:
         code = app(load_plugins(sys.argv[1:]), prog_name=name, standalone_mode=False)
     except UserError as error:
-        _end(_one_line(f"{name}: {error}"), 2)
+        _end(f"{name}: {error}", 2)
     except UsageError as error:
-        _end(_one_line(f"{name}: {error.format_message()} See {name} --help"), 2)
+        _end(f"{name}: {error.format_message()} See {name} --help", 2)
     except OSError as error:  # a full disk, a storage that does not answer
-        _end(_one_line(f"{name}: {error}"), 2)
+        _end(f"{name}: {error}", 2)
     except Exception as error:
         from gahb.tracking.client import is_retryable
 
         if not is_retryable(error):
             raise
-        _end(_one_line(f"{name}: the record does not answer: {error}"), 2)
+        _end(f"{name}: the record does not answer: {error}", 2)
     if code == INTERRUPTED:
         _end(f"{name}: interrupted; the same command goes on from here", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
@@ -144,12 +145,23 @@ def run(app: Callable[..., Any], name: str) -> None:
 
 def say(line: str) -> None:
     """A line of talk, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    print(_shown(line), file=sys.stderr, flush=True)
+
+
+def print_line(line: str = "") -> None:
+    """A line of data on stdout."""
+    print(_shown(line))
+
+
+def print_text(text: str) -> None:
+    """Lines of data on stdout, as they are ended."""
+    print(_shown(text, keep="\n\t"), end="")
 
 
 def print_json(data: Any) -> None:
     """Data on stdout; a number that is not finite becomes null."""
-    print(json.dumps(_finite(data), indent=2, ensure_ascii=False))
+    text = json.dumps(_plain(data), indent=2, ensure_ascii=False)
+    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
@@ -162,28 +174,30 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
     right = [all(isinstance(row.get(key), int | float | None) for row in rows) for key in header]
     for line in cells:
         columns = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True))
-        print("  ".join(columns).rstrip())
+        print_line("  ".join(columns).rstrip())
 
 
-def _finite(data: Any) -> Any:
+def _plain(data: Any) -> Any:
     if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
+        return {key: _plain(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
+        return [_plain(value) for value in data]
+    if isinstance(data, str):
+        return without_passwords(data)
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _text(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return f"{value:.2f}" if isinstance(value, float) else _shown(str(value))
 
 
-def _one_line(text: str) -> str:
-    """A text in which what is not to be printed, such as a line's end in the name of a file, is written out."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+def _shown(text: str, keep: str = "") -> str:
+    """A text from wherever, harmless to a terminal, without passwords."""
+    return printable(without_passwords(text), keep)
 
 
 def _end(line: str, code: int) -> None:
-    print(line, file=sys.stderr)
+    say(line)
     sys.exit(code)

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from gahb.cli import Address, App, Json, NoWait, RecordUri, Storage, print_json, print_table, run, say
+from gahb.cli import (
+    Address,
+    App,
+    Json,
+    NoWait,
+    RecordUri,
+    Storage,
+    print_json,
+    print_line,
+    print_table,
+    print_text,
+    run,
+    say,
+)
 
 if TYPE_CHECKING:
     from gahb.planning.placement import Placement
@@ -57,9 +70,10 @@ def list_sweeps(json: Json = False) -> None:
         sweeps = [{**row, "trials": len(trials(row["name"]))} for row in rows]
         return print_json({"sweeps": sweeps, "plugins": guests})
     for row in rows:
-        print(f"{row['name']:<20}{row['description']}\n{'':<20}{row['figures']}; {row['cost']}")
+        print_line(f"{row['name']:<20}{row['description']}")
+        print_line(f"{'':<20}{row['figures']}; {row['cost']}")
     for guest in guests:
-        print(f"{guest['name']:<20}{guest['group']} of {guest['origin']}")
+        print_line(f"{guest['name']:<20}{guest['group']} of {guest['origin']}")
 
 
 @app.command()
@@ -93,11 +107,12 @@ def plan(
     from gahb.tracking.run import Kind
 
     ray_jobs.hand_over("gahb-sweep", address, record, storage, wait=True)
-    book, trials = Record(record_uri(record)), _trials(name, overrides, small)
+    root = storage_here(storage)
+    book, trials = Record(record_uri(record), root.url), _trials(name, overrides, small)
     spots, unfit = _spots(trials, address, cluster)
     of_kind = calibration.by_kind(book)
     speeds = {trial: of_kind(spots[trial].worker.kind if trial in spots else "") for trial in trials}
-    planned = plan_trials(trials, storage_here(storage), book, speeds.__getitem__)
+    planned = plan_trials(trials, root, book, speeds.__getitem__)
     rows = [{**p.row(), **(_fit(spots.get(p.trial)) if spots or unfit else {})} for p in planned]
     names = list(dict.fromkeys(speed.name for speed in speeds.values() if speed))
     if json:
@@ -161,11 +176,12 @@ def calibrate(
     from gahb.storage.base import record_uri, storage_here
     from gahb.tracking.record_writer import RecordWriter
 
-    book = RecordWriter(record_uri(record))
+    root = storage_here(storage)
+    book = RecordWriter(record_uri(record), root.url)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trials = calibration.ladder(parse_overrides(settings or []), device)
     torch.set_num_threads(1)
-    run_id, rates = calibration.calibrate(trials, device, book, storage_here(storage), say)
+    run_id, rates = calibration.calibrate(trials, device, book, say)
     rows = [
         {"work": calibration.label(r.trial), "images_per_second": 1 / r.seconds, "gflops": r.flops / 1e9} for r in rates
     ]
@@ -217,9 +233,10 @@ def status(
     from gahb.tracking.record import Record
     from gahb.tracking.run import Kind
 
-    book = Record(record_uri(record))
+    root = storage_here(storage)
+    book = Record(record_uri(record), root.url)
     runs = book.runs(Kind.TRIAL) if sweep is None else lookup.sweep_trials(book, sweep)
-    states = states_of(runs, storage_here(storage))
+    states = states_of(runs, root)
     rows: list[dict[str, Any]] = [
         {
             "sweep": "/".join(run.sweeps),
@@ -227,7 +244,7 @@ def status(
             "run_id": run.run_id,
             "state": states[run.run_id],
             "images_seen": int(run.metrics.get("images_seen", 0)),
-            "images": int(run.params["images"]),
+            "images": run.flat["images"],
             "metrics": run.psnrs,
             "reason": run.reason,
         }
@@ -257,11 +274,11 @@ def retry(
     storage: Storage = None,
 ) -> None:
     """Train what has failed or was interrupted of a sweep, or one trial, with the settings that the record has."""
-    from gahb.storage.base import record_uri
+    from gahb.storage.base import record_uri, storage_here
     from gahb.tracking import lookup
     from gahb.tracking.record import Record
 
-    runs = lookup.sweep_or_trial(Record(record_uri(record)), sweep)
+    runs = lookup.sweep_or_trial(Record(record_uri(record), storage_here(storage).url), sweep)
     name = sweep if sweep in runs[0].sweeps else runs[0].sweeps[0]
     options = _Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
     _train([run.trial for run in runs], name, options, no_wait, json, record, storage)
@@ -276,8 +293,9 @@ def stop(sweep: SweepOrRun, json: Json = False, record: RecordUri = None, storag
     from gahb.tracking.record_writer import RecordWriter
     from gahb.tracking.run import Tag
 
-    book = RecordWriter(record_uri(record))
-    states = states_of(lookup.sweep_or_trial(book, sweep), storage_here(storage))
+    root = storage_here(storage)
+    book = RecordWriter(record_uri(record), root.url)
+    states = states_of(lookup.sweep_or_trial(book, sweep), root)
     running = [run_id for run_id, state in states.items() if state == "running"]
     for run_id in running:
         book.tag(run_id, {Tag.STOP: "true"})
@@ -301,12 +319,14 @@ def logs(
     from gahb.tracking import lookup
     from gahb.tracking.record import Record
 
-    found = lookup.find(Record(record_uri(record)), run)
-    texts = worker_log.texts(storage_here(storage), f"trials/{found.signature}")
+    root = storage_here(storage)
+    found = lookup.find(Record(record_uri(record), root.url), run)
+    texts = worker_log.texts(root, f"trials/{found.signature}")
     if json:
         return print_json({"run_id": found.run_id, "workers": [{"worker": w, "log": text} for w, text in texts]})
     for worker, text in texts:
-        print(f"== {worker}\n{text}", end="")
+        print_line(f"== {worker}")
+        print_text(text)
     if not texts:
         say(f"no worker has begun {found.name}")
 
@@ -325,27 +345,28 @@ def show(
     from gahb.tracking.record import Record
     from gahb.tracking.run import PREFIX, PSNRS
 
-    book = Record(record_uri(record))
+    root = storage_here(storage)
+    book = Record(record_uri(record), root.url)
     found = lookup.find(book, run)
     histories = {key: book.history(found.run_id, key) for key in PSNRS}
     data = {
         "run_id": found.run_id,
         "name": found.name,
-        "state": states_of([found], storage_here(storage))[found.run_id],
+        "state": states_of([found], root)[found.run_id],
         "sweeps": found.sweeps,
         "tags": {key: value for key, value in found.tags.items() if key.startswith(PREFIX)},
         "params": found.params,
         "metrics": found.metrics,
         "history": histories,
-        "artifacts": str(book.artifacts(found.run_id)) if found.state == "finished" else None,
+        "artifacts": str(book.artifacts(found.run_id, keep=True)) if found.state == "finished" else None,
     }
     if json:
         return print_json(data)
     for key in ("run_id", "name", "state", "artifacts"):
-        print(f"{key:<20}{data[key] if data[key] is not None else '–'}")
+        print_line(f"{key:<20}{data[key] if data[key] is not None else '–'}")
     for key, value in {"sweeps": "/".join(found.sweeps), **found.params}.items():
-        print(f"{key:<20}{value}")
-    print()
+        print_line(f"{key:<20}{value}")
+    print_line()
     steps = [step for step, _ in histories[PSNRS[0]]]
     columns = {key: dict(pairs) for key, pairs in histories.items()}
     print_table([{"images_seen": step, **{key: columns[key].get(step) for key in PSNRS}} for step in steps])
@@ -397,7 +418,7 @@ def data(
     facts |= {f"closest pair, {key}": f"{closest[key]:.3f}" for key in ("median", "max")}
     width = max(map(len, facts)) + 2
     for key, value in facts.items():
-        print(f"{key:<{width}}{value}")
+        print_line(f"{key:<{width}}{value}")
     say(f"pictures: {sheet} {histogram}")
 
 
@@ -519,7 +540,8 @@ def _train(
     from gahb.storage.base import record_uri, storage_here
     from gahb.tracking.record import Record
 
-    book, place = Record(record_uri(record)), storage_here(storage)
+    place = storage_here(storage)
+    book = Record(record_uri(record), place.url)
     chosen = LaunchOptions(**options._asdict())
     _end(launch_trials(trials, sweep, storage=place, record=book, options=chosen, say=say), json)
 

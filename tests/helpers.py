@@ -25,6 +25,7 @@ from gahb.storage.local import Folder
 from gahb.tracking import lookup
 from gahb.tracking.record import Record
 from gahb.tracking.record_writer import RecordWriter
+from gahb.tracking.run import PSNRS
 from gahb.trial import Trial
 
 TINY = {
@@ -38,6 +39,14 @@ TINY = {
     "schedule": "cosine",
 }
 """A trial that trains in two seconds, long enough to memorise one image."""
+
+TRIAL_TAGS = {
+    "gahb.kind": "trial",
+    "gahb.trial": json.dumps(Trial.of({**TINY, "n_train": 1}).flat()),
+    "gahb.data_hash": "0123456789abcdef",
+    "gahb.subset": "A",
+}
+"""What every trial's run has, besides its signature and its sweep."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +65,11 @@ class Place:
 
     @property
     def record(self) -> Record:
-        return Record(f"sqlite:///{self.folder / 'record.db'}")
+        return Record(f"sqlite:///{self.folder / 'record.db'}", self.store.url)
 
     @property
     def writer(self) -> RecordWriter:
-        return RecordWriter(self.record.uri)
+        return RecordWriter(self.record.uri, self.store.url)
 
     @property
     def flags(self) -> list[str]:
@@ -102,10 +111,14 @@ def copy(finished: Place, folder: Path) -> Place:
 
 def new_trial(place: Place, name: str = "16x16-N1-A", signature: str = "abcdefabcdef", sweep: str = "s") -> str:
     """A scheduled trial in the record; its run id."""
-    tags = {"gahb.kind": "trial", "gahb.signature": signature, f"gahb.sweep.{sweep}": "true"}
-    return place.writer.create(
-        sweep, name, place.store.url, params={"width": 8}, tags=tags, dataset=("set", "123", "/x")
-    )
+    tags = {**TRIAL_TAGS, "gahb.signature": signature, f"gahb.sweep.{sweep}": "true"}
+    return place.writer.create(sweep, name, params={"width": 8}, tags=tags, dataset=("set", "123", "/x"))
+
+
+def finish(place: Place, run_id: str) -> None:
+    """Finish a trial, as if it had been trained."""
+    place.writer.log_metrics(run_id, dict.fromkeys(PSNRS, 20.0))
+    place.writer.finish(run_id)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ stands in its `Description`. `log_result` makes of a result one run in the exper
 figures and links to what it was computed from. The command and the report go through these alone.
 """
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gahb.cli import say
 from gahb.storage.base import Storage, record_uri, storage_here
+from gahb.text import printable
 from gahb.tracking.run import Run, Tag, link, member_of
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet's formula begins with."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class AnalysisContext:
     def record(self) -> "Record":
         from gahb.tracking.record import Record
 
-        return Record(self.uri)
+        return Record(self.uri, self.storage.url)
 
     def map_on_cluster(
         self, function: Callable[["AnalysisContext", Item], Result], items: Sequence[Item], names: Sequence[str]
@@ -181,20 +186,21 @@ def log_result(
     from gahb.figures import style
     from gahb.tracking.record_writer import RecordWriter
 
-    record = RecordWriter(context.uri)
+    record = RecordWriter(context.uri, context.storage.url)
     sweep = sweep or result.sweep or result.runs[0].sweeps[0]
-    links = "\n".join(f"- [{run.name}](#/experiments/{run.experiment_id}/runs/{run.run_id})" for run in result.runs)
+    links = "\n".join(
+        f"- [{in_markdown(run.name)}](#/experiments/{run.experiment_id}/runs/{run.run_id})" for run in result.runs
+    )
     tags = {
         Tag.KIND: kind,
         **member_of(sweep),
         **{link(i): run.run_id for i, run in enumerate(result.runs)},
-        "mlflow.note.content": f"{kind} of\n\n{links}",
+        "mlflow.note.content": f"{in_markdown(kind)} of\n\n{links}",
     }
-    artifacts = f"{context.storage.url}/artifacts"
-    run_id = record.create(f"{sweep}-analysis", result.name, artifacts, params=result.settings, tags=tags)
+    run_id = record.create(f"{sweep}-analysis", result.name, params=result.settings, tags=tags)
     with tempfile.TemporaryDirectory() as folder:
         for stem, table in result.tables.items():
-            table.to_csv(Path(folder) / f"{stem}.csv", index=False)
+            _no_formulas(table).to_csv(Path(folder) / f"{stem}.csv", index=False)
         for stem, picture in result.pictures.items():
             for suffix in ("png", "svg"):
                 style.save(picture, Path(folder) / f"{stem}.{suffix}")
@@ -203,7 +209,17 @@ def log_result(
         record.add_artifacts(run_id, Path(folder))
     record.log_metrics(run_id, result.metrics)
     record.finish(run_id)
-    return run_id, record.artifacts(run_id)
+    return run_id, record.artifacts(run_id, keep=True)
+
+
+def in_markdown(name: str) -> str:
+    """A name as Markdown that shows it, whatever is in it."""
+    return re.sub(r"([\\`*_\[\]<>&!|~:$])", r"\\\1", printable(name))
+
+
+def _no_formulas(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The table with an apostrophe before texts that a spreadsheet would take for formulas."""
+    return table.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell)
 
 
 def rows_of(table: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -75,7 +75,8 @@ def launch(
 
     Raises:
         UserError: data that do not do, a cluster out of reach, a trial too large for every node that lives or may be
-            started, no compiler on this machine for trials that compile. Nothing has started.
+            started, no compiler on this machine for trials that compile, an experiment or a run whose artifacts are to
+            go elsewhere than to the storage. Nothing has started.
         KeyboardInterrupt: the user interrupted.
     """
     return Launch(trials, sweep, storage, record, options, say).run()
@@ -95,14 +96,15 @@ class Launch:
     ) -> None:
         self.trials, self.sweep, self.storage = trials, sweep, storage
         self.options, self.say = options, say
-        self.record = RecordWriter(record.uri)  # while nothing has started, a user waits seconds
-        self.retrying = RecordWriter(record.uri, retry=True)  # what has been trained is worth any wait
+        self.record = RecordWriter(record.uri, storage.url)  # while nothing has started, a user waits seconds
+        self.retrying = RecordWriter(record.uri, storage.url, retry=True)  # what has been trained is worth any wait
 
     def run(self) -> list[dict[str, Any]]:
         """The launch, from plan to rows."""
         planned, trained = self.plan(), set[str]()
         to_train = [p for p in planned if p.to_train]
         check_guests(to_train)
+        self.check_locations(to_train)
         self.check_compiler(to_train)
         check_data(to_train)
         if to_train:
@@ -114,10 +116,18 @@ class Launch:
     def plan(self) -> list[Planned]:
         """The plan, once it is known which launches on other machines are alive."""
         planned = plan(self.trials, self.storage, self.record)
-        launches = {p.run.tags[Tag.LAUNCH] for p in planned if p.run and p.state == "running"}
+        launches = {p.run.tags.get(Tag.LAUNCH, "") for p in planned if p.run and p.state == "running"}
         if leases.wait_for_heartbeats(launches, self.storage, self.say):
             return plan(self.trials, self.storage, self.record)
         return planned
+
+    def check_locations(self, to_train: Sequence[Planned]) -> None:
+        """Raise UserError if the artifacts of a trial would go where none should be."""
+        if not all(p.run for p in to_train):
+            self.record.check_experiment(self.sweep)
+        for p in to_train:
+            if p.run:
+                self.record.check_location(p.run)
 
     def check_compiler(self, to_train: Sequence[Planned]) -> None:
         """Raise UserError if this machine shall compile and cannot."""
@@ -214,10 +224,7 @@ class Launch:
         }
         if trial.plugins:
             names[Tag.PLUGINS] = json.dumps(trial.plugins)
-        artifacts = f"{self.storage.url}/artifacts"
-        return self.record.create(
-            self.sweep, planned.name, artifacts, params=params, tags={**names, **tags}, dataset=dataset
-        )
+        return self.record.create(self.sweep, planned.name, params=params, tags={**names, **tags}, dataset=dataset)
 
     def close(self, run_ids: Collection[str], failures: Mapping[str, str], launch_id: str) -> None:
         """Mark the runs that could not begin as failed, and those that have not come to an end as interrupted.

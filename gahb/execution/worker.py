@@ -24,6 +24,8 @@ from gahb.execution.task import Task
 from gahb.figures.trial import write_trial
 from gahb.storage.base import storage_at
 from gahb.storage.retry import pause, with_retries
+from gahb.text import without_passwords
+from gahb.tracking import parsing
 from gahb.tracking.metric_logger import MetricLogger, Stopped, Superseded
 from gahb.tracking.record_writer import RecordWriter
 from gahb.tracking.run import Tag
@@ -65,7 +67,7 @@ def run_trial(task: Task, device: torch.device, report: Report) -> None:
         Exception: the record or the storage cannot be used at all.
     """
     checkpoints = Checkpoints(storage_at(task.storage), task.folder)
-    record = RecordWriter(task.record_uri, retry=True)
+    record = RecordWriter(task.record_uri, checkpoints.storage.url, retry=True)
     control = loop.Control()
     with (
         worker_log.kept(checkpoints.storage, task.folder),
@@ -89,9 +91,9 @@ def run_trial(task: Task, device: torch.device, report: Report) -> None:
                 record.fail(task.run_id, str(error))
         except Exception as error:
             log.exception("the worker ends")
-            reason = f"{type(error).__name__}: {error}"[:500]
+            reason = without_passwords(f"{type(error).__name__}: {error}")[:500]
             record.tag(task.run_id, {Tag.REASON: reason})
-            record.add_text(task.run_id, traceback.format_exc(), "traceback.txt")
+            record.add_text(task.run_id, without_passwords(traceback.format_exc()), "traceback.txt")
             if run.may_be_retried:
                 raise RetryableError(reason) from error
             record.fail(task.run_id, reason)
@@ -159,8 +161,8 @@ class TrialRun:
         if tags.get(Tag.STOP):
             raise Stopped
         step = with_retries(lambda: self.checkpoints.step)
-        before, _, count = tags.get(Tag.STARTS, "").partition(":")
-        tries = int(count) + 1 if before == str(step) else 1
+        before, count = parsing.starts(tags)
+        tries = count + 1 if before == step else 1
         log.info("try %d from step %d", tries, step)
         if tries > self.task.retries + 1:
             raise RetriesExhausted(tags.get(Tag.REASON) or f"{tries - 1} workers died at step {step} or soon after")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 from gahb.storage.base import Storage
+from gahb.text import without_passwords
 
 LINE = "%(asctime)s %(levelname)s %(message)s"
 
@@ -25,7 +26,7 @@ class _FileInStorage(logging.Handler):
         self.thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.text += self.format(record) + "\n"
+        self.text += without_passwords(self.format(record)) + "\n"
         self.news.set()
 
     def end(self) -> None:
@@ -63,4 +64,6 @@ def kept(storage: Storage, folder: str) -> Iterator[None]:
 def texts(storage: Storage, folder: str) -> list[tuple[str, str]]:
     """(worker, its log) in the order of their start."""
     names = storage.names(f"{folder}/log")
-    return [(name.removesuffix(".txt"), storage.read(f"{folder}/log/{name}").decode()) for name in names]
+    return [
+        (name.removesuffix(".txt"), storage.read(f"{folder}/log/{name}").decode(errors="replace")) for name in names
+    ]

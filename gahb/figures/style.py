@@ -10,8 +10,15 @@ from numpy.typing import NDArray
 from skimage.util import montage
 from torch import Tensor
 
+from gahb.text import printable
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 """Okabe and Ito's palette, told apart by colour-blind readers too. A is the first, B the second."""
+
+
+def plain(name: str) -> str:
+    """A name as matplotlib shows it letter by letter, without formulas."""
+    return printable(name).replace("$", r"\$")
 
 
 def show_rows(axes, rows: Sequence[Tensor], labels: Sequence[str]) -> None:  # type: ignore[no-untyped-def]
@@ -20,7 +27,7 @@ def show_rows(axes, rows: Sequence[Tensor], labels: Sequence[str]) -> None:  # t
     side = tiles.shape[-1] + 1
     picture = montage(tiles, grid_shape=(len(rows), len(rows[0])), padding_width=1, fill=1.0)
     axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_yticks([1 + side * (i + 0.5) for i in range(len(rows))], labels)
+    axes.set_yticks([1 + side * (i + 0.5) for i in range(len(rows))], [plain(label) for label in labels])
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -30,7 +30,6 @@ from gahb.trial import PRECISIONS, Trial
 if TYPE_CHECKING:
     import torch
 
-    from gahb.storage.base import Storage
     from gahb.tracking.record import Record
     from gahb.tracking.record_writer import RecordWriter
     from gahb.tracking.run import Run
@@ -205,13 +204,12 @@ def calibrate(
     trials: Sequence[Trial],
     device: "torch.device",
     record: "RecordWriter",
-    storage: "Storage",
     say: Callable[[str], None],
 ) -> tuple[str, list[Rate]]:
     """Measure each trial, and log the rates as a run of the record: its id, and the rates."""
     name = hardware.name(device)
     tags: dict[str, str] = {Tag.KIND: Kind.CALIBRATION, Tag.DEVICE: name}
-    run_id = record.create(EXPERIMENT, name, f"{storage.url}/artifacts", params={}, tags=tags)
+    run_id = record.create(EXPERIMENT, name, params={}, tags=tags)
     rates: list[Rate] = []
     for trial in trials:
         rates.append(measure(trial, device))
@@ -284,8 +282,8 @@ def by_kind(record: "Record") -> Callable[[str], Device | None]:
 def device_seconds(run: "Run") -> float | None:
     """Device-seconds that a finished trial's training took, or would have taken in one go; None if it was too short to
     tell."""
-    rate = run.metrics.get("images_per_second")
-    return float(run.tags[Tag.SHARE]) * int(run.params["images"]) / rate if rate else None
+    rate, share = run.metrics.get("images_per_second"), run.tags.get(Tag.SHARE)
+    return float(share) * int(run.flat["images"]) / rate if rate and share else None
 
 
 def past_plans(runs: Iterable["Run"]) -> list[float]:

@@ -5,22 +5,29 @@ as the sweep's, and the id of a run are found by an index; for the value of a ta
 takes microseconds each.
 """
 
+import atexit
 import gc
-import re
-from collections.abc import Collection, Iterator
+import logging
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from gahb.errors import UserError
+from gahb.own_folder import own_folder
+from gahb.text import printable, without_passwords
+from gahb.tracking import locations, parsing
 from gahb.tracking.client import connect, first_line
 from gahb.tracking.preflight import check_record
-from gahb.tracking.run import STATES, SWEEP, Kind, Run, Tag
+from gahb.tracking.run import STATES, SWEEP, SWEEP_NAME, Kind, Run, Tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
 
 PAGE = 1000
 """Runs in one answer."""
@@ -33,8 +40,12 @@ ONE_BY_ONE = 100
 
 ANY_KIND = f"tags.`{Tag.KIND}` != ''"
 
-TAG_KEY = r"[\w\-./: ]+"
-"""What MLflow takes for the key of a tag."""
+
+NAMED = 3
+"""Runs that a warning names."""
+
+_left_out = set[str]()
+"""The ids of the runs that a warning of this process has counted."""
 
 
 class Record:
@@ -42,14 +53,15 @@ class Record:
 
     Args:
         uri: the tracking URI.
+        storage_url: of the storage beside it, where artifacts may be.
         retry: wait, as long as it takes, for a server that does not answer.
 
     Raises:
         UserError: on first use, if the record cannot be reached.
     """
 
-    def __init__(self, uri: str, *, retry: bool = False) -> None:
-        self.uri, self.retry = uri, retry
+    def __init__(self, uri: str, storage_url: str, *, retry: bool = False) -> None:
+        self.uri, self.storage_url, self.retry = uri, storage_url, retry
 
     @property
     def exists(self) -> bool:
@@ -74,7 +86,7 @@ class Record:
         Raises:
             UserError: the record cannot be read.
         """
-        if sweep is not None and not re.fullmatch(TAG_KEY, sweep):
+        if sweep is not None and not SWEEP_NAME.fullmatch(sweep):
             return []
         member = "" if sweep is None else f" AND {tagged(f'{SWEEP}{sweep}', 'true')}"
         return self.search(*(f"{kind}{member}" for kind in [tagged(Tag.KIND, kind) for kind in kinds] or [ANY_KIND]))
@@ -111,7 +123,7 @@ class Record:
 
     def search(self, *conditions: str, newest: int | None = None) -> list[Run]:
         """The runs that fulfil each of the conditions, one condition after the other: the oldest first, or the newest,
-        so many, and those first.
+        so many, and those first. Runs that gahb cannot have made so are left out, and a warning names them.
 
         Args:
             conditions: filters of MLflow's search.
@@ -124,21 +136,31 @@ class Record:
             return []
         try:
             experiments = self._experiments()
-            return [run for condition in conditions for run in self._found(experiments, condition, newest)]
+            found = [run for condition in conditions for run in self._found(experiments, condition, newest)]
         except UserError:
             raise
         except Exception as error:  # as in `connect`
             raise UserError(f"the record {self.uri} cannot be read: {first_line(error)}") from None
+        return self._of_ours(found)
 
-    def artifacts(self, run_id: str, file: str = "") -> Path:
-        """A local folder with the run's artifacts, or one file of them; downloaded if they are remote.
+    def artifacts(self, run_id: str, file: str = "", *, keep: bool = False) -> Path:
+        """A local folder with the run's artifacts, or one file of them; downloaded, if they are remote, into a folder
+        that nobody else may enter.
+
+        Args:
+            run_id: of the run.
+            file: its name.
+            keep: leave what was downloaded when this process ends.
 
         Raises:
-            UserError: they are not there.
+            UserError: they are not there, or said to be where no artifacts should be.
         """
-        self._check_artifacts(run_id)
+        location = self._check_artifacts(run_id)
         try:
-            return Path(self.client.download_artifacts(run_id, file))
+            there = None if location.startswith("file:") else str(_download_folder(keep))
+            return Path(self.client.download_artifacts(run_id, file, there))
+        except UserError:
+            raise
         except Exception as error:  # of MLflow or whatever keeps the files
             raise UserError(f"the artifacts of run {run_id[:8]} cannot be read: {first_line(error)}") from None
 
@@ -160,12 +182,48 @@ class Record:
         found = self.client.get_experiment_by_name(experiment)
         return f"#/experiments/{found.experiment_id}/runs?workflowType=machine_learning" if found else "#/experiments"
 
-    def _check_artifacts(self, run_id: str) -> None:
-        """Raise UserError unless the run's artifacts are in a folder that MLflow named by it. A record from elsewhere
-        could name any."""
-        uri = self.client.get_run(run_id).info.artifact_uri
-        if not uri.endswith(f"/{run_id}/artifacts") or ".." in unquote(uri).split("/"):
-            raise UserError(f"the artifacts of run {run_id[:8]} are said to be in {uri}, which is no place for them")
+    def check_location(self, run: Run) -> None:
+        """Raise UserError unless the run's artifacts are in the storage, or in the keeping of the record's server, in a
+        folder that is named by it."""
+        self._check_location(f"run {run.run_id[:8]}", run.artifact_uri, f"/{run.run_id}/artifacts")
+
+    def check_experiment(self, name: str) -> None:
+        """Raise UserError if there is an experiment of the name whose artifacts go elsewhere."""
+        if self.exists and (found := self.client.get_experiment_by_name(name)):
+            self._check_location(f"the experiment {name!r}", found.artifact_location)
+
+    def _check_artifacts(self, run_id: str) -> str:
+        """Where the run's artifacts are, which is as `check_location` demands it."""
+        location = str(self.client.get_run(run_id).info.artifact_uri)
+        self._check_location(f"run {run_id[:8]}", location, f"/{run_id}/artifacts")
+        return location
+
+    def _check_location(self, whose: str, location: str, end: str = "") -> None:
+        if not location.endswith(end) or not locations.is_ours(location, self.uri, self.storage_url):
+            where = locations.expected(self.uri, self.storage_url)
+            raise UserError(
+                f"the artifacts of {whose} are said to be in {location}, which is no place for them: they should be in "
+                f"{where}; name their storage with --storage"
+            )
+
+    def _of_ours(self, runs: Sequence[Run]) -> list[Run]:
+        """Those of the runs that are as gahb makes them; a warning tells of the others, once. On a server, where a run
+        may be another account's, its artifacts have to be in the right place, too."""
+        ours, others = list[Run](), dict[str, str]()
+        for run in runs:
+            try:
+                parsing.check(run)
+                if self.uri.startswith("http"):
+                    self.check_location(run)
+                ours.append(run)
+            except (ValueError, UserError) as error:
+                others[run.run_id] = f"{run.run_id[:8]} ({str(run.name)[:60]}): {error}"
+        if new := {run_id: why for run_id, why in others.items() if run_id not in _left_out}:
+            _left_out.update(new)
+            first = "; ".join(list(new.values())[:NAMED]) + ("; …" if len(new) > NAMED else "")
+            what = "1 run" if len(new) == 1 else f"{len(new)} runs"
+            log.warning("%s", printable(without_passwords(f"left out {what} that others made or changed: {first}")))
+        return ours
 
     def _experiments(self) -> list[str]:
         """The ids of all experiments."""
@@ -185,7 +243,7 @@ class Record:
                 page = self.client.search_runs(
                     experiments, condition, max_results=newest or PAGE, order_by=order, page_token=token
                 )
-            runs += map(_run, page)
+            runs += (_run(run) for run in page if run.data.tags.get(Tag.KIND))
             token = page.token
             if newest or not token:
                 break
@@ -215,8 +273,22 @@ def _run(run: Any) -> Run:
         run_id=run.info.run_id,
         experiment_id=run.info.experiment_id,
         name=run.info.run_name,
-        state=STATES[run.info.status],
+        state=STATES.get(run.info.status, ""),
         tags=dict(run.data.tags),
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
+        artifact_uri=run.info.artifact_uri or "",
     )
+
+
+def _download_folder(keep: bool) -> Path:
+    folder = own_folder("downloads") if keep else _until_the_end()
+    return Path(tempfile.mkdtemp(dir=folder))
+
+
+@cache
+def _until_the_end() -> Path:
+    """A folder of this process's own."""
+    folder = tempfile.mkdtemp(dir=own_folder("downloads"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

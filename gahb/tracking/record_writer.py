@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gahb.storage.retry import backoff
+from gahb.text import without_passwords
 from gahb.tracking.client import is_retryable, no_http_retries
 from gahb.tracking.record import Record
 from gahb.tracking.run import PREFIX, Tag
@@ -21,7 +22,6 @@ class RecordWriter(Record):
         self,
         experiment: str,
         name: str,
-        artifacts: str,
         *,
         params: Mapping[str, Any],
         tags: Mapping[str, Any],
@@ -32,12 +32,14 @@ class RecordWriter(Record):
         Args:
             experiment: its name.
             name: of the run.
-            artifacts: URL of the folder where an SQLite record keeps artifacts; a server decides for itself.
             params: of the run.
             tags: by which the run is known again if the answer to its creation is lost.
             dataset: name, digest and source of the data set, for MLflow's data set column.
+
+        Raises:
+            UserError: there is an experiment of that name whose artifacts go elsewhere; see `check_experiment`.
         """
-        run_id = self._create_once(self._experiment(experiment, artifacts), name, {k: str(v) for k, v in tags.items()})
+        run_id = self._create_once(self._experiment(experiment), name, {k: str(v) for k, v in tags.items()})
         self.describe(run_id, params, dataset)
         self.schedule(run_id)
         return run_id
@@ -71,6 +73,7 @@ class RecordWriter(Record):
 
     def add_text(self, run_id: str, text: str, file: str) -> None:
         """Add a text to the run's artifacts, under the name of a file."""
+        self._check_artifacts(run_id)
         self.client.log_text(run_id, text, file)
 
     def schedule(self, run_id: str) -> None:
@@ -87,7 +90,7 @@ class RecordWriter(Record):
 
     def fail(self, run_id: str, reason: str) -> None:
         """Mark a run as failed, and say why."""
-        self.tag(run_id, {Tag.REASON: reason[:500]})
+        self.tag(run_id, {Tag.REASON: without_passwords(reason)[:500]})
         self.client.set_terminated(run_id, "FAILED")
 
     def interrupt(self, run_id: str, reason: str = "") -> None:
@@ -126,20 +129,22 @@ class RecordWriter(Record):
                 return str(run.info.run_id)
         return None
 
-    def _experiment(self, name: str, artifacts: str) -> str:
+    def _experiment(self, name: str) -> str:
+        """The id of the experiment of that name, made if there is none. A server decides for itself where artifacts go;
+        for another record it is the storage."""
         found = self.client.get_experiment_by_name(name)
-        if found:
-            return str(found.experiment_id)
-        from mlflow.exceptions import MlflowException
+        if found is None:
+            from mlflow.exceptions import MlflowException
 
-        location = f"{artifacts}/{name}" if self.uri.startswith("sqlite:") else None
-        try:
-            return str(self.client.create_experiment(name, artifact_location=location))
-        except MlflowException:  # another process made it in between
-            found = self.client.get_experiment_by_name(name)
-            if found is None:
-                raise
-            return str(found.experiment_id)
+            location = None if self.uri.startswith("http") else f"{self.storage_url}/artifacts/{name}"
+            try:
+                return str(self.client.create_experiment(name, artifact_location=location))
+            except MlflowException:  # another process made it in between
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        self._check_location(f"the experiment {name!r}", found.artifact_location)
+        return str(found.experiment_id)
 
 
 def _milliseconds() -> int:

@@ -6,9 +6,12 @@ computed from.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from gahb.errors import UserError
 
 if TYPE_CHECKING:
     from gahb.trial import Trial
@@ -64,6 +67,9 @@ class Kind(StrEnum):
 
 SWEEP, LINK = f"{PREFIX}sweep.", f"{PREFIX}of."
 
+SWEEP_NAME = re.compile(r"(?!.*\.\.)[\w-][\w\-./: ]{0,199}")
+"""The name of a sweep: what MLflow takes for a tag, and no way out of a folder."""
+
 STATES = {
     "SCHEDULED": "scheduled",
     "RUNNING": "running",
@@ -89,7 +95,8 @@ def link(number: int) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as the record has it."""
+    """A run as the record has it, of the form that `parsing.check` demands. `artifact_uri` is where its artifacts are
+    said to be."""
 
     run_id: str
     experiment_id: str
@@ -98,6 +105,7 @@ class Run:
     tags: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, float]
+    artifact_uri: str
 
     @property
     def kind(self) -> str:
@@ -116,10 +124,13 @@ class Run:
 
     @property
     def trial(self) -> "Trial":
-        """The trial; UserError if it uses a guest that is not here."""
+        """The trial; UserError if it uses a guest that is not here, or cannot be trained."""
         from gahb.trial import Trial  # slow to import, and a table of runs needs none
 
-        return Trial.of(self.flat, json.loads(self.tags.get(Tag.PLUGINS, "[]")))
+        try:
+            return Trial.of(self.flat, json.loads(self.tags.get(Tag.PLUGINS, "[]")))
+        except UserError as error:
+            raise UserError(f"trial {self.name} ({self.run_id[:8]}): {error}") from None
 
     @property
     def imported(self) -> bool:
@@ -134,7 +145,8 @@ class Run:
     @property
     def sweeps(self) -> list[str]:
         """The sweeps that it belongs to, sorted."""
-        return sorted(tag.removeprefix(SWEEP) for tag in self.tags if tag.startswith(SWEEP))
+        names = (tag.removeprefix(SWEEP) for tag in self.tags if tag.startswith(SWEEP))
+        return sorted(filter(SWEEP_NAME.fullmatch, names))
 
     @property
     def links(self) -> frozenset[str]:

@@ -44,7 +44,7 @@ LEVELS = np.array(INPUT_PSNR, float)
 
 
 def finished_run(trial: Trial) -> Run:
-    return Run(f"{hash(trial):x}", "1", "", "finished", {"gahb.trial": json.dumps(trial.flat())}, {}, {})
+    return Run(f"{hash(trial):x}", "1", "", "finished", {"gahb.trial": json.dumps(trial.flat())}, {}, {}, "")
 
 
 def write_curve(folder: Path, test_psnr: np.ndarray, **columns: object) -> Path:

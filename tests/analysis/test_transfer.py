@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 def run_of(name: str, data_hash: str, n_train: int, subset: str = "A", resolution: int = 16, **flat: object) -> Run:
     whole = Trial.of({**TINY, "n_train": n_train, "subset": subset, "resolution": resolution, **flat}).flat()
     tags = {"gahb.subset": subset, "gahb.data_hash": data_hash, "gahb.trial": json.dumps(whole)}
-    return Run(name, "0", name, "finished", tags, {"n_train": str(n_train), "resolution": str(resolution)}, {})
+    return Run(name, "0", name, "finished", tags, {}, {}, "")
 
 
 def test_the_largest_n_of_each_class_on_subset_a_is_chosen_at_each_resolution() -> None:

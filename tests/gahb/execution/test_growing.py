@@ -49,7 +49,7 @@ class Here:
 
     @property
     def record(self) -> Record:
-        return Record(f"sqlite:///{self.folder}/record.db")
+        return Record(f"sqlite:///{self.folder}/record.db", (self.folder / "s").as_uri())
 
 
 @pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow)])

@@ -31,7 +31,7 @@ from gahb.training import loop
 from gahb.training.checkpoints import Checkpoints
 from gahb.training.weights import read_weight_history
 from gahb.trial import Trial
-from tests.helpers import TINY, Ended, Place
+from tests.helpers import TINY, TRIAL_TAGS, Ended, Place
 
 LONG = {**TINY, "n_train": 4, "images": 32 * 1200}
 """A trial that trains for several seconds, so that it can be killed on the way."""
@@ -267,9 +267,9 @@ def test_a_killed_launch_goes_on_at_the_next(undisturbed: tuple[Place, str], pla
 def test_a_run_whose_launch_was_killed_while_it_made_it_gets_its_parameters(ray_here: None, place: Place) -> None:
     trial = Trial.of({**TINY, "n_train": 1, "images": 32 * 5})
     (planned,) = plan([trial], place.store, place.record)
-    tags = {"gahb.kind": "trial", "gahb.signature": planned.signature, "gahb.sweep.tiny": "true"}
+    tags = {**TRIAL_TAGS, "gahb.signature": planned.signature, "gahb.sweep.tiny": "true"}
     tags["gahb.trial"] = json.dumps(trial.flat())
-    made = place.writer.create("tiny", planned.name, f"{place.store.url}/artifacts", params={}, tags=tags)
+    made = place.writer.create("tiny", planned.name, params={}, tags=tags)
     (row,) = place.launch([trial])
     assert row["run_id"] == made and row["state"] == "finished"
     assert lookup.find(place.record, made).params["width"] == "8"

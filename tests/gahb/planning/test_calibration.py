@@ -51,9 +51,7 @@ def test_finished_runs_know_better() -> None:
 
 def run(trial: Trial, name: str, **changes: str) -> Run:
     tags = {"gahb.kind": "trial", "gahb.device": name, "gahb.share": "0.25", "gahb.trial": json.dumps(trial.flat())}
-    return Run(
-        name, "0", name, "finished", {**tags, **changes}, {"images": str(trial.images)}, {"images_per_second": 50.0}
-    )
+    return Run(name, "0", name, "finished", {**tags, **changes}, {}, {"images_per_second": 50.0}, "")
 
 
 def test_time_of_a_shared_device_counts_in_part_and_past_plans_are_held_to_it() -> None:
@@ -143,7 +141,7 @@ def test_measure_and_keep(place: Place) -> None:
     one = {"architecture": "unet", "resolution": 16, "width": 4, "batch_size": 64}
     rungs = ladder({**one, "precision": ["float32", "bfloat16"]}, CPU)
     assert len(rungs) == 2
-    _, rates = calibration.calibrate(rungs, CPU, place.writer, place.store, lambda line: None)
+    _, rates = calibration.calibrate(rungs, CPU, place.writer, lambda line: None)
     (device,) = devices(place.record.runs(*calibration.SPEED))
     assert list(device.rates) == rates and calibration.known(place.record) == device
     assert place.record.runs(Kind.TRIAL) == []

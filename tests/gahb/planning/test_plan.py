@@ -8,10 +8,10 @@ from gahb.models.architectures import UNet
 from gahb.planning.calibration import Device, Rate
 from gahb.planning.plan import Planned, plan
 from gahb.storage import leases
-from gahb.tracking.run import Kind, Tag, member_of
+from gahb.tracking.run import Tag, member_of
 from gahb.training import cost
 from gahb.trial import Trial
-from tests.helpers import TINY, Place
+from tests.helpers import TINY, TRIAL_TAGS, Place, finish
 
 TRIAL = Trial.of({**TINY, "n_train": 1})
 
@@ -19,9 +19,9 @@ TRIAL = Trial.of({**TINY, "n_train": 1})
 def scheduled(place: Place, trial: Trial = TRIAL, launch_id: str = "") -> str:
     """A run of the trial, made by a launch; its id."""
     signature = trial.signature(trial.dataset.hash(place.store))
-    names: dict[str, str] = {Tag.KIND: Kind.TRIAL, Tag.SIGNATURE: signature, Tag.TRIAL: json.dumps(trial.flat())}
-    tags = {**names, **member_of("tiny"), Tag.LAUNCH: launch_id}
-    return place.writer.create("tiny", "as it was called", place.store.url, params={}, tags=tags)
+    names: dict[str, str] = {Tag.SIGNATURE: signature, Tag.TRIAL: json.dumps(trial.flat())}
+    tags = {**TRIAL_TAGS, **names, **member_of("tiny"), Tag.LAUNCH: launch_id}
+    return place.writer.create("tiny", "as it was called", params={}, tags=tags)
 
 
 def planned(place: Place, trial: Trial = TRIAL, device: Device | None = None) -> Planned:
@@ -39,7 +39,7 @@ def test_a_trial_is_running_while_the_launch_that_holds_it_is_alive(place: Place
     assert planned(place).state == "interrupted" and planned(place).to_train
     place.writer.fail(run_id, "the loss was nan")
     assert planned(place).state == "failed" and planned(place).to_train
-    place.writer.finish(run_id)
+    finish(place, run_id)
     assert planned(place).state == "finished" and not planned(place).to_train
 
 

@@ -110,10 +110,10 @@ class Counted(Folder):
 
 def test_a_heartbeat_is_read_once_for_all_trials_of_a_launch(place: Place, tmp_path: Path) -> None:
     for i in range(3):
-        place.writer.tag(new_trial(place, f"run{i}", f"{i}" * 12), {Tag.LAUNCH: "abc"})
+        place.writer.tag(new_trial(place, f"run{i}", f"{i}" * 12), {Tag.LAUNCH: "abcabcabcabc"})
     storage = Counted(tmp_path)
     states = states_of(place.record.runs(Kind.TRIAL), storage)
-    assert list(states.values()) == ["interrupted"] * 3 and storage.asked == ["launches/abc"]
+    assert list(states.values()) == ["interrupted"] * 3 and storage.asked == ["launches/abcabcabcabc"]
 
 
 def test_whatever_a_user_writes_is_a_name_and_no_filter(place: Place) -> None:

@@ -3,13 +3,13 @@ import pytest
 from gahb.errors import UserError
 from gahb.tracking import lookup
 from gahb.tracking.run import Kind, Tag, link, member_of
-from tests.helpers import Place, new_trial
+from tests.helpers import Place, finish, new_trial
 
 
 def new_import(place: Place, name: str) -> str:
     """A finished imported model; its run id."""
-    tags: dict[str, str] = {Tag.KIND: Kind.IMPORT, Tag.SIGNATURE: "feedfeedfeed"}
-    run_id = place.writer.create("imported", name, place.store.url, params={}, tags=tags)
+    tags: dict[str, str] = {Tag.KIND: Kind.IMPORT, Tag.SIGNATURE: "feedfeedfeed", **member_of("imported")}
+    run_id = place.writer.create("imported", name, params={}, tags=tags)
     place.writer.finish(run_id)
     return run_id
 
@@ -28,12 +28,12 @@ def test_a_run_is_found_by_id_prefix_signature_or_name(place: Place) -> None:
 
 
 def test_a_name_goes_before_a_prefix_and_many_matches_are_cut_short(place: Place) -> None:
-    named = new_trial(place, "xyz0", "111111111111")
+    named = new_trial(place, "aaa0", "111111111111")
     for i in range(5):
-        new_trial(place, f"other{i}", f"xyz{i}00000000")
-    assert lookup.find(place.record, "xyz0").run_id == named
+        new_trial(place, f"other{i}", f"aaa{i}00000000")
+    assert lookup.find(place.record, "aaa0").run_id == named
     with pytest.raises(UserError, match=r"means 5 trials: .*other0.*other3\), …; give more of a run id"):
-        lookup.find(place.record, "xyz")
+        lookup.find(place.record, "aaa")
 
 
 def test_an_unfinished_trial_has_no_weights(place: Place) -> None:
@@ -61,7 +61,7 @@ def test_a_sweep_is_meant_before_a_trial_and_holds_every_trial_that_belongs_to_i
     first = new_trial(place, "two", "111111111111", sweep="one")
     second = new_trial(place, "16x16-N1-B", "222222222222", sweep="two")
     place.writer.tag(first, member_of("two"))
-    place.writer.finish(second)
+    finish(place, second)
     new_import(place, "published")
     assert lookup.sweep_names(place.record) == ["one", "two"]
     for finder in (lookup.sweep_or_trial, lookup.sweep_trials):
@@ -72,11 +72,11 @@ def test_a_sweep_is_meant_before_a_trial_and_holds_every_trial_that_belongs_to_i
 
 def test_analyses_of_a_sweep_are_the_finished_runs_that_are_nothing_else(place: Place) -> None:
     trial = new_trial(place)
-    place.writer.finish(trial)
+    finish(place, trial)
     made = []
     for kind, ends in (("pairs", True), ("scaling", False), ("scaling", True), (Kind.CALIBRATION, True)):
         tags: dict[str, str] = {Tag.KIND: kind, **member_of("s"), link(0): trial}
-        run_id = place.writer.create("s-analysis", kind, place.store.url, params={}, tags=tags)
+        run_id = place.writer.create("s-analysis", kind, params={}, tags=tags)
         if ends:
             place.writer.finish(run_id)
             made.append(run_id)

@@ -6,8 +6,8 @@ import pytest
 from gahb.errors import UserError
 from gahb.tracking import lookup
 from gahb.tracking.record import Record
-from gahb.tracking.run import Kind, Tag, member_of
-from tests.helpers import Place, new_trial
+from gahb.tracking.run import PSNRS, Kind, Tag, member_of
+from tests.helpers import Place, finish, new_trial
 
 
 def test_a_run_goes_from_scheduled_to_finished(place: Place, tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_a_run_goes_from_scheduled_to_finished(place: Place, tmp_path: Path) -> 
     assert lookup.find(record, run_id).state == "scheduled"
     place.writer.start(run_id)
     assert lookup.find(record, run_id).state == "running"
-    place.writer.log_metrics(run_id, {"psnr_gap": 64})
+    place.writer.log_metrics(run_id, dict.fromkeys(PSNRS, 64))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.txt").write_text("kept")
     place.writer.add_artifacts(run_id, tmp_path / "out")
@@ -38,15 +38,15 @@ def test_of_several_runs_of_a_trial_the_finished_one_counts_or_else_the_oldest(p
     }
     place.writer.fail(first, "the loss was nan")
     assert place.record.by_signature(["abcdefabcdef"])["abcdefabcdef"].run_id == first
-    place.writer.finish(third)
+    finish(place, third)
     assert place.record.by_signature(["abcdefabcdef"])["abcdefabcdef"].run_id == third
-    place.writer.finish(second)
+    finish(place, second)
     assert place.record.by_signature(["abcdefabcdef"])["abcdefabcdef"].run_id == second
 
 
 def test_runs_are_those_of_the_kinds_and_the_sweep_asked_for(place: Place) -> None:
     tags: dict[str, str] = {Tag.KIND: "pairs", **member_of("s")}
-    analysis = place.writer.create("s-analysis", "pairs", place.store.url, params={}, tags=tags)
+    analysis = place.writer.create("s-analysis", "pairs", params={}, tags=tags)
     one, two = new_trial(place, "one"), new_trial(place, "two", "111111111111", sweep="other")
 
     def ids(*kinds: str, sweep: str | None = None) -> list[str]:
@@ -80,7 +80,7 @@ def test_a_record_out_of_reach(tmp_path: Path) -> None:
         new_trial(Place(tmp_path / "nowhere"))
     (tmp_path / "r.db").write_text("this is no database, and longer than a header" * 10)
     with pytest.raises(UserError, match="cannot be used"):
-        Record(f"sqlite:///{tmp_path}/r.db").runs(Kind.TRIAL)
+        Record(f"sqlite:///{tmp_path}/r.db", tmp_path.as_uri()).runs(Kind.TRIAL)
 
 
 def _touch(folder: Path, number: int) -> None:

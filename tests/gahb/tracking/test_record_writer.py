@@ -14,14 +14,20 @@ import pytest
 
 from gahb.tracking.client import HTTP_RETRIES, IDEMPOTENT
 from gahb.tracking.record_writer import CREATION_TRIES, RecordWriter
-from gahb.tracking.run import Kind
-from tests.helpers import Place, free_ports, process
+from gahb.tracking.run import Kind, member_of
+from tests.helpers import TRIAL_TAGS, Place, free_ports, process
 
-TAGS = {"gahb.kind": "trial", "gahb.signature": "abcdefabcdef", "gahb.launch": "0123456789ab", "gahb.reason": ""}
+TAGS = {
+    **TRIAL_TAGS,
+    **member_of("s"),
+    "gahb.signature": "abcdefabcdef",
+    "gahb.launch": "0123456789ab",
+    "gahb.reason": "",
+}
 
 
 def create(writer: RecordWriter, **tags: str) -> str:
-    return writer.create("s", "a trial", "file:///nowhere", params={"width": 8}, tags={**TAGS, **tags})
+    return writer.create("s", "a trial", params={"width": 8}, tags={**TAGS, **tags})
 
 
 def cut_off(writer: RecordWriter, monkeypatch: pytest.MonkeyPatch, *answers: bool) -> list[str]:
@@ -48,7 +54,7 @@ def test_a_run_whose_answer_is_lost_is_made_once(
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     writer = place.writer
-    like_it = create(writer, **{"gahb.launch": "another"})
+    like_it = create(writer, **{"gahb.launch": "ba9876543210"})
     created = cut_off(writer, monkeypatch, *answers)
     run_id = create(writer)
     assert created == [run_id]
@@ -70,7 +76,7 @@ def test_creation_is_given_up_when_the_record_answers_and_creates_nothing(
 
 def test_only_idempotent_calls_are_retried(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    retrying = RecordWriter(place.record.uri, retry=True)
+    retrying = RecordWriter(place.record.uri, place.store.url, retry=True)
     inner: Any = retrying.client.client  # type: ignore[attr-defined]
     assert all(hasattr(inner, name) for name in IDEMPOTENT)
     run_id = create(retrying)
@@ -157,8 +163,8 @@ def test_mlflow_itself_repeats_no_creation(
     proxy: Proxy, lost: list[str], retry: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(HTTP_RETRIES, "2")
-    writer = RecordWriter(proxy.uri, retry=retry)
-    signature = f"{'-'.join(lost)} {retry}"
+    writer = RecordWriter(proxy.uri, "file:///nowhere", retry=retry)
+    signature = f"{retry:012x}"
     proxy.lost, before = list(lost), proxy.seen
     run_id = create(writer, **{"gahb.signature": signature})
     assert proxy.seen - before == len(lost) and not proxy.lost
