@@ -1,5 +1,6 @@
 """The cluster files against Ray's and KubeRay's schemas and a simulated AWS; the record's script for real."""
 
+import fnmatch
 import json
 import os
 import re
@@ -145,8 +146,110 @@ def test_the_record_is_up_before_ray(config: dict[str, Any]) -> None:
     assert all(command.startswith(". ~/.gahb;") for command in (record, ray))
 
 
+AWS = r"""#!/bin/sh
+printf '%s\0' "$@" >> calls && printf '\n\0' >> calls
+case "$*" in
+  *create-security-group*) echo GROUP ;;
+  *get-role*) echo arn:aws:iam::123456789012:role/gahb-worker ;;
+esac
+"""
+
+
+def aws_commands(folder: Path) -> list[list[str]]:
+    """The `aws` commands of docs/cluster.md as a shell runs them, with GROUP for the security group that they make."""
+    (folder / "bin").mkdir()
+    (folder / "bin" / "aws").write_text(AWS)
+    (folder / "bin" / "aws").chmod(0o755)
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    (block,) = (block for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) if "aws iam create-role" in block)
+    path = {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-euc", block], cwd=folder, env=path, check=True, capture_output=True)
+    calls = (folder / "calls").read_text().split("\n\0")[:-1]
+    return [call.removesuffix("\0").split("\0") for call in calls]
+
+
+def policies(commands: list[list[str]], role: str) -> list[dict[str, Any]]:
+    """The statements of all policies that the commands give to a role."""
+    found = []
+    for words in commands:
+        if words[1] == "put-role-policy" and words[words.index("--role-name") + 1] == role:
+            found += json.loads(words[words.index("--policy-document") + 1])["Statement"]
+    return found
+
+
+def allowed(statements: list[dict[str, Any]], action: str, resource: str, **context: str) -> bool:
+    """Whether statements allow an action on a resource; a context's keys have _ for : and / and -."""
+    for statement in statements:
+        assert statement["Effect"] == "Allow" and statement.keys() <= {"Effect", "Action", "Resource", "Condition"}
+        conditions = statement.get("Condition", {"StringEquals": {}})
+        assert list(conditions) == ["StringEquals"]
+        if (
+            any(fnmatch.fnmatchcase(action, pattern) for pattern in several(statement["Action"]))
+            and any(fnmatch.fnmatchcase(resource, pattern) for pattern in several(statement["Resource"]))
+            and all(
+                context.get(re.sub("[:/-]", "_", key)) in several(values)
+                for key, values in conditions["StringEquals"].items()
+            )
+        ):
+            return True
+    return False
+
+
+def several(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def run_on_moto(commands: list[list[str]]) -> str:
+    """Run `aws` commands by boto3, and return the security group that they made."""
+    import boto3
+    from botocore import xform_name
+
+    group = ""
+    for service, operation, *options in commands:
+        client = boto3.client({"s3api": "s3"}.get(service, service), region_name="us-west-2")
+        method = operation.replace("-", "_")
+        shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[method]).input_shape
+        members = {f"--{xform_name(name, '-')}": name for name in shape.members}
+        given = {}
+        for option, value in zip(options[::2], options[1::2], strict=True):
+            if option not in ("--query", "--output"):
+                plain, name = value.replace("GROUP", group), members[option]
+                if shape.members[name].type_name == "structure":
+                    given[name] = dict([plain.split("=")])
+                else:
+                    given[name] = plain if shape.members[name].type_name == "string" else json.loads(plain)
+        if operation != "create-service-linked-role":  # moto knows it for other services only
+            group = getattr(client, method)(**given).get("GroupId", group)
+    return group
+
+
+def requests(operation: str, given: dict[str, Any], tagged: bool) -> list[tuple[str, str, dict[str, str]]]:
+    """What a call to EC2 needs: (action, resource, context) each."""
+    arn = "arn:aws:ec2:us-west-2:123456789012:"
+    if operation != "RunInstances":
+        tag = {"aws_ResourceTag_ray_cluster_name": "gahb"} if tagged else {}
+        ids = given.get("InstanceIds") or given.get("Resources") or [""]
+        of_one = [f"ec2:{operation}", f"{arn}instance/{ids[0]}"]
+        return [(of_one[0], of_one[1], tag)]
+    (tags,) = given["TagSpecifications"]
+    assert tags["ResourceType"] == "instance"
+    named = {f"aws_RequestTag_{tag['Key'].replace('-', '_')}": tag["Value"] for tag in tags["Tags"]}
+    others = ["subnet/x", "key-pair/x", "network-interface/x", "volume/x", "spot-instances-request/x"]
+    return [
+        ("ec2:RunInstances", f"{arn}instance/x", {"ec2_InstanceType": given["InstanceType"], **named}),
+        ("ec2:RunInstances", "arn:aws:ec2:us-west-2::image/ami-1", {}),
+        *(("ec2:RunInstances", f"{arn}security-group/{group}", {}) for group in given["SecurityGroupIds"]),
+        *(("ec2:RunInstances", arn + other, {}) for other in others),
+        ("ec2:CreateTags", f"{arn}instance/x", {"ec2_CreateAction": "RunInstances"}),
+        ("iam:PassRole", "arn:aws:iam::123456789012:role/gahb-worker", {"iam_PassedToService": "ec2.amazonaws.com"}),
+    ]
+
+
 @pytest.mark.slow
-def test_aws_would_start_every_type_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aws_would_start_every_type_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And let in ssh from the named network alone, and the head do all that its autoscaler does."""
     moto = pytest.importorskip("moto")
     for key, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "HOME": str(tmp_path)}.items():
         monkeypatch.setenv(key, value)
@@ -155,18 +258,23 @@ def test_aws_would_start_every_type_as_it_is_written(tmp_path: Path, monkeypatch
     (tmp_path / ".ssh").mkdir()
     with moto.mock_aws():
         import boto3
+        from botocore.client import BaseClient
         from ray.autoscaler._private.commands import _bootstrap_config
         from ray.autoscaler._private.providers import _get_node_provider
         from ray.autoscaler.tags import TAG_RAY_LAUNCH_CONFIG, TAG_RAY_NODE_KIND
 
-        iam, ec2 = boto3.client("iam"), boto3.client("ec2", region_name="us-west-2")
-        for name in ("gahb-head", "gahb-worker"):
-            iam.create_instance_profile(InstanceProfileName=name)
-        config = _bootstrap_config(read("cluster.yaml"), no_config_cache=True)
+        ec2 = boto3.client("ec2", region_name="us-west-2")
+        with pytest.raises(AssertionError):  # the file's security group is yet to be named
+            _bootstrap_config(read("cluster.yaml"), no_config_cache=True)
+        assert "Failed to detect a security group" in capsys.readouterr().err
+        commands = aws_commands(tmp_path)
+        made = run_on_moto(commands)
+        written = yaml.safe_load((ROOT / "cluster.yaml").read_text().replace("sg-00000000000000000", made))
+        config = _bootstrap_config(written, no_config_cache=True)
         types = config["available_node_types"]
         assert types["head"]["resources"]["CPU"] == 0
-        for name, written in read("cluster.yaml")["available_node_types"].items():
-            assert written["resources"].items() <= types[name]["resources"].items(), "what the file says stays"
+        for name, of_file in read("cluster.yaml")["available_node_types"].items():
+            assert of_file["resources"].items() <= types[name]["resources"].items(), "what the file says stays"
         for name in ("gpu-24gb", "gpu-96gb"):
             (instance,) = ec2.describe_instance_types(InstanceTypes=[types[name]["node_config"]["InstanceType"]])[
                 "InstanceTypes"
@@ -175,15 +283,46 @@ def test_aws_would_start_every_type_as_it_is_written(tmp_path: Path, monkeypatch
             assert resources["CPU"] == instance["VCpuInfo"]["DefaultVCpus"]
             assert resources["GPU"] == instance["GpuInfo"]["Gpus"][0]["Count"]
             assert 0.8 * ram < resources["memory"] < 0.9 * ram
-        group = ec2.describe_security_groups(GroupIds=types["gpu-24gb"]["node_config"]["SecurityGroupIds"])
-        rules = group["SecurityGroups"][0]["IpPermissions"]
-        assert [rule.get("FromPort") for rule in rules if rule["IpRanges"]] == [22], "only ssh from outside"
         provider = _get_node_provider(config["provider"], config["cluster_name"])
+        head = [
+            {**statement, "Resource": [arn.replace("GROUP", made) for arn in several(statement["Resource"])]}
+            for statement in policies(commands, "gahb-head")
+        ]
+        calls: list[tuple[str, dict[str, Any]]] = []
+        call = BaseClient._make_api_call
+
+        def noted(client: Any, operation: str, given: dict[str, Any]) -> Any:
+            calls.append((operation, given))
+            return call(client, operation, given)
+
+        monkeypatch.setattr(BaseClient, "_make_api_call", noted)
         for kind, node in types.items():
-            provider.create_node(node["node_config"], {TAG_RAY_NODE_KIND: kind, TAG_RAY_LAUNCH_CONFIG: kind}, 1)
+            calls.clear()
+            tags = {TAG_RAY_NODE_KIND: kind, TAG_RAY_LAUNCH_CONFIG: kind}
+            provider.create_node(node["node_config"], tags, 1)
+            if kind != "head":
+                (node_id,) = provider.non_terminated_nodes({TAG_RAY_NODE_KIND: kind})
+                provider.set_node_tags(node_id, {"ray-node-status": "up-to-date"})
+                provider._update_node_tags()
+                assert {"RunInstances", "CreateTags", "DescribeInstances"} <= {operation for operation, _ in calls}
+                for operation, given in calls:
+                    for action, resource, context in requests(operation, given, tagged=True):
+                        assert allowed(head, action, resource, **context), (action, resource, context)
         instances = [r["Instances"][0] for r in ec2.describe_instances()["Reservations"]]
         lifecycle = {i["InstanceType"]: i.get("InstanceLifecycle") for i in instances}
         assert lifecycle == {"m7i.xlarge": None, "g6.2xlarge": "spot", "g7e.2xlarge": "spot"}
+        assert {i["MetadataOptions"]["HttpTokens"] for i in instances} == {"required"}
+        assert {group["GroupId"] for i in instances for group in i["SecurityGroups"]} == {made}
+        (group,) = ec2.describe_security_groups(GroupIds=[made])["SecurityGroups"]
+        outside = [(rule["FromPort"], rule["IpRanges"]) for rule in group["IpPermissions"] if rule["IpRanges"]]
+        assert [(port, [r["CidrIp"] for r in ranges]) for port, ranges in outside] == [(22, ["203.0.113.0/24"])]
+        calls.clear()
+        workers = provider.non_terminated_nodes({TAG_RAY_NODE_KIND: "gpu-24gb"})
+        provider.terminate_nodes(workers)
+        (ended,) = (given for operation, given in calls if operation in ("StopInstances", "TerminateInstances"))
+        for operation in ("StopInstances", "StartInstances", "TerminateInstances"):
+            ((action, resource, context),) = requests(operation, ended, tagged=True)
+            assert allowed(head, action, resource, **context) and not allowed(head, action, resource)
         started = tmp_path / "ray_bootstrap_config.yaml"  # what the head's autoscaler, and so gahb, is given
         started.write_text(yaml.safe_dump(config))
         assert worker_types.of_file(str(started)) == worker_types.of_file(str(ROOT / "cluster.yaml"))
