@@ -18,6 +18,7 @@ from gahb.errors import UserError
 from gahb.models import published
 from gahb.models.architectures import Architecture, UNet
 from gahb.storage.base import Storage
+from gahb.storage.local import opened
 from gahb.tracking import lookup
 from gahb.tracking.record_writer import RecordWriter
 from gahb.tracking.run import Kind, Run, Tag, member_of
@@ -41,8 +42,9 @@ def import_checkpoint(
     """
     denoiser, architecture = published.read(file, first_relu=first_relu)
     side = resolution or usual_resolution(architecture)
-    architecture.check(side)
-    content = hashlib.sha256(file.read_bytes()).hexdigest()
+    weights.check_imported(architecture, side)
+    with opened(file, links=True) as stream:
+        content = hashlib.file_digest(stream, "sha256").hexdigest()
     facts = {"architecture": architecture.flat(), "resolution": side}
     signature = hashlib.sha256(json.dumps([content, facts], sort_keys=True).encode()).hexdigest()[:12]
     for run in record.runs(Kind.TRIAL, Kind.IMPORT):
@@ -53,7 +55,6 @@ def import_checkpoint(
     run_id = record.create(
         EXPERIMENT,
         name,
-        f"{storage.url}/artifacts",
         params={
             **architecture.flat(),
             "resolution": side,

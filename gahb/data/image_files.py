@@ -372,7 +372,7 @@ def _costs_too_much(image: Image.Image, content: bytes) -> str | None:
     if max(pixels, tile) > MOST_PIXELS:
         part = "has" if pixels > MOST_PIXELS else "has a tile of"
         return f"{part} {max(pixels, tile):,} pixels, and at most {MOST_PIXELS:,} are decoded; make it smaller"
-    if pixels > MOST_PIXELS_IN_PYTHON and any(part[0] in Image.DECODERS for part in image.tile):
+    if pixels > MOST_PIXELS_IN_PYTHON and any(part[0] in Image.DECODERS for part in getattr(image, "tile", ())):
         return f"has {pixels:,} pixels in a form that takes minutes to decode; save it as PNG"
     if content[:2] == b"\xff\xd8" and _scans(content) > MOST_SCANS:
         return f"has more than {MOST_SCANS} scans; save it anew"

@@ -38,7 +38,7 @@ def keys(folder: Path) -> list[str]:
 
 def _keys(folder: Path) -> list[str]:
     left = min((folder / FILE).stat().st_size, MOST_KEY_BYTES)
-    found = []
+    found: list[str] = []
     with _transaction(folder) as transaction:
         for key in transaction.cursor().iternext(values=False):
             left -= len(key)

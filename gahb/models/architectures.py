@@ -25,6 +25,9 @@ LAYERS_PER_BLOCK = 3
 MOST = 4096
 """Channels, layers, heads or pixels of a patch; twelve blocks halve so many pixels to one."""
 
+DEEPEST = 1024
+"""Blocks of a transformer: to lay out so many takes seconds, even without memory for them."""
+
 
 @dataclass(frozen=True)
 class Architecture(ABC):
@@ -198,7 +201,8 @@ class Transformer(Architecture):
     heads: int = 4
 
     def __post_init__(self) -> None:
-        check_range(MOST, patch=self.patch, depth=self.depth, width=self.width, heads=self.heads)
+        check_range(DEEPEST, depth=self.depth)
+        check_range(MOST, patch=self.patch, width=self.width, heads=self.heads)
         if self.patch % 2:
             raise UserError(f"patch={self.patch}: must be even")
         if self.width % (4 * self.heads):

@@ -1,27 +1,32 @@
 """Checkpoints of a trial in progress: tensors and JSON in safetensors files, which execute nothing when read.
 
 Each file holds the sha256 of what is in it. The last two checkpoints are kept; one that cannot be read, or is not what
-was written, falls back to the one before. Beside them stand the weights at every evaluation, which are log-spaced in
-time and all kept.
+was written for this trial, falls back to the one before. Beside them stand the weights at every evaluation, which are
+log-spaced in time and all kept.
 """
 
 import hashlib
 import json
 import logging
+import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from gahb.storage.base import Storage
+from gahb.storage.local import OddFile
 from gahb.storage.retry import is_retryable
 
 log = logging.getLogger(__name__)
 
 KEPT = 2
+
+STEP, IMAGES = re.compile(r"step-(\d{9,})\.safetensors"), re.compile(r"images-(\d{12,})\.safetensors")
+"""The names of checkpoints and of weights."""
 
 
 class Damaged(Exception):
@@ -77,14 +82,27 @@ class Checkpoints:
     @property
     def step(self) -> int:
         """The step of the newest checkpoint; 0 if there is none."""
-        return max((int(name.removeprefix("step-").partition(".")[0]) for name in self._names()), default=0)
+        return max((_number(STEP, name) for name in self._names()), default=0)
 
-    def latest(self) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
-        """(step, tensors on the CPU, facts) of the newest readable checkpoint, or None. Raises OSError."""
+    def latest(
+        self,
+        check: Callable[[int, dict[str, Tensor], dict[str, Any]], object] = lambda step, tensors, facts: None,
+        most: int | None = None,
+    ) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
+        """(step, tensors on the CPU, facts) of the newest checkpoint that is readable and usable, or None.
+
+        Args:
+            check: raises an exception, of any kind, for one that is not usable.
+            most: bytes that one may have.
+
+        Raises:
+            OSError: the storage is out of reach.
+        """
         for name in reversed(self._names()):
             try:
-                tensors, facts = _unpacked(self.storage.read(self._at(name)))
-            except (Damaged, FileNotFoundError) as error:
+                tensors, facts = _unpacked(self.storage.read(self._at(name), most))
+                _check(_number(STEP, name), tensors, facts, check)
+            except (Damaged, OddFile, FileNotFoundError) as error:
                 log.warning("checkpoint %s cannot be read (%s); falling back to the one before", name, error)
             else:
                 return facts["step"], tensors, facts
@@ -93,19 +111,19 @@ class Checkpoints:
     def weight_history(self) -> dict[int, dict[str, Tensor]]:
         """Images seen → weights, of every evaluation that was kept. Raises OSError."""
         found = {}
-        for name in self.storage.names(self._at("weights")):
+        for name in filter(IMAGES.fullmatch, self.storage.names(self._at("weights"))):
             try:
                 weights, _ = _unpacked(self.storage.read(self._at(f"weights/{name}")))
-            except Damaged as error:
+            except (Damaged, OddFile) as error:
                 log.warning("weights %s cannot be read (%s) and are left out", name, error)
             else:
-                found[int(name.removeprefix("images-").partition(".")[0])] = weights
+                found[_number(IMAGES, name)] = weights
         return found
 
     def _is_whole(self, name: str) -> bool:
         try:
             _unpacked(self.storage.read(name))
-        except Damaged:
+        except (Damaged, OddFile):
             return False
         return True
 
@@ -113,7 +131,13 @@ class Checkpoints:
         return f"{self.folder}/{name}".lstrip("/")
 
     def _names(self) -> list[str]:
-        return [name for name in self.storage.names(self.folder) if name.startswith("step-")]
+        return [name for name in self.storage.names(self.folder) if STEP.fullmatch(name)]
+
+
+def _number(names: re.Pattern[str], name: str) -> int:
+    found = names.fullmatch(name)
+    assert found
+    return int(found[1])
 
 
 def _packed(tensors: dict[str, Tensor], facts: dict[str, Any]) -> bytes:
@@ -123,17 +147,34 @@ def _packed(tensors: dict[str, Tensor], facts: dict[str, Any]) -> bytes:
 
 
 def _unpacked(content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and facts of a file. Files of earlier versions have no digest, and weights no facts."""
+    """The tensors and facts of a file. Raises Damaged."""
     try:
         tensors = load(content)
         length = int.from_bytes(content[:8], "little")
-        about = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-        facts = json.loads(about.get("facts", "{}"))
-    except (SafetensorError, ValueError) as error:
-        raise Damaged(error) from None
-    if about.get("sha256", expected := _digest(tensors, about.get("facts", ""))) != expected:
+        about = json.loads(content[8 : 8 + length])["__metadata__"]
+        expected, facts = _digest(tensors, about["facts"]), json.loads(about["facts"])
+    except Exception as error:  # of many kinds
+        raise Damaged(f"{type(error).__name__}: {error}") from None
+    if about.get("sha256") != expected:
         raise Damaged("its checksum differs")
     return tensors, facts
+
+
+def _check(
+    step: int,
+    tensors: dict[str, Tensor],
+    facts: Any,
+    check: Callable[[int, dict[str, Tensor], dict[str, Any]], object],
+) -> None:
+    """Raise Damaged for what is not usable at that step."""
+    try:
+        if type(facts["step"]) is not int or facts["step"] != step:
+            raise Damaged(f"its step is {facts['step']!r}")
+        check(step, tensors, facts)
+    except Damaged:
+        raise
+    except Exception as error:  # of many kinds
+        raise Damaged(f"{type(error).__name__}: {error}") from None
 
 
 def _digest(tensors: dict[str, Tensor], facts: str) -> str:

@@ -24,11 +24,14 @@ from gahb.denoising import psnr
 from gahb.models.activation_checkpointing import Level, activation_checkpointing
 from gahb.models.layers import Denoiser
 from gahb.training import cost, out_of_memory
-from gahb.training.checkpoints import Checkpoints
+from gahb.training.checkpoints import Checkpoints, Damaged
 from gahb.training.step import learning_rate, make_deterministic, restore, start, state, stepper
 from gahb.trial import Trial
 
 log = logging.getLogger(__name__)
+
+MOST_BESIDE_TENSORS = 16 << 20
+"""Bytes of a checkpoint's names and facts; an evaluation takes one or two thousand."""
 
 MOST_ON_CHECKPOINTS = 0.03
 """Share of a training's time that may go into writing its checkpoints."""
@@ -151,7 +154,9 @@ def _train(training: Training, checkpoints: Checkpoints, options: Options, level
     net, optimizer = start(trial, device)
     activation_checkpointing(net, level)
     step, history = 0, list[Evaluation]()
-    if saved := checkpoints.latest():
+    like = state(net, optimizer)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in like.values())
+    if saved := checkpoints.latest(functools.partial(_check_saved, trial, like), size + MOST_BESIDE_TENSORS):
         step, tensors, facts = saved
         history = [Evaluation.of(plain) for plain in facts["history"]]
         started -= facts.get("seconds", math.nan)
@@ -194,6 +199,22 @@ def _train(training: Training, checkpoints: Checkpoints, options: Options, level
             raise Halted(f"halted after {step} of {trial.steps} steps")
 
     return Trained(Denoiser(net).eval(), history, time.monotonic() - started)
+
+
+def _check_saved(
+    trial: Trial, like: dict[str, Tensor], step: int, tensors: dict[str, Tensor], facts: dict[str, Any]
+) -> None:
+    """Raise an exception, of any kind, unless a training of the trial, whose state is of the names, shapes and types of
+    `like`, can go on from a checkpoint."""
+    if not 0 < step <= trial.steps:
+        raise Damaged(f"the trial has {trial.steps} steps")
+    if {name: (t.shape, t.dtype) for name, t in tensors.items()} != {n: (t.shape, t.dtype) for n, t in like.items()}:
+        raise Damaged("its tensors are another network's")
+    for evaluation in [Evaluation.of(plain) for plain in facts["history"]]:
+        numbers = [evaluation.time, *evaluation.metrics().values()]
+        if type(evaluation.images_seen) is not int or not all(map(math.isfinite, numbers)):
+            raise Damaged("an evaluation in it is none")
+    float(facts.get("seconds", math.nan))
 
 
 def _diverged(loss: Tensor, step: int, trial: Trial) -> Diverged:

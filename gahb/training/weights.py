@@ -14,10 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from gahb.config_fields import check_range
 from gahb.errors import UserError
 from gahb.models.architectures import ARCHITECTURES, Architecture
 from gahb.models.layers import Denoiser
 from gahb.models.loading import fit
+from gahb.storage.local import content_of, opened
 from gahb.trial import Trial
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
@@ -25,6 +27,12 @@ WEIGHT_HISTORY, WEIGHT_HISTORY_0_1 = "weight_history", "course"
 """Folder with the weights at every evaluation, named by images seen, and what version 0.1 called it."""
 
 FORMAT = 1
+
+LARGEST = 1024
+"""The largest resolution at which an imported model is sampled, in pixels a side."""
+
+MOST_OF_A_CARD = 1 << 20
+"""Bytes of a card."""
 
 
 def save(folder: Path, denoiser: Denoiser, card: dict[str, Any]) -> None:
@@ -48,20 +56,33 @@ def read(folder: Path, device: torch.device | str = "cpu") -> tuple[Denoiser, di
     """
     card = read_card(folder)
     with _readable(folder / WEIGHTS):
-        denoiser = fit(_architecture(card), load_file(folder / WEIGHTS))
+        denoiser = fit(_architecture(card), _tensors(folder / WEIGHTS))
     return denoiser.to(device), card
 
 
 def read_card(folder: Path) -> dict[str, Any]:
     """The card alone; see `read`."""
     with _readable(folder / CARD):
-        card: dict[str, Any] = json.loads((folder / CARD).read_text())
+        card: dict[str, Any] = json.loads(content_of(folder / CARD, MOST_OF_A_CARD))
         if "trial" in card:
             Trial.of(card["trial"], card.get("plugins", ()))
             _check_words(card, "data_hash", "subset_hash")
         else:
-            _architecture(card).check(card["resolution"])
+            check_imported(_architecture(card), card["resolution"])
         return card
+
+
+def check_imported(architecture: Architecture, resolution: Any) -> None:
+    """Raise UserError unless an imported model can be sampled at a resolution."""
+    if type(resolution) is not int:
+        raise UserError(f"resolution={resolution!r}: must be a whole number")
+    check_range(LARGEST, resolution=resolution)
+    architecture.check(resolution)
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    opened(file).close()  # what is none that was written here ends in an error
+    return load_file(file)
 
 
 def read_weight_history(folder: Path, device: torch.device | str = "cpu") -> Iterator[tuple[int, Denoiser]]:
@@ -72,7 +93,7 @@ def read_weight_history(folder: Path, device: torch.device | str = "cpu") -> Ite
         stored = folder / WEIGHT_HISTORY_0_1
     for file in sorted(stored.glob("images-*.safetensors")):
         with _readable(file):
-            images_seen, denoiser = int(file.stem.removeprefix("images-")), fit(architecture, load_file(file))
+            images_seen, denoiser = int(file.stem.removeprefix("images-")), fit(architecture, _tensors(file))
         yield images_seen, denoiser.to(device)
 
 

@@ -10,7 +10,9 @@ from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, relu
 
 from gahb.errors import UserError
 from gahb.models import published
-from gahb.models.architectures import BFCNN, UNet
+from gahb.models.architectures import BFCNN, Architecture, UNet
+from gahb.models.layers import Denoiser
+from gahb.models.loading import fit
 from tests.helpers import Payload, Weights, bf_cnn, dncnn, unet
 
 
@@ -62,9 +64,15 @@ def run_dncnn(w: Weights, y: Tensor, layers: int = 20) -> Tensor:
     return y - conv2d(x, w["last_layer.weight"], padding=1)
 
 
-def check(path: Path, theirs, **options: bool) -> None:  # type: ignore[no-untyped-def]
+def here(path: Path) -> tuple[Denoiser, Architecture]:
+    """The network of a file as a child reads it, in this process, which has torch already."""
+    with path.open("rb") as file:
+        architecture, tensors = published.translated(file, path.stat().st_size)
+    return fit(architecture, tensors), architecture
+
+
+def check(denoiser: Denoiser, theirs) -> None:  # type: ignore[no-untyped-def]
     """Output and Jacobian of the imported network are those of the weights in the file, relative to their size."""
-    denoiser, _ = published.read(path, **options)
     y = torch.rand(1, 1, 8, 8)
     expected = theirs(y)
     size = expected.abs().max().item()
@@ -79,33 +87,36 @@ def check(path: Path, theirs, **options: bool) -> None:  # type: ignore[no-untyp
 def test_unet(blocks: int, prefix: str, tmp_path: Path) -> None:
     w = unet(blocks, 4)
     torch.save({prefix + key: tensor for key, tensor in w.items()}, tmp_path / "model.pt")
-    assert published.read(tmp_path / "model.pt")[1] == UNet(blocks, 4)
-    check(tmp_path / "model.pt", lambda y: run_unet(w, y, blocks))
+    denoiser, architecture = here(tmp_path / "model.pt")
+    assert architecture == UNet(blocks, 4)
+    check(denoiser, lambda y: run_unet(w, y, blocks))
 
 
 @pytest.mark.parametrize("first_relu", [False, True])
 def test_bf_cnn(first_relu: bool, tmp_path: Path) -> None:
     w = bf_cnn(4, set(range(21)))
     torch.save(w, tmp_path / "model.pt")
-    architecture = published.read(tmp_path / "model.pt", first_relu=first_relu)[1]
+    denoiser, architecture = published.read(tmp_path / "model.pt", first_relu=first_relu)
     assert architecture == BFCNN(21, 4, first_relu=first_relu)
-    check(tmp_path / "model.pt", lambda y: run_bf_cnn(w, y, first_relu), first_relu=first_relu)
+    check(denoiser, lambda y: run_bf_cnn(w, y, first_relu))
 
 
 @pytest.mark.parametrize(("field", "wide"), [(23, range(2, 20, 2)), (13, range(4, 20, 4)), (9, (8, 16)), (5, ())])
 def test_bf_cnn_of_smaller_receptive_fields(field: int, wide: tuple[int, ...], tmp_path: Path) -> None:
     w = bf_cnn(4, set(wide))
     torch.save(w, tmp_path / "model.pt")
-    assert published.read(tmp_path / "model.pt")[1].receptive_field() == field
-    check(tmp_path / "model.pt", lambda y: run_bf_cnn(w, y, False))
+    denoiser, architecture = here(tmp_path / "model.pt")
+    assert architecture.receptive_field() == field
+    check(denoiser, lambda y: run_bf_cnn(w, y, False))
 
 
 def test_dncnn_in_a_checkpoint_with_arguments_and_lists(tmp_path: Path) -> None:
     w = dncnn(4)
     arguments = argparse.Namespace(model="dncnn", bias=False, milestones=[1, 2])
     torch.save({"step": 3, "model": [w], "optimizer": [{"state": {}}], "args": arguments}, tmp_path / "best.pt")
-    assert published.read(tmp_path / "best.pt")[1] == BFCNN(20, 4, first_relu=True)
-    check(tmp_path / "best.pt", lambda y: run_dncnn(w, y))
+    denoiser, architecture = published.read(tmp_path / "best.pt")
+    assert architecture == BFCNN(20, 4, first_relu=True)
+    check(denoiser, lambda y: run_dncnn(w, y))
 
 
 def test_a_payload_does_not_run(tmp_path: Path) -> None:
@@ -139,7 +150,7 @@ def without(w: Weights, key: str) -> Weights:
 def test_files_that_are_no_known_network(content: object, message: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "model.pt")
     with pytest.raises(UserError, match=message):
-        published.read(tmp_path / "model.pt")
+        here(tmp_path / "model.pt")
 
 
 def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
