@@ -91,10 +91,9 @@ def import_(
 
     from .importing import import_checkpoint
 
-    root = storage_here(storage)
-    book = RecordWriter(record_uri(record), root.url)
+    book = RecordWriter(record_uri(record), storage_here(storage).url)
     name = name or file.stem
-    run = import_checkpoint(book, root, file, name=name, resolution=resolution, first_relu=first_relu)
+    run = import_checkpoint(book, file, name=name, resolution=resolution, first_relu=first_relu)
     if json:
         return print_json({"run_id": run.run_id, "name": run.name, "signature": run.signature, "params": run.params})
     for key, value in {"run_id": run.run_id, "name": run.name, **run.params}.items():

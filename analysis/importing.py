@@ -17,7 +17,6 @@ import gahb
 from gahb.errors import UserError
 from gahb.models import published
 from gahb.models.architectures import Architecture, UNet
-from gahb.storage.base import Storage
 from gahb.storage.local import opened
 from gahb.tracking import lookup
 from gahb.tracking.record_writer import RecordWriter
@@ -27,9 +26,7 @@ from gahb.training import cost, weights
 EXPERIMENT = "imported"
 
 
-def import_checkpoint(
-    record: RecordWriter, storage: Storage, file: Path, *, name: str, resolution: int | None, first_relu: bool
-) -> Run:
+def import_checkpoint(record: RecordWriter, file: Path, *, name: str, resolution: int | None, first_relu: bool) -> Run:
     """The run of a published checkpoint, made if there is none.
 
     Args:

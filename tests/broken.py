@@ -180,7 +180,5 @@ def imported(place: Place) -> str:
     torch.save(unet(2, 4), place.folder / "theirs.pt")
     from gahb_analysis.importing import import_checkpoint
 
-    run = import_checkpoint(
-        place.writer, place.store, place.folder / "theirs.pt", name="theirs", resolution=None, first_relu=False
-    )
+    run = import_checkpoint(place.writer, place.folder / "theirs.pt", name="theirs", resolution=None, first_relu=False)
     return run.name
