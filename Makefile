@@ -5,14 +5,14 @@
 # make gpu    a GPU against a CPU, its memory and speed, into benchmarks/GPU.md; PARTS="parity graph" for some of it
 # make chaos  a sweep on several hosts that fail, into chaos/RESULTS.md; as root
 # make docs   docs/settings.md from the code
-# make audit  known vulnerabilities of the installed dependencies
+# make audit  known vulnerabilities of what was tested, requirements.lock; make lock writes that file anew
 
 PYTHON      ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN         := .venv/bin
 GPU_PYTHON  ?= $(if $(wildcard .venv/installed),$(BIN)/python,$(PYTHON))
 
-.PHONY: demo test test-slow test-gpu bench gpu chaos lint docs audit clean
+.PHONY: demo test test-slow test-gpu bench gpu chaos lint docs lock audit clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml $(CONSTRAINTS)
@@ -54,9 +54,19 @@ lint: .venv/installed
 docs: .venv/installed
 	$(BIN)/python -m docs
 
+lock: .venv/installed
+	$(BIN)/python -c 'import platform as p; print("# What was tested, on Python", p.python_version(), p.system(), p.machine())' > requirements.lock
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+.*//' >> requirements.lock
+
+# A package that PyPI or OSV does not tell of counts as no answer, for it was not audited.
 audit: .venv/installed
-	$(BIN)/python -m pip freeze --exclude-editable > .venv/installed.txt
-	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement .venv/installed.txt
+	@for source in pypi osv; do \
+	  found=$$($(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off \
+	    --vulnerability-service $$source --requirement requirements.lock 2> /dev/null) && \
+	    { echo "audit: $$source knows no vulnerability of requirements.lock"; exit 0; }; \
+	  [ -z "$$found" ] || { echo "$$found"; exit 1; }; \
+	done; \
+	echo "audit: PyPI and OSV do not answer; nothing was audited" >&2; exit 1
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
