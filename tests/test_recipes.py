@@ -87,6 +87,8 @@ def test_a_training_option(folder: Path) -> None:
     (change,) = blocks("A training option", "diff")
     subprocess.run(["git", "apply", "--unidiff-zero", "-"], input=change, cwd=tree, text=True, check=True)
     follow("A training option", folder, PYTHONPATH=str(tree))
-    plain, decayed = lookup.finished_trials(Record(f"sqlite:///{folder}/mlflow.db", (folder / "gahb-storage").as_uri()), "decay")
+    plain, decayed = lookup.finished_trials(
+        Record(f"sqlite:///{folder}/mlflow.db", (folder / "gahb-storage").as_uri()), "decay"
+    )
     assert "weight_decay" not in plain.params and decayed.params["weight_decay"] == "0.1"
     assert plain.metrics["train_psnr"] != decayed.metrics["train_psnr"]
