@@ -120,7 +120,11 @@ def sweep_and_pairs(slurm: Slurm) -> dict[str, Any]:
         "trained": slurm.end(slurm.submit("--time=10", *launch)),
         "paired": slurm.end(slurm.submit("--time=10", *pairs)),
         "token": oct((slurm.login.home / ".ray" / "auth_token").stat().st_mode & 0o777),
-        "left": [name for host in slurm.hosts for name in host.run("ls", "/tmp").stdout.split() if "ray" in name],
+        "left": [
+            path
+            for host in slurm.hosts
+            for path in host.run("find", "/tmp", "/tmp/gahb-0", "-maxdepth", "1", "-name", "*ray*").stdout.split()
+        ],
     }
 
 
