@@ -87,7 +87,11 @@ make_up() { # a secret, once
 
 start() {
   mkdir -p "$folder"
-  own || { echo "$folder, or something in it, is a link, another user's, or open to others; remove it" >&2; exit 2; }
+  own || {
+    echo "$folder, or something in it, is a link, another user's, or open to others; see what it is," \
+      "or name another by GAHB_RECORD" >&2
+    exit 2
+  }
   chmod 711 "$folder" # the database's owner passes through
   for name in admin-password gahb-password secret-key; do make_up "$name"; done
   cat > "$folder/auth.ini" << END
