@@ -87,8 +87,8 @@ def connected(address: str | None) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         if address:
-            check_reachable(address)
             check_token()
+            check_reachable(address)
             folder = stack.enter_context(code())
             try:
                 ray.init(address, runtime_env={"working_dir": str(folder), "env_vars": ALLOCATOR}, **quiet)
@@ -181,7 +181,10 @@ def run_trials(
     if not tasks:  # another launch was faster
         return {}
     from ray import tune
+    from ray.tune.execution import class_cache
 
+    # Tune would hand on AWS's keys in the runtime_env of each trial
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name[:4] != "AWS_"}
     trial = tune.with_parameters(_trial, access=_access())
     failures: dict[str, str] = {}
     with (
