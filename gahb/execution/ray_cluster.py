@@ -36,6 +36,7 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # the same; Ray imports MLflow
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the record is MLflow's
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_enable_metrics_collection": "0",  # they answer without a token
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # inside a job, whose own holds the same code
 }
 """Environment variables, where the user has not set them."""
