@@ -194,7 +194,7 @@ FILES: list[tuple[str, str, Callable[[Path], object]]] = [
     ("gahb-analyze pairs tiny --record sqlite:///{}", "no sweep 'tiny'", lambda here: here / "new.db"),
     ("gahb-sweep data disks resolution=8 n_train=1 --storage {}", "is no folder", file("file")),
     ("gahb-sweep plan demo --storage {}/below", "is no folder", file("file")),
-    (COMPARES + " --storage {}", "is not there; launch its sweep", folder),
+    (COMPARES + " --storage {}", "name their storage with --storage", folder),
 ]  # fmt: skip
 
 DAMAGE: list[tuple[str, str, Callable[[Place], object]]] = [

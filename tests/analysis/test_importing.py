@@ -30,7 +30,7 @@ def test_an_imported_model_is_a_finished_run_that_loads(
     run = lookup.find(place.record, "faces")
     assert (run.run_id, run.state, run.imported) == (data["run_id"], "finished", True)
     assert run.params["architecture"] == "unet" and run.params["resolution"] == "20"
-    loaded, y = gahb.load("faces", record=place.record.uri), torch.rand(2, 1, 20, 20)
+    loaded, y = gahb.load("faces", record=place.record.uri, storage=place.store.uri), torch.rand(2, 1, 20, 20)
     torch.testing.assert_close(loaded(y), published.read(checkpoint)[0](y), rtol=0, atol=0)
     assert place.record.runs(Kind.TRIAL) == [] and lookup.sweep_names(place.record) == []
     with pytest.raises(UserError, match="nothing is known of the images"):
@@ -91,7 +91,7 @@ def test_an_imported_model_has_a_basis_at_anothers_image_and_a_way(
     found = command("gahb-analyze", "basis", "faces", "--images-of", "8x8-N1-A", "--json", *place.flags).json
     clean = place.model("8x8-N1-A").held_out(place.context)[:1].float() / 255
     y = clean + 0.15 * torch.randn(1, 1, 8, 8, generator=noise.generator("basis", 0))
-    denoiser = gahb.load("faces", record=place.record.uri)
+    denoiser = gahb.load("faces", record=place.record.uri, storage=place.store.uri)
     jacobian = torch.autograd.functional.jacobian(lambda v: denoiser(v).flatten(), y).reshape(64, 64)
     values = torch.linalg.eigvalsh((jacobian + jacobian.T) / 2).flip(0)
     torch.testing.assert_close(torch.tensor([row["eigenvalue"] for row in found["basis"]]), values, atol=1e-5, rtol=0)

@@ -279,13 +279,13 @@ def test_a_guests_model_is_trained_by_a_worker_that_was_sent_its_code_and_read_w
     assert row["state"] == "finished" and row["receptive_field"] is None
     card = json.loads((place.record.artifacts(row["run_id"]) / "card.json").read_text())
     assert [plugin["name"] for plugin in card["plugins"]] == ["checkers", "plain"]
-    denoiser = gahb.load(row["run_id"], record=place.record.uri)
+    denoiser = gahb.load(row["run_id"], record=place.record.uri, storage=place.store.uri)
     y = torch.randn(1, 1, 12, 12)
     torch.testing.assert_close(denoiser(2 * y), 2 * denoiser(y))
     for name in ("plain", "checkers"):
         del GROUPS["architectures" if name == "plain" else "datasets"]._things[name]  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"uses the data set 'checkers' of mine.py .*name the file with --plugin"):
-        gahb.load(row["run_id"], record=place.record.uri)
+        gahb.load(row["run_id"], record=place.record.uri, storage=place.store.uri)
     assert row["run_id"][:8] in command("gahb-sweep", "status", *place.flags).out
     shutil.rmtree(place.storage / "data")
 

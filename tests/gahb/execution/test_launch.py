@@ -102,12 +102,14 @@ def test_the_weight_history_of_a_training_is_kept(finished: Place) -> None:
     y = torch.randn(1, 1, 16, 16)
     outputs = {seen: denoiser(y).detach() for seen, denoiser in read_weight_history(folder)}
     assert list(outputs) == [step for step, _ in finished.record.history(run.run_id, "loss")]
-    assert torch.equal(outputs[TINY["images"]], gahb.load(run.run_id, record=finished.record.uri)(y))
+    assert torch.equal(
+        outputs[TINY["images"]], gahb.load(run.run_id, record=finished.record.uri, storage=finished.store.uri)(y)
+    )
     assert len({tuple(out.flatten().tolist()) for out in outputs.values()}) == len(outputs)
 
 
 def test_load_gives_the_denoiser_that_was_trained(finished: Place) -> None:
-    denoiser = gahb.load("16x16-N1-A", record=finished.record.uri)
+    denoiser = gahb.load("16x16-N1-A", record=finished.record.uri, storage=finished.store.uri)
     assert not denoiser.training
     y = torch.randn(3, 1, 16, 16)
     with torch.no_grad():
@@ -116,7 +118,7 @@ def test_load_gives_the_denoiser_that_was_trained(finished: Place) -> None:
     stored = weights(finished, run.run_id)
     assert all(torch.equal(value, stored[key]) for key, value in denoiser.net.state_dict().items())
     with pytest.raises(UserError, match="no trial"):
-        gahb.load("nothing", record=finished.record.uri)
+        gahb.load("nothing", record=finished.record.uri, storage=finished.store.uri)
 
 
 def test_a_second_launch_trains_nothing(finished: Place, monkeypatch: pytest.MonkeyPatch) -> None:
