@@ -57,7 +57,7 @@ def decode(
         UserError: of the first image that cannot be used, or is smaller than the resolution.
     """
     cores = cores or max(1, min(os.cpu_count() or 1, len(keys) // WORTH_A_PROCESS))
-    block_of, reads = partial(_block, decoder, frame, images.shape[-1]), f"dataset={decoder.path}"
+    block_of, reads = partial(_block, decoder, frame, images.shape[-1]), f"dataset={decoder.path}: a file in it"
     with processes(block_of, cores, reads, apart=decoder.unsafe) as decoded:
 
         def fill(index: int) -> None:
@@ -69,7 +69,9 @@ def decode(
 
 def one_square(decoder: Decoder, key: str, frame: str) -> NDArray[np.float32]:
     """The gray square of one image; see `decode`."""
-    with processes(partial(_square, decoder, frame), 1, f"dataset={decoder.path}", apart=decoder.unsafe) as decoded:
+    with processes(
+        partial(_square, decoder, frame), 1, f"dataset={decoder.path}: a file in it", apart=decoder.unsafe
+    ) as decoded:
         square: NDArray[np.float32] = decoded(key)
         return square
 

@@ -230,6 +230,8 @@ def _dncnn(tensors: dict[str, Tensor]) -> tuple[Architecture, dict[str, Tensor]]
         elif rest[-1] == "weight":
             translated[f"layers.{int(rest[0]) + 1}.1.gain"] = tensor.view(1, -1, 1, 1)
         elif rest[-1] == "running_var":
+            if not bool((tensor >= 0).all()):
+                raise UserError(f"has variances that are none in {key}")
             translated[f"layers.{int(rest[0]) + 1}.1.running_sd"] = tensor.sqrt().view(1, -1, 1, 1) + EPSILON
         elif rest[-1] not in (*unused, "bias"):  # the normalisation has a bias that it does not use
             translated[key] = tensor

@@ -86,7 +86,7 @@ class Folder:
         place = self.path / folder
         if not place.is_dir():
             return []
-        return sorted(file.name for file in place.iterdir() if file.is_file() and not file.name.startswith("."))
+        return sorted(file.name for file in place.iterdir() if not (file.is_dir() or file.name.startswith(".")))
 
     def modified(self, name: str) -> float | None:
         with contextlib.suppress(FileNotFoundError):
