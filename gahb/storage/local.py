@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import stat
 import tempfile
@@ -9,7 +10,6 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from gahb.errors import UserError
 
@@ -18,7 +18,7 @@ class OddFile(UserError):
     """A file is none that was written here: a link, a pipe, a device, or longer than it may be."""
 
 
-def opened(path: Path, most: int | None = None, *, links: bool = False) -> BinaryIO:
+def opened(path: Path, most: int | None = None, *, links: bool = False) -> io.BufferedReader:
     """A regular file, to be read: of anything else, who may write beside it could make one that never ends.
 
     Args:
