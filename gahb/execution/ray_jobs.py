@@ -138,7 +138,7 @@ def _follow(client: "JobSubmissionClient", job: str) -> int:
                 if not begun:  # Ray's own talk
                     begun = line.startswith("Running entrypoint for job")
                 elif line.startswith(DATA):
-                    print(line.removeprefix(DATA))
+                    cli.print_line(line.removeprefix(DATA))
                 else:
                     cli.say(line)
 
