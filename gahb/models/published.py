@@ -26,6 +26,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import safetensors.torch
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -133,7 +134,11 @@ def _load(file: BinaryIO, size: int) -> Any:
     if _packed(file, size):
         raise UserError("is compressed, as no checkpoint is; it was not unpacked")
     file.seek(0)
+    head = file.read(9)
+    file.seek(0)
     try:
+        if head[8:] == b"{" and int.from_bytes(head[:8], "little") < size:
+            return safetensors.torch.load(file.read())
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols; what cannot be read is an error below
             return torch.load(file, map_location="cpu", weights_only=True)
