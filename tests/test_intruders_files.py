@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lmdb
@@ -29,6 +30,7 @@ from gahb.data.image_files import ImageFiles
 from gahb.data.image_ray import ImageRay
 from gahb.data.source import in_threads
 from gahb.errors import UserError
+from gahb.execution.worker import TrialRun
 from gahb.models import published
 from gahb.storage import leases
 from gahb.storage.local import Folder
@@ -251,7 +253,7 @@ def sparse(shape: str, size: int) -> Maker:
         (sparse("(1, 8000, 8000)", 8000**2), "are 8000×8000, and at most"),
         (sparse("(1, 1, 100000000, 3)", 3 * 10**8), "are 100000000×1, and at most"),
         (sparse("(30000000, 1, 1)", 30_000_000), "30,000,000 images"),
-        (sparse("(2000000, 1, 1)", 2_000_000), "limit=1000000"),
+        (sparse("(5000000, 1, 1)", 5_000_000), "limit=4000000"),
         (file("x.npy", npy_header("{'descr': '|u1', 'shape': " + "(" * 40)), "not a .npy array"),
         (file("x.npy", b"\x93NUMPY\x01\x00\xff\xff" + b"[" * 65535), "not a .npy array"),
         (file("x.npy", npy(np.zeros((2, 2, 2), np.uint8))[:40]), "not a .npy array"),
@@ -682,4 +684,22 @@ def test_files_among_weights(tmp_path: Path) -> None:
     (tmp_path / "weights/images-000000000032.safetensors").symlink_to(
         tmp_path / "weights/images-000000000008.safetensors"
     )
-    assert list(checkpoints.weight_history()) == [8]
+    for images_seen, tensors in ((64, {"w": torch.ones(4)}), (128, {"w": torch.ones(3), "v": torch.ones(1 << 20)})):
+        checkpoints.save_weights(images_seen, tensors)
+    assert list(checkpoints.weight_history({"w": torch.ones(3)})) == [8]
+
+
+@pytest.mark.parametrize("content", [b"[" * 2000, b"[]", b'{"images_seen": "8"}', b'{"images_seen": NaN}', bytes(5000)])
+def test_what_a_training_took_is_not_believed_to_others(content: bytes, place: Place) -> None:
+    storage = place.store
+    storage.write("trials/t/spent.json", content)
+    run = object.__new__(TrialRun)
+    run.checkpoints, run.task = Checkpoints(storage), SimpleNamespace(folder="trials/t")  # type: ignore[assignment]
+    assert run._first_totals({"images_seen": 64, "peak_memory_gb": 1.0})[0] == {
+        "images_seen": 64,
+        "peak_memory_gb": 1.0,
+    }
+    assert run._first_totals({"images_seen": 64, "peak_memory_gb": 2.0})[0] == {
+        "images_seen": 64,
+        "peak_memory_gb": 1.0,
+    }

@@ -23,6 +23,7 @@ from gahb.execution import spot_notice, worker_log
 from gahb.execution.task import Task
 from gahb.figures.trial import write_trial
 from gahb.storage.base import storage_at
+from gahb.storage.local import OddFile
 from gahb.storage.retry import pause, with_retries
 from gahb.text import without_passwords
 from gahb.tracking import parsing
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 
 MAX_BACKOFF_SECONDS = 60.0
 """Seconds that a worker waits, at most, before it tries again what the last one died of."""
+
+MOST_OF_TOTALS = 1 << 12
+"""Bytes of the file that holds them."""
 
 Report = Callable[[dict[str, float]], None]
 """Takes the metrics of a new evaluation."""
@@ -196,7 +200,9 @@ class TrialRun:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             weights.save(folder, trained.denoiser, self._card(trained))
-            weights.save_weight_history(folder, with_retries(self.checkpoints.weight_history, wait=self._wait))
+            like = trained.denoiser.net.state_dict()
+            history = with_retries(lambda: self.checkpoints.weight_history(like), wait=self._wait)
+            weights.save_weight_history(folder, history)
             write_trial(folder, trained, self.training.test_images)
             self.metric_logger.flush()
             self.record.add_artifacts(self.task.run_id, folder)
@@ -222,8 +228,11 @@ class TrialRun:
         content = json.dumps(totals).encode()
         if not storage.create(name, content):
             try:
-                totals = json.loads(storage.read(name))
-            except ValueError:
+                first = json.loads(storage.read(name, MOST_OF_TOTALS))
+                if first["images_seen"] != totals["images_seen"] or not all(map(math.isfinite, first.values())):
+                    raise ValueError
+                totals = first
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OddFile):  # it is damaged
                 storage.write(name, content)
         return totals, storage.modified(name) or time.time()
 

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from gahb.storage.base import Storage
 from gahb.text import without_passwords
 
+MOST = 64 << 20
+"""Bytes of a worker's log."""
+
 LINE = "%(asctime)s %(levelname)s %(message)s"
 
 
@@ -63,7 +66,7 @@ def kept(storage: Storage, folder: str) -> Iterator[None]:
 
 def texts(storage: Storage, folder: str) -> list[tuple[str, str]]:
     """(worker, its log) in the order of their start."""
-    names = storage.names(f"{folder}/log")
-    return [
-        (name.removesuffix(".txt"), storage.read(f"{folder}/log/{name}").decode(errors="replace")) for name in names
-    ]
+    found = []
+    for name in storage.names(f"{folder}/log"):
+        found.append((name.removesuffix(".txt"), storage.read(f"{folder}/log/{name}", MOST).decode(errors="replace")))
+    return found

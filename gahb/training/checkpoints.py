@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 KEPT = 2
 
+MOST_OF_NAMES = 1 << 20
+"""Bytes of weights' names and shapes."""
+
 STEP, IMAGES = re.compile(r"step-(\d{9,})\.safetensors"), re.compile(r"images-(\d{12,})\.safetensors")
 """The names of checkpoints and of weights."""
 
@@ -108,12 +111,16 @@ class Checkpoints:
                 return facts["step"], tensors, facts
         return None
 
-    def weight_history(self) -> dict[int, dict[str, Tensor]]:
-        """Images seen → weights, of every evaluation that was kept. Raises OSError."""
+    def weight_history(self, like: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+        """Images seen → weights, of every evaluation that was kept and has the names and shapes of the last. Raises
+        OSError."""
+        most = sum(tensor.numel() * tensor.element_size() for tensor in like.values()) + MOST_OF_NAMES
         found = {}
         for name in filter(IMAGES.fullmatch, self.storage.names(self._at("weights"))):
             try:
-                weights, _ = _unpacked(self.storage.read(self._at(f"weights/{name}")))
+                weights, _ = _unpacked(self.storage.read(self._at(f"weights/{name}"), most))
+                if {key: t.shape for key, t in weights.items()} != {key: t.shape for key, t in like.items()}:
+                    raise Damaged("they are another network's")
             except (Damaged, OddFile) as error:
                 log.warning("weights %s cannot be read (%s) and are left out", name, error)
             else:

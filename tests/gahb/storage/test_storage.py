@@ -113,7 +113,7 @@ def test_the_time_of_weights_is_that_of_the_first(storage: Storage) -> None:
     first = Checkpoints(storage, "t").save_weights(512, {"w": torch.zeros(2)})
     second = Checkpoints(storage, "t").save_weights(512, {"w": torch.zeros(2)})
     assert first == second == storage.modified("t/weights/images-000000000512.safetensors")
-    assert list(Checkpoints(storage, "t").weight_history()) == [512]
+    assert list(Checkpoints(storage, "t").weight_history({"w": torch.ones(2)})) == [512]
 
 
 def test_a_bucket_that_is_not_there(s3: None) -> None:

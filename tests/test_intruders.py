@@ -1,4 +1,8 @@
-"""Another user of the same machine, who looks for secrets, and for files that somebody else will run."""
+"""Another user of the same machine, who looks for secrets, and for files that somebody else will run.
+
+Other break-ins of docs/security.md: by accounts of the record in test_intruders_record.py, by files in
+test_intruders_files.py, on clusters in test_intruders_cluster.py.
+"""
 
 import contextlib
 import os
