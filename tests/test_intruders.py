@@ -6,6 +6,7 @@ test_intruders_files.py, on clusters in test_intruders_cluster.py.
 
 import contextlib
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -240,18 +241,19 @@ def test_a_bucket_s_name_leads_nowhere_else(shared: Path, monkeypatch: pytest.Mo
         assert folder.parent.parent == shared / f"gahb-{os.getuid()}/buckets"
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "127.0.0.1:1"])
-def test_a_token_that_others_may_read_is_not_used(place: Place, address: str) -> None:
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_a_token_that_others_may_read_is_not_used(place: Place, scheme: str) -> None:
     """As `ray get-auth-token --generate` leaves it under the usual umask."""
     (place.folder / ".ray").mkdir()
     token = place.folder / ".ray/auth_token"
     token.write_text("5e" * 32)
     token.chmod(0o644)
-    record = "http://127.0.0.1:9" if "http" in address else place.record.uri
-    flags = ["--address", address, "--record", record, "--storage", str(place.storage)]
-    refused(gahb("gahb-sweep", "launch", "demo", *flags, HOME=str(place.folder)), f"others may read {token}")
-    token.chmod(0o600)
-    refused(gahb("gahb-sweep", "launch", "demo", *flags, HOME=str(place.folder)), "no Ray cluster to be had")
+    env = {"HOME": str(place.folder), "RAY_AUTH_MODE": "token"}
+    record = "http://127.0.0.1:9" if scheme else place.record.uri
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"
+        flags = ["--address", address, "--record", record, "--storage", str(place.storage)]
+        refused(gahb("gahb-sweep", "launch", "demo", *flags, **env), f"others may read {token}")
 
 
 def documented(file: str) -> str:

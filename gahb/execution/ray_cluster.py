@@ -88,8 +88,8 @@ def connected(address: str | None) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         if address:
-            check_token()
             check_reachable(address)
+            check_token()
             folder = stack.enter_context(code())
             try:
                 ray.init(address, runtime_env={"working_dir": str(folder), "env_vars": ALLOCATOR}, **quiet)
@@ -117,9 +117,9 @@ def _session_folder() -> Iterator[str]:
 
 
 def check_token() -> None:
-    """Raise UserError if others may read the token with which this process connects to clusters."""
+    """Raise UserError if others may read the token with which this process connects to a cluster, if it uses one."""
     file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
-    if os.environ.get("RAY_AUTH_TOKEN") or not file.exists():
+    if os.environ.get("RAY_AUTH_MODE") != "token" or os.environ.get("RAY_AUTH_TOKEN") or not file.exists():
         return
     about = file.stat()
     if about.st_uid == os.getuid() and about.st_mode & 0o077:

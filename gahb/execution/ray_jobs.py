@@ -96,7 +96,6 @@ def hand_over(
 def _submit(command: str, address: str, record: str | None, storage: str | None, wait: bool, stop: str | None) -> int:
     """Submit this process's command line, follow the job's log, and return its exit status."""
     environment = {**_environment(record, storage, os.environ), **SETTINGS}
-    ray_cluster.check_token()
     ray_cluster.check_reachable(address)
     own = at_destination(_without(sys.argv[1:], "--address", "--record", "--storage"))
     words = [command, *own, "--address", "auto"]
@@ -104,6 +103,7 @@ def _submit(command: str, address: str, record: str | None, storage: str | None,
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # it goes before the client's argument
     if "ray" not in sys.modules:  # it reads this on import; a cluster without authentication ignores the token
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+    ray_cluster.check_token()
     logging.disable(logging.WARNING)  # Ray's talk about uploads
     with _reaching(address), code() as folder:
         from ray.job_submission import JobSubmissionClient
