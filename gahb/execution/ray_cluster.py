@@ -98,8 +98,8 @@ def connected(address: str | None) -> Iterator[None]:
                 raise UserError(f"no Ray cluster to be had at {address}: {reason}") from None
         else:
             session = stack.enter_context(_session_folder())
-            os.environ.update(ALLOCATOR)  # what Ray starts inherits it; it means nothing to a process that runs
-            ray.init("local", include_dashboard=False, _temp_dir=session, **quiet)
+            with _inherited(ALLOCATOR):
+                ray.init("local", include_dashboard=False, _temp_dir=session, **quiet)
         ray._private.worker._worker_logs_enabled = False  # what became of workers and nodes, the record and we say
         stack.callback(ray.shutdown)
         yield
@@ -114,6 +114,19 @@ def _session_folder() -> Iterator[str]:
         around = own_folder(root=Path("/tmp"))
     with tempfile.TemporaryDirectory(prefix="ray-", dir=around, ignore_cleanup_errors=True) as folder:
         yield folder
+
+
+@contextlib.contextmanager
+def _inherited(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the processes that are started in this block."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for key in variables:
+            del os.environ[key]
+        os.environ.update({key: before[key] for key in variables if key in before})
 
 
 def check_token() -> None:
