@@ -415,8 +415,15 @@ def test_bands_give_the_pixels_of_the_plain_formula(
     assert np.array_equal(source.square("a.tif", source.frame), expected)
 
 
-def test_deep_folders_and_long_names(tmp_path: Path) -> None:
-    here = os.open(tmp_path, os.O_RDONLY)
+@pytest.fixture
+def emptied(tmp_path: Path) -> Iterator[Path]:
+    """A folder whose content Python cannot remove."""
+    yield tmp_path
+    subprocess.run(["rm", "-rf", *tmp_path.iterdir()], check=True)
+
+
+def test_deep_folders_and_long_names(emptied: Path) -> None:
+    here = os.open(emptied, os.O_RDONLY)
     try:
         for _ in range(1300):
             os.mkdir("d", dir_fd=here)
@@ -425,12 +432,11 @@ def test_deep_folders_and_long_names(tmp_path: Path) -> None:
             here = deeper
     finally:
         os.close(here)
-    (tmp_path / "a.png").write_bytes(png())
+    (emptied / "a.png").write_bytes(png())
     with pytest.raises(UserError, match="cannot be listed"):
-        ImageFiles(str(tmp_path)).keys  # noqa: B018
+        ImageFiles(str(emptied)).keys  # noqa: B018
     with pytest.raises(UserError, match="no such file"):
-        ImageFiles(str(tmp_path / ("x" * 5000))).keys  # noqa: B018
-    subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)
+        ImageFiles(str(emptied / ("x" * 5000))).keys  # noqa: B018
 
 
 def test_a_folder_with_pipes_and_devices(tmp_path: Path) -> None:
