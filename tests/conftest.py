@@ -18,6 +18,9 @@ LONG = (
     "test_ray_jobs.py",
     "test_chaos.py",
     "test_gpu_battery.py",
+    "test_intruders_record.py",
+    "test_intruders.py",
+    "test_intruders_files.py",
 )
 
 

@@ -14,7 +14,8 @@ def audit(binaries: Path) -> subprocess.CompletedProcess[str]:
     """`make audit` with the programs of a folder, and a proxy at which nobody listens."""
     make = ["make", "--no-print-directory", "-s", "-o", ".venv/installed", f"BIN={binaries}", "audit"]
     dead = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
-    return subprocess.run(make, cwd=ROOT, env={**os.environ, **dead}, capture_output=True, text=True)
+    around = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(make, cwd=ROOT, env={**around, **dead}, capture_output=True, text=True)
 
 
 def pip_audit(folder: Path, script: str) -> Path:

@@ -454,7 +454,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (port,) = free_ports(1)
     (folder / "auth.ini").write_text(
         f"[mlflow]\ndefault_permission = EDIT\ndatabase_uri = sqlite:///{folder}/accounts.db\nadmin_username = admin\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\nauth_cache_ttl_seconds = 60\n"
     )
     words = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", f"--port={port}", "--workers=1"]
     words += [f"--backend-store-uri=sqlite:///{folder}/record.db", f"--artifacts-destination={folder}/artifacts"]
