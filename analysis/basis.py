@@ -23,6 +23,7 @@ from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from gahb.data.dataset import Dataset
+from gahb.data.intensity import unit
 from gahb.data.manifold import Manifold
 from gahb.denoising import jacobian, noise, psnr
 from gahb.denoising.jacobian import Spectrum
@@ -128,7 +129,7 @@ def held_out_image(context: AnalysisContext, model: TrialModel, image: int) -> T
     """
     if image >= model.trial.n_test:
         raise UserError(f"image {image}: {model.name} has {model.trial.n_test} held-out images, 0 and up")
-    return model.held_out(context)[image : image + 1].float() / 255
+    return unit(model.held_out(context)[image : image + 1])
 
 
 def analyse(

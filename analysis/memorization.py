@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gahb.data import intensity
 from gahb.data.dataset import Prepared
 from gahb.data.similarity import two_closest_distances
 from gahb.denoising.sampling import sample
@@ -73,7 +74,7 @@ def memorised(
     denoiser: Denoiser, train_images: Tensor, count: int, seed: int, device: torch.device
 ) -> NDArray[np.bool_]:
     """Whether each of the samples that converged passes the ratio test: (≤ count,)."""
-    mean = float(train_images[:512].float().mean() / 255)
+    mean = intensity.mean(train_images[:512])
     drawn = sample(denoiser, count, train_images.shape[-1], mean=mean, seed=seed, device=device)
     distances = two_closest_distances(drawn.images[drawn.converged], train_images)
     return (distances[:, 0] < RATIO * distances[:, 1]).numpy()

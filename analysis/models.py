@@ -19,7 +19,7 @@ from gahb.trial import Trial
 
 @dataclass(frozen=True)
 class Model:
-    """A finished run's denoiser. `train_images` is (N, 1, H, W) uint8, and N = 0 where nothing is known of them."""
+    """A finished run's denoiser. `train_images` is (N, C, H, W) as stored, and N = 0 where nothing is known of them."""
 
     run: Run
     card: dict[str, Any]
@@ -35,6 +35,12 @@ class Model:
         """Side of its images."""
         return self.train_images.shape[-1]
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of its images."""
+        channels, height, width = self.train_images.shape[1:]
+        return channels, height, width
+
 
 @dataclass(frozen=True)
 class TrialModel(Model):
@@ -43,7 +49,7 @@ class TrialModel(Model):
     trial: Trial
 
     def held_out(self, context: AnalysisContext) -> Tensor:
-        """The held-out images, (n_test, 1, H, W) uint8."""
+        """The held-out images, (n_test, C, H, W) as stored."""
         return self.trial.split.held_out_images(Prepared.open(context.storage, self.card["data_hash"]))
 
 

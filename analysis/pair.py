@@ -24,6 +24,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from gahb.cli import say
+from gahb.data import intensity
+from gahb.data.intensity import unit
 from gahb.data.similarity import closest, cosine, mismatched_cosine
 from gahb.denoising import psnr
 from gahb.denoising.sampling import Samples, sample
@@ -178,7 +180,7 @@ def _images(model: Model, rows: np.ndarray[Any, Any]) -> Tensor:
     """Training images in [0, 1], white if they are not known."""
     if not len(model.train_images):
         return torch.ones(len(rows), 1, model.resolution, model.resolution)
-    return model.train_images[torch.from_numpy(rows)].float() / 255
+    return unit(model.train_images, torch.from_numpy(rows))
 
 
 def _closest(samples: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,8 +191,8 @@ def _closest(samples: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
 
 def common_mean(a: Model, b: Model) -> float:
     """The mean intensity around which the starting noise of both lies, in [0, 1]; 1/2 if no images are known."""
-    known = torch.cat([a.train_images[:512], b.train_images[:512]])
-    return float(known.float().mean() / 255) if len(known) else 0.5
+    known = [model.train_images[:512] for model in (a, b)]
+    return intensity.mean(*known) if any(map(len, known)) else 0.5
 
 
 def swap_gap(a: Model, b: Model, device: torch.device) -> float:

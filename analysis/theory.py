@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from gahb.data.intensity import unit
 from gahb.denoising.analytic import DENOISERS
 from gahb.denoising.kl_bound import At, kl_bound, squared_errors
 from gahb.denoising.psnr import INPUT_PSNR, SIGMAS, average_over_sigma
@@ -76,7 +77,7 @@ def theory_table(model: TrialModel, held_out: Tensor, device: torch.device) -> p
     """
     train_images = model.train_images.to(device)
     denoisers: dict[str, At] = {NETWORK: lambda sigma, clean: model.denoiser}
-    denoisers |= {name: make(train_images.float() / 255).at for name, make in DENOISERS.items()}
+    denoisers |= {name: make(unit(train_images)).at for name, make in DENOISERS.items()}
     rows = []
     for images, of in zip((train_images, held_out.to(device)), SETS, strict=True):
         for name, at in denoisers.items():

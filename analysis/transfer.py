@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from gahb.data.intensity import unit
 from gahb.denoising import noise, psnr
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
@@ -179,7 +180,7 @@ def _draw_matrix(axes: Axes, matrix: pd.DataFrame, title: str, colours: str) -> 
 @torch.no_grad()
 def _draw_examples(axes: Axes, specialists: Sequence[Specialist], device: torch.device) -> None:
     """A row a class: clean, noisy, and denoised by each model."""
-    clean = torch.cat([s.held_out[:1] for s in specialists]).float() / 255
+    clean = torch.cat([unit(s.held_out[:1]) for s in specialists])
     sigma = psnr.SIGMAS[psnr.INPUT_PSNR.index(SHOWN_PSNR)]
     noisy = clean + sigma * torch.randn(clean.shape, generator=noise.generator("examples"))
     columns = [clean, noisy, *(s.denoiser(noisy.to(device)).cpu() for s in specialists)]

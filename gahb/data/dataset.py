@@ -1,7 +1,8 @@
 """A data set: a source's images at one resolution, prepared once, cached with a manifest, named by a hash.
 
-In the storage it is `data/<hash>/`, with `images-<count>.npy` (count, resolution, resolution) uint8 in the order that
-subsets are taken from, `manifest.json`, and `keys.txt`, which names the image of each row where rows have names.
+In the storage it is `data/<hash>/`, with `images-<count>.npy` (count, resolution, resolution), or (count, 3,
+resolution, resolution) in colour, uint8 or uint16, in the order that subsets are taken from; `manifest.json`; and
+`keys.txt`, which names the image of each row where rows have names.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gahb.config_fields import check_range, flatten, later
+from gahb.data.intensity import TYPES
 from gahb.data.pixel_shuffling import shuffle
 from gahb.data.source import Source, write_through
 from gahb.data.sources import DATASETS
@@ -55,6 +57,17 @@ class Dataset:
 
     def __post_init__(self) -> None:
         check_range(LARGEST, resolution=self.resolution)
+        self.source.check(self.resolution)
+
+    @property
+    def channels(self) -> int:
+        """1 for gray images, 3 for red, green and blue."""
+        return self.source.channels
+
+    @property
+    def bytes(self) -> int:
+        """Of one image in the storage."""
+        return self.channels * self.resolution**2 * self.source.bits // 8
 
     @property
     def name(self) -> str:
@@ -76,6 +89,8 @@ class Dataset:
     def recipe(self, storage: Storage) -> dict[str, Any]:
         """Everything that decides the images; see `Source.recipe`."""
         recipe = self.source.recipe(self.resolution, storage)
+        if self.channels > 1:
+            recipe["channels"] = self.channels
         if self.shuffled:
             recipe["shuffled"] = True
         if self.guest:
@@ -92,12 +107,13 @@ class Prepared:
     """A data set in the cache.
 
     Args:
-        images: (count, resolution, resolution) uint8, memory-mapped.
+        images: (count, resolution, resolution), or (count, 3, resolution, resolution) in colour, uint8 or uint16,
+            memory-mapped.
         manifest: `hash`, `source`, `recipe`, `count`, `found`, `dropped_duplicates`, `mean` (of all pixels, in
             [0, 1]) and `content_sha256`.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.integer[Any]]
     manifest: dict[str, Any]
 
     @classmethod
@@ -119,6 +135,7 @@ class Prepared:
             manifest = json.loads(content)
             count, side = int(manifest["count"]), int(manifest["recipe"]["resolution"])
             check_range(LARGEST, resolution=side)
+            channels = (3,) if manifest["recipe"].get("channels", 1) == 3 else ()
         try:
             file = storage.local(f"{folder}/images-{count}.npy")
         except FileNotFoundError as error:
@@ -126,7 +143,7 @@ class Prepared:
         with _readable(where), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of headers that other versions wrote
             images = np.lib.format.open_memmap(file, mode="r")
-        if images.shape != (count, side, side) or images.dtype != np.uint8:
+        if images.shape != (count, *channels, side, side) or images.dtype not in TYPES:
             raise UserError(f"{where} does not hold what its manifest says; remove it and launch the sweep again")
         return cls(images, manifest)
 
@@ -178,11 +195,11 @@ def prepare(dataset: Dataset, storage: Storage, needed: int, say: Callable[[str]
     return Prepared.open(storage, data_hash)
 
 
-def _content(images: NDArray[np.uint8], file: Path) -> dict[str, Any]:
+def _content(images: NDArray[np.integer[Any]], file: Path) -> dict[str, Any]:
     """Mean and hash of all images, once their file is on the disk; all three at a time."""
     with ThreadPoolExecutor(2) as threads:
         written = threads.submit(write_through, file)
         digest = threads.submit(lambda: hashlib.sha256(images.data).hexdigest())
-        mean = float(np.mean(images, dtype=np.float64) / 255)
+        mean = float(np.mean(images, dtype=np.float64) / np.iinfo(images.dtype).max)
         written.result()
         return {"mean": mean, "content_sha256": digest.result()}

@@ -3,8 +3,8 @@
     x(s) = s·x₁,    s ~ U(0, 1].
 
 The tangent space is spanned by x₁/‖x₁‖. The best denoiser projects on it, so the optimum has MSE σ² an image and a
-PSNR curve of slope 1 and intercept 10·log₁₀ d. At 8 bits a ray holds some thousands of different images, so disjoint
-subsets of it share some: it shows a basis, no transition.
+PSNR curve of slope 1 and intercept 10·log₁₀ d. At 16 bits a ray holds 65,535 different images at most, so
+disjoint subsets of it share some: it shows a basis, no transition.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ class ImageRay(Manifold):
         else:
             square = self._square
             base = {"sha256": hashlib.sha256(square.tobytes()).hexdigest(), "side": len(square), "resize": "bicubic"}
-        return {"law": self.name, "version": 1, "base": base}
+        return {"law": self.name, "version": self.version, "base": base}
 
     @cached_property
     def _square(self) -> NDArray[np.float32]:
@@ -67,7 +67,7 @@ class ImageRay(Manifold):
     def _first(self, resolution: int) -> NDArray[np.float64]:
         """x₁, (resolution, resolution) in [0, 1]."""
         if self.base in BASES:
-            return BASES[self.base].chunk(resolution, 0)[0] / 255
+            return BASES[self.base].chunk(resolution, 0)[0] / 0xFFFF
         if len(self._square) < resolution:
             raise UserError(f"resolution={resolution}: {self.base} is only {len(self._square)} pixels wide")
         return resize(self._square, resolution) / 255

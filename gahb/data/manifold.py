@@ -21,6 +21,8 @@ STEP = 1e-4
 class Manifold(Synthetic):
     """Images that are a differentiable function of m parameters; `dimension` is m."""
 
+    version: ClassVar[int] = 2
+    bits: ClassVar[int] = 16
     dimension: ClassVar[int]
 
     @abstractmethod
@@ -31,9 +33,9 @@ class Manifold(Synthetic):
     def draw(self, resolution: int, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         """The images at parameters (n, m): (n, resolution, resolution) in [0, 1]."""
 
-    def chunk(self, resolution: int, index: int) -> NDArray[np.uint8]:
+    def chunk(self, resolution: int, index: int) -> NDArray[np.uint16]:
         """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution)."""
-        return np.rint(255 * self.draw(resolution, self.parameters(resolution, index))).astype(np.uint8)
+        return np.rint(0xFFFF * self.draw(resolution, self.parameters(resolution, index))).astype(np.uint16)
 
     def parameters_of(self, resolution: int, row: int) -> NDArray[np.float64]:
         """The parameters of image `row` of the sequence, and so of a prepared data set: (m,)."""

@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gahb.data import intensity
+
 BLOCK = 2048
 """Images on a side of a block of cosines: 4 BLOCK² bytes, and 8 BLOCK bytes a pixel where whole images must be seen."""
 
@@ -38,7 +40,7 @@ FEW = 1 / 128
 
 
 def unit(images: Tensor, *, centred: bool, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Images (n, …) as unit vectors (n, d); uint8 is read as 0…255."""
+    """Images (n, …) as unit vectors (n, d); stored ones in the units they are stored in."""
     flat, norm = _flat(images, centred, dtype)
     return flat / norm
 
@@ -150,12 +152,12 @@ def _cosines_of_pairs(targets: Tensor, sample: Tensor, images: Tensor, row: Tens
 
 
 def two_closest_distances(samples: Tensor, images: Tensor) -> Tensor:
-    """Euclidean distances of each sample (n, …) in [0, 1] to its closest and second closest image (N, …) uint8, N ≥ 2:
+    """Euclidean distances of each sample (n, …) in [0, 1] to its closest and second closest stored image (N, …), N ≥ 2:
     (n, 2)."""
     targets = samples.flatten(1).float()
     best = torch.full((len(samples), 2), torch.inf)
     for start in range(0, len(images), BLOCK):
-        block = images[start : start + BLOCK].flatten(1).float() / 255
+        block = intensity.unit(images[start : start + BLOCK]).flatten(1)
         best = torch.cat([best, torch.cdist(targets, block)], dim=1).topk(2, largest=False).values
     return best
 

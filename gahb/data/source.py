@@ -1,5 +1,6 @@
 """What a source of images offers: the contract behind `dataset=`."""
 
+import math
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -29,12 +30,13 @@ class Rendered:
     """A source's images at one resolution.
 
     Args:
-        images: (count, resolution, resolution) uint8, a file of the folder that `render` was given.
+        images: (count, resolution, resolution), or (count, channels, resolution, resolution) in colour, uint8 or
+            uint16; a file of the folder that `render` was given.
         facts: what the manifest shall say of them; `found` among them, the images that there were.
         keys: what names the image of each row; None where the row does.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.integer[Any]]
     facts: dict[str, Any]
     keys: list[str] | None = None
 
@@ -46,6 +48,8 @@ class Source(ABC):
     """
 
     name: ClassVar[str]
+    bits: ClassVar[int] = 8
+    """In which an intensity is stored, 8 or 16."""
 
     @classmethod
     def of(cls, dataset: str, **options: Any) -> Self:
@@ -56,6 +60,14 @@ class Source(ABC):
     def label(self) -> str:
         """A short name for tables and runs."""
         return self.name
+
+    @property
+    def channels(self) -> int:
+        """1 for gray images, 3 for red, green and blue."""
+        return 1
+
+    def check(self, resolution: int) -> None:  # noqa: B027  # most have every resolution
+        """Raise UserError if there are no images of this resolution."""
 
     @property
     def count(self) -> int | None:
@@ -86,30 +98,37 @@ class Source(ABC):
 
 
 class Synthetic(Source):
-    """Images that are drawn, without end, in chunks of CHUNK, each a function of its number."""
+    """Images that are drawn, without end, in chunks of CHUNK, each a function of its number.
+
+    `version` is that of the law: raise it when the code draws other images.
+    """
+
+    version: ClassVar[int] = 1
 
     def law(self) -> dict[str, Any]:
         """What decides the images besides resolution and position."""
-        return {"law": self.name, "version": 1, **flatten(self)}
+        return {"law": self.name, "version": self.version, **flatten(self)}
 
     @abstractmethod
-    def chunk(self, resolution: int, index: int) -> NDArray[np.uint8]:
-        """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution)."""
+    def chunk(self, resolution: int, index: int) -> NDArray[np.integer[Any]]:
+        """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution), or
+        (CHUNK, channels, resolution, resolution) in colour, of the type that `bits` says."""
 
     def recipe(self, resolution: int, storage: Storage) -> dict[str, Any]:
         return {**self.law(), "resolution": resolution}
 
     def render(self, resolution: int, needed: int, work: Path, say: Callable[[str], None]) -> Rendered:
         say(f"synthesising {needed} {self.name} images at {resolution}×{resolution}")
-        images = new_images(work, needed, resolution)
+        images = new_images(work, needed, resolution, channels=self.channels, bits=self.bits)
+        shape = CHUNK, *images.shape[1:]
 
         def fill(index: int) -> None:
             place = images[index * CHUNK : (index + 1) * CHUNK]
             chunk = self.chunk(resolution, index)
-            if chunk.shape != (CHUNK, resolution, resolution) or chunk.dtype != np.uint8:
+            if chunk.shape != shape or chunk.dtype != images.dtype:
                 raise UserError(
-                    f"dataset={self.name}: chunk({resolution}, {index}) gave {chunk.dtype} {chunk.shape} and not uint8 "
-                    f"{(CHUNK, resolution, resolution)}"
+                    f"dataset={self.name}: chunk({resolution}, {index}) gave {chunk.dtype} {chunk.shape} and not "
+                    f"{images.dtype} {shape}"
                 )
             place[:] = chunk[: len(place)]
             if index % WRITTEN_AT_ONCE == WRITTEN_AT_ONCE - 1:
@@ -142,15 +161,19 @@ def write_through(file: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def new_images(work: Path, count: int, resolution: int, file: str = "images.npy") -> Any:
-    """A file in a folder for so many images, memory-mapped, (count, resolution, resolution) uint8.
+def new_images(
+    work: Path, count: int, resolution: int, file: str = "images.npy", *, channels: int = 1, bits: int = 8
+) -> Any:
+    """A file in a folder for so many images, memory-mapped, (count, resolution, resolution), or (count, channels,
+    resolution, resolution) in colour, uint8 or uint16.
 
     Raises:
         UserError: the disk has no room for it.
     """
-    free, size = shutil.disk_usage(work).free, count * resolution**2
+    shape = (count, *((channels,) if channels > 1 else ()), resolution, resolution)
+    free, size = shutil.disk_usage(work).free, math.prod(shape) * bits // 8
     if size > free:  # to write into a mapped file on a full disk ends the process
         raise UserError(
             f"{count} images of {resolution}×{resolution} take {size / 1e9:.3g} GB; {free / 1e9:.3g} are free"
         )
-    return np.lib.format.open_memmap(work / file, mode="w+", dtype=np.uint8, shape=(count, resolution, resolution))
+    return np.lib.format.open_memmap(work / file, mode="w+", dtype=f"u{bits // 8}", shape=shape)

@@ -57,7 +57,7 @@ class Split:
             )
 
     def training_images(self, prepared: Prepared) -> "Tensor":
-        """The training images, (n_train, 1, H, W) uint8.
+        """The training images, (n_train, C, H, W) as they are stored.
 
         Raises:
             UserError: there are not as many.
@@ -66,7 +66,7 @@ class Split:
         return _tensor(prepared, self.rows)
 
     def held_out_images(self, prepared: Prepared) -> "Tensor":
-        """The held-out images, (n_test, 1, H, W) uint8."""
+        """The held-out images, (n_test, C, H, W) as they are stored."""
         return _tensor(prepared, np.arange(self.n_test))
 
 
@@ -78,4 +78,5 @@ def subset_hash(images: "Tensor") -> str:
 def _tensor(prepared: Prepared, rows: NDArray[np.int64]) -> "Tensor":
     import torch  # slow, and a plan needs only the counts above
 
-    return torch.from_numpy(prepared.images[rows]).unsqueeze(1)
+    images = torch.from_numpy(prepared.images[rows])
+    return images if images.ndim == 4 else images.unsqueeze(1)

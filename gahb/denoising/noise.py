@@ -9,6 +9,8 @@ import hashlib
 import torch
 from torch import Tensor
 
+from gahb.data.intensity import unit
+
 
 def seed(*key: str | int) -> int:
     """The seed that belongs to `key`, in 0 … 2³²-1."""
@@ -21,13 +23,13 @@ def generator(*key: str | int, device: torch.device | str = "cpu") -> torch.Gene
 
 
 def noisy_batch(images: Tensor, batch_size: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A training batch: noisy images y = x + σz and the noise σz, each (batch_size, 1, H, W) float32.
+    """A training batch: noisy images y = x + σz and the noise σz, each (batch_size, C, H, W) float32.
 
-    Images are drawn with replacement from `images` (N, 1, H, W) uint8; σ = u² for each, u ~ U[0, 1].
+    Images are drawn with replacement from stored `images` (N, C, H, W); σ = u² for each, u ~ U[0, 1].
     """
     device = images.device
     chosen = torch.randint(len(images), (batch_size,), generator=draws, device=device)
-    clean = images[chosen].float() / 255
+    clean = unit(images, chosen)
     sigma = torch.rand(batch_size, 1, 1, 1, generator=draws, device=device).square()
     noise = sigma * torch.randn(clean.shape, generator=draws, device=device)
     return clean + noise, noise

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from gahb.data.intensity import unit
 from gahb.denoising import noise
 from gahb.denoising.levels import INPUT_PSNR, SIGMAS, evaluation_batch
 
@@ -87,7 +88,7 @@ def mean_psnr(denoiser: nn.Module, images: Tensor, count: int, batch_size: int |
 def noisy_levels(images: Tensor, count: int) -> Iterator[tuple[float, Tensor, Tensor]]:
     """σ, clean and noisy images (count, 1, H, W) in [0, 1] at each of SIGMAS; see `mean_psnr`."""
     device = images.device
-    clean = images[torch.arange(count, device=device) % len(images)].float() / 255
+    clean = unit(images, torch.arange(count, device=device) % len(images))
     for level, sigma in zip(INPUT_PSNR, SIGMAS, strict=True):
         z = torch.randn(clean.shape, generator=noise.generator("evaluation", level)).to(device)
         yield sigma, clean, clean + sigma * z

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gahb.data.cropping import thumbnail
 from gahb.data.dataset import Prepared
+from gahb.data.intensity import unit
 from gahb.data.pixel_shuffling import unshuffle
 from gahb.data.similarity import BLOCK, closest
 from gahb.data.splits import SUBSETS, Split
@@ -24,10 +25,11 @@ COLUMNS = 12
 """Images on a contact sheet, and in each of its rows."""
 
 
-def shown(prepared: Prepared, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Images of the given rows, (n, side, side), with shuffled pixels put back."""
+def shown(prepared: Prepared, rows: NDArray[np.int64]) -> torch.Tensor:
+    """Images of the given rows, (n, C, side, side) in [0, 1], with shuffled pixels put back."""
     images = prepared.images[rows]
-    return unshuffle(images) if prepared.manifest["recipe"].get("shuffled") else images
+    images = unshuffle(images) if prepared.manifest["recipe"].get("shuffled") else images
+    return unit(torch.from_numpy(images.reshape(len(rows), -1, *images.shape[-2:])))
 
 
 def closest_pairs(prepared: Prepared, split: Split) -> NDArray[np.float32]:
@@ -37,18 +39,17 @@ def closest_pairs(prepared: Prepared, split: Split) -> NDArray[np.float32]:
 
 
 def _thumbnails(prepared: Prepared, rows: NDArray[np.int64]) -> torch.Tensor:
-    return torch.from_numpy(np.stack([thumbnail(image.astype(np.float32)) for image in shown(prepared, rows)]))
+    return torch.from_numpy(np.stack([thumbnail(image.numpy()) for image in shown(prepared, rows).mean(dim=1)]))
 
 
-def contact_sheet(images: NDArray[np.uint8]) -> Figure:
-    """The first SHEET of images (n, side, side), each row labelled with its first image's number."""
+def contact_sheet(images: torch.Tensor) -> Figure:
+    """The first SHEET of images (n, C, side, side) in [0, 1], each row labelled with its first image's number."""
     images = images[:SHEET]
     rows = -(-len(images) // COLUMNS)
-    page = np.full((rows * COLUMNS, *images.shape[1:]), 255, np.uint8)
+    page = torch.ones(rows * COLUMNS, *images.shape[1:])
     page[: len(images)] = images
     figure = Figure(figsize=(0.8 * COLUMNS, 0.8 * rows), layout="constrained")
-    tiles = torch.from_numpy(page).unsqueeze(1) / 255
-    show_rows(figure.subplots(), tiles.split(COLUMNS), [str(row * COLUMNS) for row in range(rows)])
+    show_rows(figure.subplots(), page.split(COLUMNS), [str(row * COLUMNS) for row in range(rows)])
     return figure
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from skimage.util import montage
@@ -21,12 +22,19 @@ def plain(name: str) -> str:
     return printable(name).replace("$", r"\$")
 
 
-def show_rows(axes, rows: Sequence[Tensor], labels: Sequence[str]) -> None:  # type: ignore[no-untyped-def]
-    """Rows of equally many images (n, 1, H, W) in [0, 1] as one picture, a label before each row."""
-    tiles: NDArray[np.float64] = torch.cat([row.squeeze(1) for row in rows]).clamp(0, 1).double().numpy()
-    side = tiles.shape[-1] + 1
-    picture = montage(tiles, grid_shape=(len(rows), len(rows[0])), padding_width=1, fill=1.0)
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+def show_image(axes: Axes, image: Tensor) -> None:
+    """An image (C, H, W) in [0, 1], gray or in colour; what lies outside the range is cut off."""
+    pixels = image.detach().clamp(0, 1).double().movedim(0, -1).squeeze(-1).cpu().numpy()
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+
+
+def show_rows(axes: Axes, rows: Sequence[Tensor], labels: Sequence[str]) -> None:
+    """Rows of equally many images (n, C, H, W) in [0, 1] as one picture, a label before each row."""
+    tiles: NDArray[np.float64] = torch.cat(list(rows)).clamp(0, 1).double().movedim(1, -1).numpy()
+    channels, side = tiles.shape[-1], tiles.shape[-2] + 1
+    shape = (len(rows), len(rows[0]))
+    picture = montage(tiles, grid_shape=shape, padding_width=1, fill=[1.0] * channels, channel_axis=-1)
+    show_image(axes, torch.from_numpy(picture).movedim(-1, 0))
     axes.set_yticks([1 + side * (i + 0.5) for i in range(len(rows))], [plain(label) for label in labels])
     axes.set_xticks([])
     axes.tick_params(length=0)

@@ -8,6 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from gahb.data.intensity import unit
 from gahb.denoising import noise
 from gahb.denoising.levels import INPUT_PSNR, SIGMAS
 from gahb.figures.style import COLOURS, save, show_rows
@@ -44,9 +45,9 @@ def psnr_curve(rows: Sequence[dict[str, float]]) -> Figure:
 
 @torch.no_grad()
 def denoised_examples(denoiser: torch.nn.Module, images: Tensor) -> Figure:
-    """Held-out images (n, 1, H, W) uint8, noisy at SHOWN_PSNR and denoised: a column an image."""
+    """Held-out images (n, C, H, W) as they are stored, noisy at SHOWN_PSNR and denoised: a column an image."""
     device = next(denoiser.parameters()).device
-    clean = images.to(device).float() / 255
+    clean = unit(images.to(device))
     z = torch.randn(clean.shape, generator=noise.generator("examples")).to(device)
     rows, labels = [clean], ["clean"]
     for level in SHOWN_PSNR:

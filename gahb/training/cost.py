@@ -5,7 +5,7 @@ weights. An evaluation denoises n_test training and n_test held-out images at ev
 
 Memory is what is alive at once in backward, layer by layer (`_alive`), or in an evaluation:
 
-    18 bytes a parameter (weight, gradient, Adam's two moments, a copy in bfloat16) + the images, one byte a pixel
+    18 bytes a parameter (weight, gradient, Adam's two moments, a copy in bfloat16) + the images, a byte or two a pixel
     + max(batch size · what is alive an image, evaluation batch · the same of an evaluation)
 
 or 28 bytes a parameter, when a checkpoint's copy is made; and a tenth more for what the allocator cannot use. What the
@@ -107,7 +107,7 @@ def memory(trial: Trial, level: Level = "none", *, on_gpu: bool = True) -> int:
     """The most bytes of the device that training holds at once at a level of activation checkpointing, beside those of
     a process without a model. On a CPU, where there is nothing beyond it, level "host" is what a GPU would hold."""
     architecture, resolution = trial.architecture, trial.dataset.resolution
-    weights, images = parameters(architecture, resolution), (trial.n_train + trial.n_test) * resolution**2
+    weights, images = parameters(architecture, resolution), (trial.n_train + trial.n_test) * trial.dataset.bytes
     step = trial.batch_size * _alive(architecture, resolution, level, _width(trial, on_gpu=on_gpu))
     evaluation = min(trial.n_test, evaluation_batch(resolution)) * _alive_in_evaluation(architecture, resolution)
     recorded = on_gpu and trial.compile and level != "host"

@@ -82,8 +82,8 @@ class Training:
 
     Args:
         trial: what to train.
-        train_images: (n_train, 1, H, W) uint8.
-        test_images: (n_test, 1, H, W) uint8.
+        train_images: (n_train, C, H, W) as stored.
+        test_images: (n_test, C, H, W) as stored.
         device: where to train; the images move there whole.
     """
 

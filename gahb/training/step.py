@@ -50,7 +50,7 @@ def stepper(
         trial: what is trained.
         net: as `start` made it, at a level of activation checkpointing.
         optimizer: as `start` made it; `restore` comes before.
-        images: (n_train, 1, H, W) uint8 on the device.
+        images: (n_train, C, H, W) as stored, on the device.
         level: that of `net`.
 
     Raises:
