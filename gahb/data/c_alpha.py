@@ -9,7 +9,7 @@ and rounded to pixels; one background is rescaled to [a, 1] and the other to [0,
 order; the mask between them is blurred 2×2. The best denoiser's PSNR grows with slope α/(α+1) (§3.2).
 
 Pixels are the unit of the law, so it is another at each size: for α = 2 the contour's standard deviation falls from
-0.25 of a side of 16 pixels to 0.08 of one of 160, and in 3 to 6 % of the columns of images of 16 to 20 pixels the contour
+0.25 of a side of 16 pixels to 0.08 of one of 160, and in 3 to 6 % of the columns of images of 16 to 20 pixels it
 has left the image. For one law at all sizes, draw at the largest and average over boxes of pixels (`drawn_at`).
 """
 
