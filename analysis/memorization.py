@@ -75,7 +75,7 @@ def memorised(
 ) -> NDArray[np.bool_]:
     """Whether each of the samples that converged passes the ratio test: (≤ count,)."""
     mean = intensity.mean(train_images[:512])
-    drawn = sample(denoiser, count, train_images.shape[-1], mean=mean, seed=seed, device=device)
+    drawn = sample(denoiser, count, train_images.shape[1:], mean=mean, seed=seed, device=device)
     distances = two_closest_distances(drawn.images[drawn.converged], train_images)
     return (distances[:, 0] < RATIO * distances[:, 1]).numpy()
 

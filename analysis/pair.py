@@ -141,7 +141,7 @@ def compare(a: Model, b: Model, count: int, seed: int, device: torch.device) -> 
         seed: of the sampling noise.
     """
     mean = common_mean(a, b)
-    drawn = [sample(m.denoiser, count, m.resolution, mean=mean, seed=seed, device=device) for m in (a, b)]
+    drawn = [sample(m.denoiser, count, m.shape, mean=mean, seed=seed, device=device) for m in (a, b)]
     images_a, images_b = drawn[0].images, drawn[1].images
     close_a, row_a = _closest(images_a, a.train_images)
     close_b, row_b = _closest(images_b, b.train_images)

@@ -107,7 +107,7 @@ def follow(a: Model, b: Model, number: int, seed: int, device: torch.device) -> 
         drawn = draw(
             model.denoiser,
             1,
-            model.resolution,
+            model.shape,
             mean=common_mean(a, b),
             seed=seed,
             first=number,

@@ -48,7 +48,7 @@ def sampling(count: int) -> None:
     torch.manual_seed(0)
     net = Denoiser(UNet(1, 16).build().apply(initialise)).eval()
     # an untrained net would diverge: pay for it, and shrink towards the mean instead
-    sample(lambda y: 0.5 + 0.1 * (y - 0.5) + 0 * net(y), count, 16, mean=0.5)
+    sample(lambda y: 0.5 + 0.1 * (y - 0.5) + 0 * net(y), count, (1, 16, 16), mean=0.5)
 
 
 def duplicates(count: int) -> None:

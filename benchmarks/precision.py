@@ -60,7 +60,7 @@ def result(flat: dict[str, object], storage: Folder) -> Result:
         trained = loop.train(loop.Training(trial, train, test, device), Checkpoints(storage, folder))
         curves.append(trained.history[-1].curve.summary())
         mean = float(test.float().mean() / 255)
-        drawn.append(sample(trained.denoiser, SAMPLES, trial.dataset.resolution, mean=mean, device=device))
+        drawn.append(sample(trained.denoiser, SAMPLES, train.shape[1:], mean=mean, device=device))
     both = drawn[0].converged & drawn[1].converged
     a, b = (samples.images[both] for samples in drawn)
     matched = cosine(a, b, centred=True)

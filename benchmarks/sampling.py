@@ -32,7 +32,7 @@ def one_by_one(denoiser: Flat, count: int) -> Tensor:
         step, sigma = 0, constants.sigma_start
         while sigma > constants.sigma_end:
             step += 1
-            h = constants.h * step / (1 + constants.h * (step - 1))
+            h = constants.step_size(step)
             denoised = denoiser(x)
             residual = denoised - x
             sigma = residual.square().mean().sqrt().item()
@@ -50,7 +50,7 @@ def rows(architecture: Architecture | None = None, rounds: int = ROUNDS) -> list
 
     def together() -> Tensor:
         make_deterministic()
-        return sample(denoiser, CHUNK, SIDE, mean=0.5, device=DEVICE).steps
+        return sample(denoiser, CHUNK, (1, SIDE, SIDE), mean=0.5, device=DEVICE).steps
 
     steps = int(together().sum())
     times = alternate({"together": together, "alone": lambda: one_by_one(denoiser, ALONE)}, rounds=rounds)

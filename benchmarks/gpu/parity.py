@@ -135,7 +135,7 @@ def samples() -> Found:
     step.make_deterministic()
     gpu = models.trained(UNet(1, 32), steps=300) if ON_GPU else models.trained(UNet(1, 8), steps=150)
     here, there = (
-        sample(denoiser, 16, 16, mean=0.5, device=device)
+        sample(denoiser, 16, (1, 16, 16), mean=0.5, device=device)
         for denoiser, device in ((gpu, DEVICE), (copy.deepcopy(gpu).cpu(), CPU))
     )
     both = here.converged & there.converged

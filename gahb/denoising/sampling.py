@@ -3,40 +3,92 @@
     x₀ ~ N(m, σ₀² Id);  repeat  s = f(x) - x,  σ² = ‖s‖²/d,  γ² = ((1-βh)² - (1-h)²) σ²,  x ← x + h s + γ z
     until σ ≤ σ_∞;  the sample is f(x).
 
-The step h grows as h_t = h₀ t / (1 + h₀ (t-1)), as in the authors' code. Every sample stops by itself, and its noise
-depends on the seed, its number and the step alone, so two models that sample with one seed see the same noise.
+The step is fixed, as the paper has it, or grows as h_t = h₀ t / (1 + h₀ (t-1)), as in the authors' code and by default.
+Algorithm 1 returns the x that follows the first σ < σ_∞, which still carries noise of about σ_∞. The sample here is the
+denoised image f(x) of the x at which σ was measured; the authors' code takes that last step and denoises after it.
+
+Every sample stops by itself, and its noise depends on the seed, its number and the step alone, so two models that
+sample with one seed see the same noise.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from gahb.denoising import noise
+from gahb.errors import UserError
 from gahb.models.linearization import folded
 
 CHUNK = 64
 """Samples that share a noise generator. Part of what the noise is."""
 
-DIVERGED_SIGMA = 2.0
-MOST_STEPS = 2000
+DIVERGED = 2.0
+"""The noise level that a sample does not come back from, in multiples of σ₀, or of 1 where σ₀ is less."""
+
+LEAST_CAP = 2000
+CAP = 4
+"""A sample is given up after so many times the steps that a constant f takes, and not before LEAST_CAP."""
+
+LONGEST = 100_000
+"""Steps that a constant f may take."""
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """The constants of Algorithm 1; the defaults are the paper's."""
+    """The constants of Algorithm 1, the paper's by default, but that h grows.
+
+    Args:
+        h: step size h, or h₀ of the first step if it grows, in (0, 1].
+        growing: whether the step grows, h_t = h₀ t / (1 + h₀ (t-1)).
+        beta: β in (0, 1]; 1 injects no noise, so that the sample is a function of x₀.
+        sigma_start: σ₀.
+        sigma_end: σ_∞ < σ₀.
+
+    Raises:
+        UserError: a constant out of range, or steps so small that more than LONGEST were needed.
+    """
 
     h: float = 0.01
+    growing: bool = True
     beta: float = 0.1
     sigma_start: float = 1.0
     sigma_end: float = 0.05
 
+    def __post_init__(self) -> None:
+        for key in ("h", "beta"):
+            if not 0 < getattr(self, key) <= 1:
+                raise UserError(f"{key} {getattr(self, key)}: must be above 0 and at most 1")
+        if not 0 < self.sigma_end < self.sigma_start < math.inf:
+            raise UserError(
+                f"sigma-start {self.sigma_start} and sigma-end {self.sigma_end}: "
+                "the noise must fall from the first to the second, above 0"
+            )
+        if self.steps > LONGEST:
+            raise UserError(f"h {self.h} and beta {self.beta}: more than {LONGEST:,} steps; make them larger")
+
+    def step_size(self, step: int) -> float:
+        """h_t of step t = 1, 2, …"""
+        return self.h * step / (1 + self.h * (step - 1)) if self.growing else self.h
+
+    @cached_property
+    def steps(self) -> int:
+        """The steps in which σ falls from σ₀ to σ_∞ where f is constant, ∏ (1 - β h_t) ≤ σ_∞/σ₀, or LONGEST + 1."""
+        level, step = self.sigma_start, 0
+        while level > self.sigma_end and step <= LONGEST:
+            step += 1
+            level *= 1 - self.beta * self.step_size(step)
+        return step
+
 
 @dataclass(frozen=True)
 class Samples:
-    """images (n, 1, H, W) float32; steps (n,) int64, iterations until σ ≤ σ_∞; converged (n,) bool: False where σ
-    exceeded 2, was not finite or did not reach σ_∞ in 2000 steps. Such an image means nothing."""
+    """images (n, C, H, W) float32; steps (n,) int64, iterations until σ ≤ σ_∞; converged (n,) bool: False where σ
+    exceeded twice the larger of σ₀ and 1, was not finite or did not reach σ_∞ in 2000 steps (if that is more, in four
+    times those that a constant f takes). Such an image means nothing."""
 
     images: Tensor
     steps: Tensor
@@ -44,14 +96,14 @@ class Samples:
 
 
 Observer = Callable[[int, Tensor, Tensor, Tensor], None]
-"""Is shown each step: t from 1 up, the numbers (n,) of the samples still on their way, σ (n,) and f(x) (n, 1, H, W)."""
+"""Is shown each step: t from 1 up, the numbers (n,) of the samples still on their way, σ (n,) and f(x) (n, C, H, W)."""
 
 
 @torch.no_grad()
 def sample(
     denoiser: Callable[[Tensor], Tensor],
     count: int,
-    resolution: int,
+    shape: Sequence[int],
     *,
     mean: float,
     seed: int = 0,
@@ -63,9 +115,9 @@ def sample(
     """Draw samples from a denoiser.
 
     Args:
-        denoiser: f, (B, 1, H, W) to the same, float32, on `device`. Of a network a folded copy is used.
+        denoiser: f, (B, C, H, W) to the same, float32, on `device`. Of a network a folded copy is used.
         count: number of samples.
-        resolution: side of the images.
+        shape: of an image, (C, H, W).
         mean: m, the mean intensity around which the starting noise lies, in [0, 1].
         seed: of starting and injected noise.
         first: number of the first sample.
@@ -77,7 +129,7 @@ def sample(
         denoiser = folded(denoiser)
     starts = range(first - first % CHUNK, first + count, CHUNK)
     parts = [range(max(start, first), min(start + CHUNK, first + count)) for start in starts]
-    chunks = [_sample_chunk(denoiser, part, resolution, mean, seed, device, sampler, observe) for part in parts]
+    chunks = [_sample_chunk(denoiser, part, shape, mean, seed, device, sampler, observe) for part in parts]
     return Samples(
         images=torch.cat([chunk.images for chunk in chunks]),
         steps=torch.cat([chunk.steps for chunk in chunks]),
@@ -88,7 +140,7 @@ def sample(
 def _sample_chunk(
     denoiser: Callable[[Tensor], Tensor],
     numbers: range,
-    resolution: int,
+    shape: Sequence[int],
     mean: float,
     seed: int,
     device: torch.device | str,
@@ -102,14 +154,15 @@ def _sample_chunk(
 
     def draw(step: int) -> Tensor:
         draws = noise.generator("sampling", seed, chunk, step)
-        return torch.randn(CHUNK, 1, resolution, resolution, generator=draws)[offset : offset + count]
+        return torch.randn(CHUNK, *shape, generator=draws)[offset : offset + count]
 
     x = mean + constants.sigma_start * draw(0).to(device)
     images = torch.zeros_like(x)
     steps = torch.zeros(count, dtype=torch.int64)
     converged = torch.zeros(count, dtype=torch.bool)
     active = torch.arange(count)
-    for step in range(1, MOST_STEPS + 1):
+    diverged = DIVERGED * max(1.0, constants.sigma_start)
+    for step in range(1, max(LEAST_CAP, CAP * constants.steps) + 1):
         denoised = denoiser(x)
         z = draw(step)  # while a GPU denoises
         residual = denoised - x
@@ -118,7 +171,7 @@ def _sample_chunk(
             observe(step, numbers.start + active, sigma, denoised)
         level = sigma.cpu()  # the one place that waits for a GPU
         done = level <= constants.sigma_end
-        ended = done | ~(level <= DIVERGED_SIGMA)
+        ended = done | ~(level <= diverged)
         if ended.any():
             images[active[ended]] = denoised[ended]
             steps[active[ended]] = step
@@ -127,7 +180,7 @@ def _sample_chunk(
             active, x, residual, sigma = active[going], x[going], residual[going], sigma[going]
         if not len(active):
             break
-        h = constants.h * step / (1 + constants.h * (step - 1))
+        h = constants.step_size(step)
         gamma = ((1 - constants.beta * h) ** 2 - (1 - h) ** 2) ** 0.5 * sigma
         x = x + h * residual + gamma.view(-1, 1, 1, 1) * z[active].to(device)
     return Samples(images.cpu(), steps, converged)

@@ -133,11 +133,13 @@ def test_a_jacobian_is_found(network: str) -> None:
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_samples_are_drawn(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "MOST_STEPS", 2)
+    monkeypatch.setattr(sampling, "LEAST_CAP", 4)
     monkeypatch.setattr(Tensor, "__bool__", lambda tensor: False)  # none of them ends
     with fake_cuda() as device:
         net, _ = step.start(trial(network), device)
-        samples = sampling.sample(Denoiser(net.eval()), 3, 8, mean=0.5, device=device)
+        samples = sampling.sample(
+            Denoiser(net.eval()), 3, (1, 8, 8), mean=0.5, device=device, sampler=sampling.Sampler(h=1, beta=1)
+        )
     assert samples.images.device.type == "cpu" and samples.images.shape == (3, 1, 8, 8)
 
 

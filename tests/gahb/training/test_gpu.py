@@ -168,6 +168,6 @@ def test_a_graph_that_does_not_fit_leaves_nothing(monkeypatch: pytest.MonkeyPatc
 def test_samples_are_those_of_the_cpu() -> None:
     torch.manual_seed(0)
     denoiser = Denoiser(UNet(1, 8).build().apply(initialise)).eval()
-    here = sample(denoiser, 8, 16, mean=0.5)
-    there = sample(denoiser.to(GPU), 8, 16, mean=0.5, device=GPU)
+    here = sample(denoiser, 8, (1, 16, 16), mean=0.5)
+    there = sample(denoiser.to(GPU), 8, (1, 16, 16), mean=0.5, device=GPU)
     torch.testing.assert_close(here.images, there.images, atol=1e-3, rtol=0)
