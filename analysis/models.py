@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gahb.data.dataset import Prepared
@@ -44,9 +46,10 @@ class Model:
 
 @dataclass(frozen=True)
 class TrialModel(Model):
-    """The model of a finished trial, whose images are known."""
+    """The model of a finished trial, whose images are known; `rows` (N,) are those of its training images."""
 
     trial: Trial
+    rows: NDArray[np.int64]
 
     def held_out(self, context: AnalysisContext) -> Tensor:
         """The held-out images, (n_test, C, H, W) as stored."""
@@ -64,15 +67,16 @@ def load(context: AnalysisContext, run: Run) -> Model:
     if run.imported != ("trial" not in card):
         raise UserError(f"the artifacts of {run.name} are those of another kind of model")
     if run.imported:
-        side = card["resolution"]
-        return Model(run, card, denoiser, torch.empty(0, 1, side, side, dtype=torch.uint8))
+        side, channels = card["resolution"], card["architecture"].get("channels", 1)
+        return Model(run, card, denoiser, torch.empty(0, channels, side, side, dtype=torch.uint8))
     trial = Trial.of(card["trial"], card.get("plugins", ()))
-    images = trial.split.training_images(Prepared.open(context.storage, card["data_hash"]))
+    prepared = Prepared.open(context.storage, card["data_hash"])
+    images = trial.split.training_images(prepared)
     if subset_hash(images) != card["subset_hash"]:
         raise UserError(
             f"the images of {run.name} in {context.storage.uri} are not those it was trained on (their hash differs)"
         )
-    return TrialModel(run, card, denoiser, images, trial)
+    return TrialModel(run, card, denoiser, images, trial, trial.split.rows(prepared.groups))
 
 
 def load_trial(context: AnalysisContext, run: Run) -> TrialModel:

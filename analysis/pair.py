@@ -127,7 +127,7 @@ def check_pair(a: Model, b: Model, *, force: bool = False) -> None:
         sets = [model.trial.dataset.name for model in (a, b)]
         which = f"{sets[0]} and {sets[1]}" if sets[0] != sets[1] else f"{sets[0]} in two versions"
         raise UserError(f"{names} were trained on different data sets, {which}; {hint}")
-    rows_a, rows_b = (m.trial.split.rows for m in (a, b))
+    rows_a, rows_b = (m.rows for m in (a, b))
     common = len(np.intersect1d(rows_a, rows_b))
     if common:
         raise UserError(f"{names} were trained on {common} common images; {hint}")

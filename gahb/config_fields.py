@@ -10,7 +10,8 @@ from typing import Any, cast, get_type_hints
 
 from gahb.errors import UserError
 
-LATER = "later"
+LATER, GIVEN = "later", "given"
+"""In a field's metadata: it is left out at its default; it is decided by another part of the trial, and so no key."""
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word"}
 """The types that a key of a trial may have, in words."""
@@ -52,7 +53,7 @@ def field_types(cls: Any) -> dict[str, type]:
 @cache
 def _field_types(cls: type) -> dict[str, type]:
     hints = get_type_hints(cls)
-    return {f.name: hints[f.name] for f in fields(cls) if f.name not in NOT_KEYS}
+    return {f.name: hints[f.name] for f in fields(cls) if not (f.name in NOT_KEYS or f.metadata.get(GIVEN))}
 
 
 def check_configuration(cls: Any, base: type) -> None:

@@ -144,7 +144,9 @@ class Trial:
             key = next(iter(flat))
             name = dataset.flat()["dataset"]
             raise UserError(f"{key}={flat[key]} does not apply to dataset={name} architecture={architecture.name}")
-        return cls(dataset=dataset, architecture=architecture.at(dataset.resolution, **of_network), **own)
+        channels = {"channels": dataset.channels} if dataset.channels > 1 else {}
+        network = architecture.at(dataset.resolution, **of_network, **channels)
+        return cls(dataset=dataset, architecture=network, **own)
 
     def signature(self, data_hash: str) -> str:
         """Twelve hexadecimal digits that name this trial, given the hash that names its data set.

@@ -274,12 +274,21 @@ def retry(
     storage: Storage = None,
 ) -> None:
     """Train what has failed or was interrupted of a sweep, or one trial, with the settings that the record has."""
+    from gahb.errors import UserError
     from gahb.storage.base import record_uri, storage_here
     from gahb.tracking import lookup
     from gahb.tracking.record import Record
+    from gahb.tracking.run import Tag
 
-    runs = lookup.sweep_or_trial(Record(record_uri(record), storage_here(storage).url), sweep)
+    root = storage_here(storage)
+    runs = lookup.sweep_or_trial(Record(record_uri(record), root.url), sweep)
     name = sweep if sweep in runs[0].sweeps else runs[0].sweeps[0]
+    for old in runs:
+        if old.trial.dataset.hash(root) != old.tags.get(Tag.DATA_HASH):
+            raise UserError(
+                f"{old.name}: its images are not those of {old.trial.dataset.name} any more, which another version of "
+                f"gahb drew or another file held; launch the sweep anew"
+            )
     options = _Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
     _train([run.trial for run in runs], name, options, no_wait, json, record, storage)
 
@@ -396,7 +405,7 @@ def data(
         trial.split.check_size(count, trial.dataset.name)
     prepared = prepare(trial.dataset, root, trial.split.needed, say)
     manifest = prepared.manifest
-    trial.split.check_size(manifest["count"], trial.dataset.name)
+    trial.split.check(prepared, trial.dataset.name)
     cosines = pictures.closest_pairs(prepared, trial.split)
     folder = f"data/{manifest['hash']}"
     sheet, histogram = f"{folder}/contact-sheet.png", f"{folder}/closest-pairs-N{trial.n_train}.png"

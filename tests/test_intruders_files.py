@@ -23,7 +23,7 @@ from PIL import Image
 from safetensors.torch import save
 
 from gahb.data import image_files, lsun
-from gahb.data.cropping import gray_square
+from gahb.data.cropping import gray, square_of
 from gahb.data.dataset import Dataset, Prepared, prepare
 from gahb.data.disks import Disks
 from gahb.data.image_files import ImageFiles
@@ -411,7 +411,8 @@ def test_bands_give_the_pixels_of_the_plain_formula(
     with Image.open(tmp_path / "a.tif") as image:
         assert image.mode == mode
         plain = image.convert("L" if mode in ("L", "1", "I;16", "I", "F") else "RGB")
-    expected = gray_square(np.asarray(plain), source.frame)
+    top, left, side = square_of(*plain.size, source.frame)
+    expected = gray(np.asarray(plain)[top : top + side, left : left + side])
     assert np.array_equal(source.square("a.tif", source.frame), expected)
 
 

@@ -1,6 +1,6 @@
-"""From a decoded image to a gray square: which part of it is used, and how it becomes `resolution` pixels wide.
+"""From a decoded image to a square: which part of it is used, and how it becomes `resolution` pixels wide.
 
-gray is the mean of the colour channels; resizing is Pillow's bicubic, which averages over the source pixels when it
+Gray is the mean of the colour channels; resizing is Pillow's bicubic, which averages over the source pixels when it
 shrinks; the result is rounded to 8 bits once, at the end.
 """
 
@@ -38,11 +38,12 @@ def square_of(width: int, height: int, crop: str) -> tuple[int, int, int]:
     return (height - side) // 2, (width - side) // 2, side
 
 
-def gray_square(pixels: NDArray[np.uint8], crop: str) -> NDArray[np.float32]:
-    """(height, width) or (height, width, channels), 0…255 → the cropped square, mean of the channels, float32 0…255."""
-    height, width = pixels.shape[:2]
-    top, left, side = square_of(width, height, crop)
-    return gray(pixels[top : top + side, left : left + side])
+def coloured(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The first three channels of (height, width) or (height, width, channels), (3, height, width) float32; gray is all
+    three of them."""
+    if pixels.ndim == 2 or pixels.shape[2] < 3:
+        return np.repeat(gray(pixels)[None], 3, axis=0)
+    return np.moveaxis(pixels[..., :3], 2, 0).astype(np.float32)
 
 
 def gray(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -58,12 +59,16 @@ def gray(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def resize(square: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
-    """A square image at `side`×`side`, rounded to 0…255."""
+    """A square image, (…, n, n), at (…, side, side), rounded to 0…255."""
+    if square.ndim > 2:
+        return np.stack([resize(channel, side) for channel in square])
     if square.shape[0] != side:
         square = np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.BICUBIC))
     return np.rint(square.clip(0, 255)).astype(np.uint8)
 
 
 def thumbnail(square: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The square averaged over boxes to THUMBNAIL×THUMBNAIL."""
+    """A square, (n, n) or (3, n, n), averaged over channels and boxes to THUMBNAIL×THUMBNAIL."""
+    if square.ndim > 2:
+        square = np.ascontiguousarray(square.mean(axis=0))
     return np.asarray(Image.fromarray(square).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))

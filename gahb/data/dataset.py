@@ -1,11 +1,12 @@
 """A data set: a source's images at one resolution, prepared once, cached with a manifest, named by a hash.
 
 In the storage it is `data/<hash>/`, with `images-<count>.npy` (count, resolution, resolution), or (count, 3,
-resolution, resolution) in colour, uint8 or uint16, in the order that subsets are taken from; `manifest.json`; and
-`keys.txt`, which names the image of each row where rows have names.
+resolution, resolution) in colour, uint8 or uint16, in the order that subsets are taken from; `manifest.json`;
+`keys.txt`, which names the image of each row where rows have names; and `groups.npy` where images have groups.
 """
 
 import hashlib
+import io
 import json
 import logging
 import re
@@ -36,6 +37,10 @@ LARGEST = 4096
 
 MOST_OF_A_MANIFEST = 1 << 20
 """Bytes of a manifest."""
+
+
+GROUPS = "groups.npy"
+"""File with the number of the group of each row, where images have groups."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +114,14 @@ class Prepared:
     Args:
         images: (count, resolution, resolution), or (count, 3, resolution, resolution) in colour, uint8 or uint16,
             memory-mapped.
+        groups: the number of the group of each image, (count,); None where each is its own.
         manifest: `hash`, `source`, `recipe`, `count`, `found`, `dropped_duplicates`, `mean` (of all pixels, in
             [0, 1]) and `content_sha256`.
     """
 
     images: NDArray[np.integer[Any]]
     manifest: dict[str, Any]
+    groups: NDArray[np.int64] | None = None
 
     @classmethod
     def open(cls, storage: Storage, data_hash: str) -> "Prepared":
@@ -145,7 +152,18 @@ class Prepared:
             images = np.lib.format.open_memmap(file, mode="r")
         if images.shape != (count, *channels, side, side) or images.dtype not in TYPES:
             raise UserError(f"{where} does not hold what its manifest says; remove it and launch the sweep again")
-        return cls(images, manifest)
+        groups = _read_groups(storage, folder, count) if "split" in manifest["recipe"] else None
+        return cls(images, manifest, groups)
+
+
+def _read_groups(storage: Storage, folder: str, count: int) -> NDArray[np.int64]:
+    where = f"{storage.uri}/{folder}"
+    with _readable(where):
+        content = io.BytesIO(storage.read(f"{folder}/{GROUPS}", 1024 + 8 * count))
+        groups = np.lib.format.read_array(content, allow_pickle=False)
+        if groups.shape != (count,) or groups.dtype != np.int64 or not ((groups >= 0) & (groups < count)).all():
+            raise ValueError(f"{GROUPS} does not name a group for each image")
+    return groups
 
 
 @contextmanager
@@ -178,6 +196,10 @@ def prepare(dataset: Dataset, storage: Storage, needed: int, say: Callable[[str]
         images = rendered.images
         if rendered.keys is not None:
             storage.write(f"{folder}/keys.txt", "".join(f"{key}\n" for key in rendered.keys).encode())
+        if rendered.groups is not None:
+            stream = io.BytesIO()
+            np.lib.format.write_array(stream, rendered.groups)
+            storage.write(f"{folder}/{GROUPS}", stream.getvalue())
         if dataset.shuffled:
             for image in images:
                 image[:] = shuffle(image)

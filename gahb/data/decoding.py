@@ -32,7 +32,7 @@ class Decoder(Protocol):
         """Whether a damaged file may end the process that reads it."""
 
     def square(self, key: str, frame: str) -> NDArray[np.float32]:
-        """The gray square of an image, 0…255. Raises UserError."""
+        """The square of an image, 0…255, (side, side), or (3, side, side) in colour. Raises UserError."""
 
 
 def decode(
@@ -49,7 +49,7 @@ def decode(
         decoder: of the files.
         keys: of the images.
         frame: the crop, as `square_of` takes it.
-        images: (len(keys), resolution, resolution), to be filled.
+        images: (len(keys), …, resolution, resolution), to be filled.
         thumbnails: (len(keys), THUMBNAIL, THUMBNAIL), to be filled.
         cores: how many processes; as many as there are cores and work for if left out.
 
@@ -57,7 +57,7 @@ def decode(
         UserError: of the first image that cannot be used, or is smaller than the resolution.
     """
     cores = cores or max(1, min(os.cpu_count() or 1, len(keys) // WORTH_A_PROCESS))
-    block_of, reads = partial(_block, decoder, frame, images.shape[-1]), f"dataset={decoder.path}: a file in it"
+    block_of, reads = partial(_block, decoder, frame, images.shape[1:]), f"dataset={decoder.path}: a file in it"
     with processes(block_of, cores, reads, apart=decoder.unsafe) as decoded:
 
         def fill(index: int) -> None:
@@ -68,7 +68,7 @@ def decode(
 
 
 def one_square(decoder: Decoder, key: str, frame: str) -> NDArray[np.float32]:
-    """The gray square of one image; see `decode`."""
+    """The square of one image; see `decode`."""
     with processes(
         partial(_square, decoder, frame), 1, f"dataset={decoder.path}: a file in it", apart=decoder.unsafe
     ) as decoded:
@@ -81,15 +81,16 @@ def _square(decoder: Decoder, frame: str, key: str) -> NDArray[np.float32]:
 
 
 def _block(
-    decoder: Decoder, frame: str, resolution: int, keys: Sequence[str]
+    decoder: Decoder, frame: str, shape: tuple[int, ...], keys: Sequence[str]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    images = np.empty((len(keys), resolution, resolution), np.uint8)
+    images, resolution = np.empty((len(keys), *shape), np.uint8), shape[-1]
     thumbnails = np.empty((len(keys), THUMBNAIL, THUMBNAIL), np.float32)
     for row, key in enumerate(keys):
         square = decoder.square(key, frame)
-        if len(square) < resolution:
+        if square.shape[-1] < resolution:
             raise UserError(
-                f"resolution={resolution}: {key} of {decoder.path} is only {len(square)} pixels wide after the crop"
+                f"resolution={resolution}: {key} of {decoder.path} is only {square.shape[-1]} pixels wide after the "
+                "crop"
             )
         images[row], thumbnails[row] = resize(square, resolution), thumbnail(square)
     return images, thumbnails

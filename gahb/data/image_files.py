@@ -22,8 +22,9 @@ from PIL import Image
 
 from gahb.config_fields import later
 from gahb.data import lsun
-from gahb.data.cropping import LSUN_SIDE, THUMBNAIL, crop_rule, gray, gray_square, square_of
+from gahb.data.cropping import LSUN_SIDE, THUMBNAIL, coloured, crop_rule, gray, square_of
 from gahb.data.decoding import decode
+from gahb.data.groups import Groups
 from gahb.data.source import Rendered, Source, new_images
 from gahb.errors import UserError
 from gahb.storage.base import Storage
@@ -71,6 +72,9 @@ class ImageFiles(Source):
             dropped (appendix B.1); 1 keeps all.
         crop: "lsun" takes the 256×256 at the top left, as an LMDB's images are always taken; "auto" goes by the size.
         limit: how many images are read, a choice by the sha256 of their keys; 0 reads all.
+        channels: 1 makes them gray, 3 keeps red, green and blue.
+        split: a file that names the group of each image, such as the person, "KEY GROUP" a line; then A, B and the
+            held-out images have no group in common. Its path is no part of a trial's signature; its content is.
 
     Raises:
         UserError: nothing at the path, a format that is not read, no image inside, or a value out of range.
@@ -81,6 +85,8 @@ class ImageFiles(Source):
     duplicates: float = 0.95
     crop: str = later("auto")
     limit: int = later(0)
+    channels: int = later(1)
+    split: str = later("")
 
     def __post_init__(self) -> None:
         if not 0 < self.duplicates <= 1:
@@ -89,6 +95,8 @@ class ImageFiles(Source):
             raise UserError(f"crop={self.crop}: must be one of {', '.join(CROPS)}")
         if self.limit < 0:
             raise UserError(f"limit={self.limit}: must be at least 1, or 0 for all")
+        if self.channels not in (1, 3):
+            raise UserError(f"channels={self.channels}: must be 1, for gray images, or 3, for red, green and blue")
 
     @classmethod
     def of(cls, dataset: str, **options: Any) -> Self:
@@ -111,17 +119,18 @@ class ImageFiles(Source):
         return {
             "sha256": self._known_fingerprint(storage),
             "crop": crop,
-            "gray": "mean of channels",
+            **({} if self.channels > 1 else {"gray": "mean of channels"}),
             "resize": "bicubic",
             "resolution": resolution,
             "duplicates": self.duplicates,
             "order": "by sha256 of the key",
             "version": 1,
             **({"limit": self.limit} if self.limit else {}),
+            **({"split": self._groups.digest} if self._groups else {}),
         }
 
     def render(self, resolution: int, needed: int, work: Path, say: Callable[[str], None]) -> Rendered:
-        """As for every source: gray, cropped and resized, without near-duplicates, in the order of their keys' hashes.
+        """As for every source: cropped and resized, without near-duplicates, in the order of their keys' hashes.
 
         Raises:
             UserError: an image that cannot be used, or one smaller than the resolution.
@@ -130,17 +139,18 @@ class ImageFiles(Source):
 
         keys = self.keys
         say(f"reading {len(keys)} images from {self.path}")
-        decoded = new_images(work, len(keys), resolution, "decoded.npy")
+        decoded = new_images(work, len(keys), resolution, "decoded.npy", channels=self.channels)
         thumbnails = np.empty((len(keys), THUMBNAIL, THUMBNAIL), np.float32)
         decode(replace(self), keys, self.frame, decoded, thumbnails)  # without what is cached here
         drop = near_duplicates(thumbnails, self.duplicates) if self.duplicates < 1 else np.zeros(len(keys), bool)
         order = sorted(np.flatnonzero(~drop), key=lambda row: hashlib.sha256(keys[row].encode()).digest())
-        images = new_images(work, len(order), resolution)
+        images = new_images(work, len(order), resolution, channels=self.channels)
         for row, origin in enumerate(order):
             images[row] = decoded[origin]
         say(f"kept {len(order)} of {len(keys)} images; dropped {drop.sum()} near-duplicates")
         facts = {"found": len(keys), "dropped_duplicates": int(drop.sum())}
-        return Rendered(images, facts, [keys[row] for row in order])
+        kept = [keys[row] for row in order]
+        return Rendered(images, facts, kept, self._groups.of(kept) if self._groups else None)
 
     def _known_fingerprint(self, storage: Storage) -> str:
         name = f"data/fingerprints/{self.stamp}"
@@ -152,6 +162,10 @@ class ImageFiles(Source):
             known = self.fingerprint()
             storage.write(name, known.encode())
         return known
+
+    @cached_property
+    def _groups(self) -> Groups | None:
+        return Groups.read(self.split) if self.split else None
 
     @cached_property
     def _location(self) -> Path:
@@ -285,8 +299,8 @@ class ImageFiles(Source):
         return digest.hexdigest()
 
     def square(self, key: str, frame: str) -> NDArray[np.float32]:
-        """The square that is used of an image, gray, (side, side) in 0…255. No part of the image is held twice but for
-        a band of it.
+        """The square that is used of an image, (side, side), or (3, side, side) in colour, in 0…255. No part of the
+        image is held twice but for a band of it.
 
         Raises:
             UserError: a file that cannot be decoded, that breaks CelebA's common size, or that is too small for
@@ -294,18 +308,24 @@ class ImageFiles(Source):
         """
         if self._array is not None:
             pixels = self._array[int(key)]
-            self._check_frame(key, frame, pixels.shape[1], pixels.shape[0])
-            return gray_square(pixels, frame)
+            height, width = pixels.shape[:2]
+            self._check_frame(key, frame, width, height)
+            top, left, side = square_of(width, height, frame)
+            return self._intensities(pixels[top : top + side, left : left + side])
         with self._decoded(key) as image:
             self._check_frame(key, frame, *image.size)
             top, left, side = square_of(*image.size, frame)
             mode = "L" if image.mode in ("L", "1", "I;16", "I", "F") else "RGB"
             rows = max(1, BAND // side)
-            square = np.empty((side, side), np.float32)
+            square = np.empty((*((self.channels,) if self.channels > 1 else ()), side, side), np.float32)
             for start in range(0, side, rows):
                 band = image.crop((left, top + start, left + side, min(top + start + rows, top + side)))
-                square[start : start + rows] = gray(np.asarray(band if band.mode == mode else band.convert(mode)))
+                pixels = np.asarray(band if band.mode == mode else band.convert(mode))
+                square[..., start : start + rows, :] = self._intensities(pixels)
             return square
+
+    def _intensities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return coloured(pixels) if self.channels > 1 else gray(pixels)
 
     def _check_frame(self, key: str, frame: str, width: int, height: int) -> None:
         if frame == "celeba" and crop_rule(width, height) != "celeba":

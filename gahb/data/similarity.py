@@ -134,8 +134,9 @@ def _coarse(images: Tensor, boxes: int, *, centred: bool) -> tuple[Tensor, Tenso
     for some in images.split(max(1, 4 * PIXELS // images[0].numel())):
         flat, norm = _flat(some, centred, torch.float32)
         if boxes > 1:
-            inner = flat.view(len(some), *images.shape[-2:])[:, : height * boxes, : width * boxes]
-            flat = inner.reshape(len(some), height, boxes, width, boxes).sum(dim=2).sum(dim=3).flatten(1) / boxes
+            inner = flat.view(len(some), -1, *images.shape[-2:])[..., : height * boxes, : width * boxes]
+            inner = inner.reshape(len(some), -1, height, boxes, width, boxes)
+            flat = inner.sum(dim=3).sum(dim=4).flatten(1) / boxes
         parts.append(flat / norm)
     projected = torch.cat(parts)
     return projected, ((1 - projected.square().sum(dim=1)).clamp(min=0) + ROUNDING).sqrt()

@@ -34,11 +34,13 @@ class Rendered:
             uint16; a file of the folder that `render` was given.
         facts: what the manifest shall say of them; `found` among them, the images that there were.
         keys: what names the image of each row; None where the row does.
+        groups: the number of the group of each image, (count,); None where each is its own.
     """
 
     images: NDArray[np.integer[Any]]
     facts: dict[str, Any]
     keys: list[str] | None = None
+    groups: NDArray[np.int64] | None = None
 
 
 class Source(ABC):

@@ -270,7 +270,7 @@ def prepare_data(to_train: Sequence[Planned], storage: Storage, say: Callable[[s
     """Prepare as many images of each data set as its largest trial needs. Raises UserError if there are not as many."""
     for dataset, trial in _largest(to_train).items():
         prepared = prepare(dataset, storage, trial.split.needed, say)
-        trial.split.check_size(len(prepared.images), dataset.name)
+        trial.split.check(prepared, dataset.name)
 
 
 def _largest(to_train: Sequence[Planned]) -> dict[Dataset, Trial]:

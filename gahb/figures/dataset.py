@@ -34,7 +34,7 @@ def shown(prepared: Prepared, rows: NDArray[np.int64]) -> torch.Tensor:
 
 def closest_pairs(prepared: Prepared, split: Split) -> NDArray[np.float32]:
     """For each image of A the cosine c_i to the closest image of B, whichever of the two the split names: (N,)."""
-    a, b = (_thumbnails(prepared, replace(split, subset=name).rows) for name in SUBSETS)
+    a, b = (_thumbnails(prepared, replace(split, subset=name).rows(prepared.groups)) for name in SUBSETS)
     return torch.cat([closest(block, b, centred=True)[0] for block in a.split(BLOCK)]).numpy()
 
 

@@ -8,10 +8,10 @@ Attention sees every pixel, so a transformer's is infinite.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from gahb.config_fields import check_configuration, check_range, flatten, later
+from gahb.config_fields import GIVEN, LATER, check_configuration, check_range, flatten, later
 from gahb.errors import UserError
 from gahb.models.layer_costs import Layer, attention, block, convolution, counted, doubling, linear, pooling
 from gahb.registry import Group, new_group
@@ -36,9 +36,13 @@ class Architecture(ABC):
 
     Fields are bool, int, float or str, have defaults, and are checked in `__post_init__`, which raises UserError. The
     network is homogeneous of degree 1 in evaluation mode: f(a·y) = a·f(y) for a > 0.
+
+    Args:
+        channels: of the images, 1 or 3, as the data set has them.
     """
 
     name: ClassVar[str]
+    channels: int = field(default=1, kw_only=True, metadata={LATER: True, GIVEN: True})
 
     @classmethod
     def at(cls, resolution: int, **hyperparameters: Any) -> Self:
@@ -62,13 +66,13 @@ class Architecture(ABC):
         """The counts of every layer of `build`'s network on images of this resolution; if no formula is given, from a
         forward pass of shapes alone."""
         try:
-            return counted(self.build, resolution)
+            return counted(self.build, resolution, self.channels)
         except UserError as error:
             raise UserError(f"the architecture {self.name!r} on images of {resolution}×{resolution}: {error}") from None
 
     @abstractmethod
     def build(self) -> "nn.Module":
-        """The network y ↦ estimated noise, (B, 1, H, W) to the same, not yet initialised for training."""
+        """The network y ↦ estimated noise, (B, channels, H, W) to the same, not yet initialised for training."""
 
 
 @dataclass(frozen=True)
@@ -120,15 +124,15 @@ class UNet(Architecture):
     def counts(self, resolution: int) -> list[Layer]:
         channels = [self.width * 2**level for level in range(self.blocks + 1)]
         pixels = [(resolution // 2**level) ** 2 for level in range(self.blocks + 1)]
-        first = convolution(1, self.width, pixels[0], norm=False)
-        layers = block(first, convolution(self.width, self.width, pixels[0]), opens=pixels[0])
+        first = convolution(self.channels, self.width, pixels[0], norm=False)
+        layers = block(first, convolution(self.width, self.width, pixels[0]), opens=self.channels * pixels[0])
         for above, level, p in zip(channels, channels[1:], pixels[1:], strict=False):
             layers += block(
                 pooling(above, p, convolution(above, level, p)), convolution(level, level, p), opens=above * 4 * p
             )
         for i in range(self.blocks, 0, -1):
             above, level, p = channels[i - 1], channels[i], pixels[i - 1]
-            last = convolution(above, above, p) if i > 1 else convolution(above, 1, p, norm=False)
+            last = convolution(above, above, p) if i > 1 else convolution(above, self.channels, p, norm=False)
             rise = doubling(level, above, pixels[i]), replace(convolution(level, above, p), shared=above * p), last
             layers += block(*rise, opens=level * pixels[i])
         return layers
@@ -136,7 +140,7 @@ class UNet(Architecture):
     def build(self) -> "nn.Module":
         from gahb.models import unet
 
-        return unet.UNet(self.blocks, self.width)
+        return unet.UNet(self.blocks, self.width, self.channels)
 
 
 @dataclass(frozen=True)
@@ -169,9 +173,10 @@ class BFCNN(Architecture):
         pixels = resolution**2
         sides = [1 if layer % self.spacing else 3 for layer in range(1, self.layers - 1)]
         inner = [convolution(self.width, self.width, pixels, side=side) for side in sides]
-        first, last = convolution(1, self.width, pixels, norm=False), convolution(self.width, 1, pixels, norm=False)
+        first = convolution(self.channels, self.width, pixels, norm=False)
+        last = convolution(self.width, self.channels, pixels, norm=False)
         layers = [first, *inner, last]
-        counted = block(first, *layers[1 : 1 + LAYERS_PER_BLOCK], opens=pixels)
+        counted = block(first, *layers[1 : 1 + LAYERS_PER_BLOCK], opens=self.channels * pixels)
         for i in range(1 + LAYERS_PER_BLOCK, len(layers), LAYERS_PER_BLOCK):
             counted[-1] = replace(counted[-1], cheap=counted[-1].kept)  # its result opens the next block
             counted += block(*layers[i : i + LAYERS_PER_BLOCK], opens=self.width * pixels)
@@ -180,7 +185,7 @@ class BFCNN(Architecture):
     def build(self) -> "nn.Module":
         from gahb.models import bf_cnn
 
-        return bf_cnn.BFCNN(self.layers, self.width, self.spacing, self.first_relu)
+        return bf_cnn.BFCNN(self.layers, self.width, self.spacing, self.first_relu, self.channels)
 
 
 @dataclass(frozen=True)
@@ -217,7 +222,8 @@ class Transformer(Architecture):
         return math.inf
 
     def counts(self, resolution: int) -> list[Layer]:
-        tokens, window, width = (resolution // self.patch) ** 2, (2 * self.patch) ** 2, self.width
+        tokens, width = (resolution // self.patch) ** 2, self.width
+        window = self.channels * (2 * self.patch) ** 2
         layers = [
             linear(width, 3 * width, tokens),
             attention(width, self.heads, tokens),
@@ -232,7 +238,7 @@ class Transformer(Architecture):
     def build(self) -> "nn.Module":
         from gahb.models import transformer
 
-        return transformer.Transformer(self.patch, self.depth, self.width, self.heads)
+        return transformer.Transformer(self.patch, self.depth, self.width, self.heads, self.channels)
 
 
 def _check(architecture: Any) -> None:

@@ -15,14 +15,15 @@ from gahb.models.layers import PiecewiseLinear, conv, conv_norm_relu
 
 
 class BFCNN(BlockNetwork, PiecewiseLinear):
-    """Noisy images (B, 1, H, W) to estimated noise of the same shape; any H and W."""
+    """Noisy images (B, channels, H, W) to estimated noise of the same shape; any H and W."""
 
-    def __init__(self, layers: int, width: int, spacing: int = 1, first_relu: bool = False) -> None:
+    def __init__(self, layers: int, width: int, spacing: int = 1, first_relu: bool = False, channels: int = 1) -> None:
         super().__init__()
         sides = [1 if layer % spacing else 3 for layer in range(1, layers - 1)]
         inner = [conv_norm_relu(width, width, side) for side in sides]
-        first = nn.Sequential(conv(1, width), nn.ReLU(inplace=True)) if first_relu else conv(1, width)
-        self.layers = nn.Sequential(first, *inner, conv(width, 1))
+        first = conv(channels, width)
+        opening = nn.Sequential(first, nn.ReLU(inplace=True)) if first_relu else first
+        self.layers = nn.Sequential(opening, *inner, conv(width, channels))
 
     def forward(self, y: Tensor) -> Tensor:
         layers = parts(chain.from_iterable(each if isinstance(each, nn.Sequential) else [each] for each in self.layers))

@@ -122,12 +122,13 @@ def block(first: Layer, *rest: Layer, opens: int) -> list[Layer]:
     return [replace(first, cheap=first.cheap or first.kept, opens=opens), *rest]
 
 
-def counted(build: Callable[[], "nn.Module"], resolution: int) -> list[Layer]:
+def counted(build: Callable[[], "nn.Module"], resolution: int, channels: int = 1) -> list[Layer]:
     """The counts of each module without children, and of what stands between them, from a forward pass on the meta
     device, which has shapes and no numbers.
 
     Args:
         build: makes the network.
+        resolution, channels: of the images.
 
     Raises:
         UserError: it cannot be built or run on shapes, or changes the images' size.
@@ -141,7 +142,7 @@ def counted(build: Callable[[], "nn.Module"], resolution: int) -> list[Layer]:
             net = build()
         except Exception as error:  # of a guest, too
             raise UserError(f"the network cannot be built ({type(error).__name__}: {error})") from None
-        y = torch.empty(1, 1, resolution, resolution)
+        y = torch.empty(1, channels, resolution, resolution)
     seen = _Seen(net)
     try:
         with FlopCounterMode(display=False) as counter, saved_tensors_hooks(seen.keep, lambda tensor: tensor):

@@ -23,6 +23,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -187,9 +188,10 @@ def _translate(tensors: dict[str, Tensor]) -> tuple[Architecture, dict[str, Tens
     ):
         if first in tensors:
             shape = tuple(tensors[first].shape)
-            if len(shape) != 4 or shape[1] != 1:
-                raise UserError(f"is no network for gray images: its first layer is {shape}")
-            return translate(tensors)
+            if len(shape) != 4 or shape[1] not in (1, 3):
+                raise UserError(f"is no network for gray images or such in colour: its first layer is {shape}")
+            architecture, translated = translate(tensors)
+            return replace(architecture, channels=shape[1]), translated
     raise UserError(f"is none of UNet, BF_CNN, BF_CNN_RF and DnCNN; its first tensor is {next(iter(tensors), '–')}")
 
 

@@ -27,17 +27,18 @@ SLOWEST = 100.0
 
 
 class Transformer(BlockNetwork):
-    """Noisy images (B, 1, H, W) to estimated noise of the same shape; H and W multiples of `patch`, which is even."""
+    """Noisy images (B, channels, H, W) to estimated noise of the same shape; H and W multiples of `patch`, an even
+    number."""
 
-    def __init__(self, patch: int, depth: int, width: int, heads: int) -> None:
+    def __init__(self, patch: int, depth: int, width: int, heads: int, channels: int = 1) -> None:
         super().__init__()
         self.windows = {"kernel_size": 2 * patch, "stride": patch, "padding": patch // 2}
         self.patch = patch
         self.turns = width // heads // 4
-        self.read = _linear((2 * patch) ** 2, width)
+        self.read = _linear(channels * (2 * patch) ** 2, width)
         branch = 1 / math.sqrt(2 * depth)
         self.blocks = nn.ModuleList(Block(width, heads, branch) for _ in range(depth))
-        self.write = _linear(width, (2 * patch) ** 2, 0.1)
+        self.write = _linear(width, channels * (2 * patch) ** 2, 0.1)
 
     def forward(self, y: Tensor) -> Tensor:
         x = self.read(unfold(y, **self.windows).transpose(1, 2))
@@ -88,20 +89,22 @@ class Attention(BlockNetwork):
 
 
 def sum_of_windows(windows: Tensor, patch: int, height: int, width: int) -> Tensor:
-    """What torch's `fold` makes of windows (B, tokens, (2 · patch)²), (B, 1, height, width), in the same order of sums.
+    """What torch's `fold` makes of windows (B, tokens, C · (2 · patch)²), (B, C, height, width), in the same order of
+    sums.
 
     Compiled, `fold` adds atomically, on a GPU in whatever order. Each pixel lies in four windows, so the sum is one of
     four tilings, of the quarters of all windows.
     """
     across = (height // patch, width // patch)
-    quarters = windows.unflatten(2, (2, patch, 2, patch)).unflatten(1, across).permute(0, 3, 5, 1, 4, 2, 6)
-    tilings = quarters.reshape(len(windows), 2, 2, height, width)
+    parts = windows.unflatten(2, (-1, 2, patch, 2, patch)).unflatten(1, across)
+    quarters = parts.permute(0, 3, 4, 6, 1, 5, 2, 7)
+    tilings = quarters.reshape(len(windows), parts.shape[3], 2, 2, height, width)
     edge = patch // 2
     shifts = (edge, -edge)  # of the upper or left half of a window: half a patch back; of the other: forth
     shifted = [
-        pad(tilings[:, i, j], (-shifts[j], shifts[j], -shifts[i], shifts[i])) for i in range(2) for j in range(2)
+        pad(tilings[:, :, i, j], (-shifts[j], shifts[j], -shifts[i], shifts[i])) for i in range(2) for j in range(2)
     ]
-    return (shifted[0] + shifted[1] + shifted[2] + shifted[3])[:, None]
+    return shifted[0] + shifted[1] + shifted[2] + shifted[3]
 
 
 def rotations(rows: Tensor, columns: Tensor, turns: int) -> Tensor:

@@ -14,19 +14,17 @@ from gahb.models.layers import PiecewiseLinear, beside, conv, conv_norm_relu
 
 
 class UNet(BlockNetwork, PiecewiseLinear):
-    """Noisy images (B, 1, H, W) to estimated noise of the same shape; H and W multiples of 2^blocks."""
+    """Noisy images (B, channels, H, W) to estimated noise of the same shape; H and W multiples of 2^blocks."""
 
-    def __init__(self, blocks: int, width: int) -> None:
+    def __init__(self, blocks: int, width: int, channels: int = 1) -> None:
         super().__init__()
-        channels = [width * 2**level for level in range(blocks + 1)]
-        first = nn.Sequential(conv(1, width), nn.ReLU(inplace=True), *conv_norm_relu(width, width))
-        self.encoder = nn.ModuleList([first, *(_block(channels[i - 1], channels[i]) for i in range(1, blocks))])
-        self.middle = _block(channels[-2], channels[-1])
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(2 * c, c, kernel_size=2, stride=2, bias=False) for c in channels[:-1]
-        )
-        last = nn.Sequential(*conv_norm_relu(2 * width, width), conv(width, 1))
-        self.decoder = nn.ModuleList([last, *(_block(2 * c, c) for c in channels[1:-1])])
+        widths = [width * 2**level for level in range(blocks + 1)]
+        first = nn.Sequential(conv(channels, width), nn.ReLU(inplace=True), *conv_norm_relu(width, width))
+        self.encoder = nn.ModuleList([first, *(_block(widths[i - 1], widths[i]) for i in range(1, blocks))])
+        self.middle = _block(widths[-2], widths[-1])
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * c, c, kernel_size=2, stride=2, bias=False) for c in widths[:-1])
+        last = nn.Sequential(*conv_norm_relu(2 * width, width), conv(width, channels))
+        self.decoder = nn.ModuleList([last, *(_block(2 * c, c) for c in widths[1:-1])])
 
     def forward(self, y: Tensor) -> Tensor:
         x = self.block(self.chain, self.encoder[0], identity, y)

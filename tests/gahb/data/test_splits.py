@@ -22,8 +22,8 @@ def test_subsets_and_held_out_set_deal_out_every_image_once() -> None:
 
 
 def test_the_rows_are_those_of_the_definition() -> None:
-    assert Split("A", 4, 20).rows.tolist() == [20, 22, 24, 26]
-    assert Split("B", 3, 0).rows.tolist() == [1, 3, 5]
+    assert Split("A", 4, 20).rows().tolist() == [20, 22, 24, 26]
+    assert Split("B", 3, 0).rows().tolist() == [1, 3, 5]
 
 
 @pytest.mark.parametrize("subset", SUBSETS)

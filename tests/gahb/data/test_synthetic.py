@@ -22,7 +22,7 @@ MANIFOLDS = [(Disks(), 5), (Sinusoids(), 2), (ImageRay(), 1), (ImageRay(base="di
 )
 def test_chunks_are_functions_of_their_index(source: Synthetic) -> None:
     first, again, second = source.chunk(16, 0), source.chunk(16, 0), source.chunk(16, 1)
-    assert first.shape == (CHUNK, 16, 16) and first.dtype == np.uint8
+    assert first.shape == (CHUNK, 16, 16) and first.dtype == np.uint16
     assert np.array_equal(first, again)
     assert not np.array_equal(first, second)
     different = len(np.unique(np.concatenate([first, second]), axis=0))
@@ -43,12 +43,12 @@ def test_integration_multiplies_the_spectrum(alpha: float, axes: tuple[int, ...]
 
 def test_c_alpha_images_are_two_backgrounds_that_touch_the_ends_of_the_range() -> None:
     images = CAlpha(alpha=3.0).chunk(40, 0)
-    assert (images.max(axis=(1, 2)) > 200).mean() > 0.9  # one background is rescaled to end at 1 …
-    assert (images.min(axis=(1, 2)) < 55).mean() > 0.9  # … and the other to begin at 0
+    assert (images.max(axis=(1, 2)) > 51400).mean() > 0.9  # one background is rescaled to end at 1 …
+    assert (images.min(axis=(1, 2)) < 14135).mean() > 0.9  # … and the other to begin at 0
 
 
 def test_regular_images_have_their_steps_along_one_contour() -> None:
-    images = CAlpha(alpha=5.0).chunk(64, 0).astype(float) / 255
+    images = CAlpha(alpha=5.0).chunk(64, 0) / 65535
     steps = np.abs(np.diff(images, axis=1))  # down the columns, across the contour
     top = np.sort(steps, axis=1)[:, -3:, :].sum(axis=1) / steps.sum(axis=1)
     assert np.median(top) > 0.4  # 3 pixels of the 63 hold that much of a column's variation
@@ -63,7 +63,7 @@ def test_regularity_grows_with_alpha() -> None:
 
 
 def test_contours_and_backgrounds_may_differ_in_regularity() -> None:
-    assert CAlpha(3.0) == CAlpha(3.0, 3.0) and CAlpha(3.0).law() == {"law": "c_alpha", "version": 1, "alpha": 3.0}
+    assert CAlpha(3.0) == CAlpha(3.0, 3.0) and CAlpha(3.0).law() == {"law": "c_alpha", "version": 2, "alpha": 3.0}
     smooth, rough = CAlpha(1.5, 8.0).chunk(32, 0).astype(float), CAlpha(1.5).chunk(32, 0).astype(float)
     top = (smooth[:, 0] - rough[:, 0]) != 0  # the same contour stands between other backgrounds
     assert top.any()
@@ -96,13 +96,39 @@ def test_a_chunk_is_the_law_drawn_in_one_sequence() -> None:
         padded = np.pad(mask.astype(float), ((1, 0), (1, 0)), mode="reflect")
         share = (padded[1:, 1:] + padded[:-1, 1:] + padded[1:, :-1] + padded[:-1, :-1]) / 4
         share = share if first[n] else 1 - share
-        np.testing.assert_array_equal(image, np.rint(255 * (share * bright + (1 - share) * dark)))
+        np.testing.assert_array_equal(image, np.rint(65535 * (share * bright + (1 - share) * dark)))
 
 
-def test_hashes_of_the_first_release_still_hold(tmp_path: Path) -> None:
+def test_hashes_hold(tmp_path: Path) -> None:
     # Prepared sets and the signatures of stored trials are found by these.
-    assert Dataset(CAlpha(2.0), 16).hash(Folder(tmp_path)) == "0b83147da56cbfb6"
-    assert Dataset(Disks(), 16).hash(Folder(tmp_path)) == "2f5cff1ad1e38833"
+    assert Dataset(CAlpha(2.0), 16).hash(Folder(tmp_path)) == "932e4caade3a02e5"
+    assert Dataset(Disks(), 16).hash(Folder(tmp_path)) == "506d8ac80e56efd7"
+
+
+@pytest.mark.parametrize("alpha", [1.0, 2.0])
+def test_images_drawn_at_one_size_are_averages_of_one_another(alpha: float) -> None:
+    large, small = (CAlpha(alpha, drawn_at=48).chunk(side, 1) / 65535 for side in (48, 12))
+    np.testing.assert_allclose(small, large.reshape(CHUNK, 12, 4, 12, 4).mean(axis=(2, 4)), atol=2 / 65535)
+    with pytest.raises(UserError, match="multiple of the resolution, 20"):
+        Dataset(CAlpha(alpha, drawn_at=48), 20)
+
+
+def test_sizes_share_one_law_where_images_are_drawn_at_one_size() -> None:
+    def spread(side: int, drawn_at: int) -> float:
+        """Standard deviation of the share of the upper region, over images of two flat regions."""
+        images = CAlpha(2.0, 20.0, drawn_at=drawn_at).chunk(side, 0) / 65535
+        top, bottom = images[:, :1, :], images[:, -1:, :]
+        return float((np.abs(images - bottom) > np.abs(images - top)).mean(axis=(1, 2)).std())
+
+    assert spread(16, 128) == pytest.approx(spread(64, 128), rel=0.15)
+    assert spread(16, 0) > 1.3 * spread(64, 0)
+
+
+def test_multiples_of_an_image_stay_on_a_line_beyond_what_a_denoiser_reaches() -> None:
+    image = ImageRay().chunk(24, 0) / 65535
+    exact = ImageRay().draw(24, ImageRay().parameters(24, 0))
+    rounding = np.square(image - exact).mean()
+    assert -10 * np.log10(rounding) == pytest.approx(10 * np.log10(12 * 65535**2), abs=0.2)  # 107 dB
 
 
 def test_disks_have_the_area_and_intensity_of_their_parameters() -> None:
@@ -124,7 +150,7 @@ def test_disks_move_smoothly() -> None:
 @pytest.mark.parametrize(("source", "dimension"), MANIFOLDS)
 def test_an_image_of_a_cone_lies_in_its_tangent_space(source: Manifold, dimension: int, row: int) -> None:
     image = source.draw(24, source.parameters_of(24, row)[None])[0]
-    assert np.array_equal(np.rint(255 * image), source.chunk(24, row // CHUNK)[row % CHUNK])
+    assert np.array_equal(np.rint(65535 * image), source.chunk(24, row // CHUNK)[row % CHUNK])
     basis = source.tangent_space(24, row)
     np.testing.assert_allclose(basis.T @ basis, np.eye(dimension), atol=1e-12)
     np.testing.assert_allclose(basis @ (basis.T @ image.reshape(-1)), image.reshape(-1), atol=1e-9)
@@ -155,7 +181,7 @@ def test_a_sinusoids_tangents_are_two_waves_a_quarter_period_apart() -> None:
 def test_a_ray_holds_multiples_of_one_image() -> None:
     images = ImageRay().draw(16, ImageRay().parameters(16, 0)).reshape(CHUNK, -1)
     assert np.linalg.matrix_rank(images) == 1
-    base = CAlpha(2.0).chunk(16, 0)[0].reshape(-1) / 255
+    base = CAlpha(2.0).chunk(16, 0)[0].reshape(-1) / 65535
     np.testing.assert_allclose(images / base.max(), ImageRay().parameters(16, 0) * base / base.max())
     with pytest.raises(UserError, match=r"base=faces: no such file.*c_alpha, disks"):
         ImageRay(base="faces").law()

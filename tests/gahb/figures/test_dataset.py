@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from gahb.data.dataset import Prepared, prepare
 from gahb.data.similarity import near_duplicates
@@ -36,7 +37,7 @@ def test_shuffled_pixels_are_put_back(tmp_path: Path) -> None:
 
 def test_a_pair_above_the_threshold_is_a_duplicate(tmp_path: Path) -> None:
     data, split = prepared(tmp_path)
-    a, b = (data.images[Split(s, N, 10).rows].astype(np.float32) for s in "AB")
+    a, b = (data.images[Split(s, N, 10).rows()].astype(np.float32) for s in "AB")
     cosines = dataset.closest_pairs(data, split)
     for i in (int(cosines.argmax()), int(cosines.argmin())):
         dropped = near_duplicates(np.concatenate([b, a[i : i + 1]]), 0.9)[-1]
@@ -45,7 +46,7 @@ def test_a_pair_above_the_threshold_is_a_duplicate(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 12, 13, 200])
 def test_a_contact_sheet_has_as_many_rows_as_it_needs(count: int) -> None:
-    figure = dataset.contact_sheet(np.zeros((count, 8, 8), np.uint8))
+    figure = dataset.contact_sheet(torch.zeros(count, 1, 8, 8))
     assert len(figure.axes[0].get_yticks()) == min(8, -(-count // 12))
 
 

@@ -138,7 +138,7 @@ def without(w: Weights, key: str) -> Weights:
     ("content", "message"),
     [
         ({"weight": torch.ones(3)}, "none of UNet"),
-        ({"encoder.0.0.weight": torch.ones(4, 3, 3, 3)}, "gray images"),
+        ({"encoder.0.0.weight": torch.ones(4, 2, 3, 3)}, "gray images"),
         (without(unet(2, 4), "decoder.1.4.running_sd"), "missing"),
         ({**unet(2, 4), "decoder.0.3.bias": torch.ones(1)}, "decoder.0.3.bias"),
         ({**bf_cnn(4, {3, 4}), "conv_layers.1.weight": torch.ones(4, 4, 5, 5)}, "sides"),
