@@ -42,7 +42,7 @@ def import_checkpoint(record: RecordWriter, file: Path, *, name: str, resolution
     weights.check_imported(architecture, side)
     with opened(file, links=True) as stream:
         content = hashlib.file_digest(stream, "sha256").hexdigest()
-    facts = {"architecture": architecture.flat(), "resolution": side}
+    facts = {"architecture": architecture.card(), "resolution": side}
     signature = hashlib.sha256(json.dumps([content, facts], sort_keys=True).encode()).hexdigest()[:12]
     for run in record.runs(Kind.TRIAL, Kind.IMPORT):
         if run.signature == signature and run.state == "finished":

@@ -67,7 +67,7 @@ def load(context: AnalysisContext, run: Run) -> Model:
     if run.imported != ("trial" not in card):
         raise UserError(f"the artifacts of {run.name} are those of another kind of model")
     if run.imported:
-        side, channels = card["resolution"], card["architecture"].get("channels", 1)
+        side, channels = card["resolution"], card["architecture"].get("image_channels", 1)
         return Model(run, card, denoiser, torch.empty(0, channels, side, side, dtype=torch.uint8))
     trial = Trial.of(card["trial"], card.get("plugins", ()))
     prepared = Prepared.open(context.storage, card["data_hash"])

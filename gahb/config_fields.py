@@ -11,7 +11,7 @@ from typing import Any, cast, get_type_hints
 from gahb.errors import UserError
 
 LATER, GIVEN = "later", "given"
-"""In a field's metadata: it is left out at its default; it is decided by another part of the trial, and so no key."""
+"""In a field's metadata: it is left out at its default; another part of the trial decides it, so it is no key."""
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word"}
 """The types that a key of a trial may have, in words."""
@@ -35,8 +35,9 @@ def check_range(most: int, **values: int) -> None:
 
 
 def flatten(configuration: Any) -> dict[str, Any]:
-    """A dataclass's fields and values, without later ones at their default."""
+    """A dataclass's fields and values, without those that are given and later ones at their default."""
     values = {f: getattr(configuration, f.name) for f in _fields(cast(Any, type(configuration)))}
+    values = {f: value for f, value in values.items() if not f.metadata.get(GIVEN)}
     return {f.name: value for f, value in values.items() if not (f.metadata.get(LATER) and value == f.default)}
 
 

@@ -144,8 +144,8 @@ class Trial:
             key = next(iter(flat))
             name = dataset.flat()["dataset"]
             raise UserError(f"{key}={flat[key]} does not apply to dataset={name} architecture={architecture.name}")
-        channels = {"channels": dataset.channels} if dataset.channels > 1 else {}
-        network = architecture.at(dataset.resolution, **of_network, **channels)
+        colour = {"image_channels": dataset.image_channels} if dataset.image_channels > 1 else {}
+        network = architecture.at(dataset.resolution, **of_network, **colour)
         return cls(dataset=dataset, architecture=network, **own)
 
     def signature(self, data_hash: str) -> str:

@@ -65,14 +65,14 @@ class Dataset:
         self.source.check(self.resolution)
 
     @property
-    def channels(self) -> int:
-        """1 for gray images, 3 for red, green and blue."""
-        return self.source.channels
+    def image_channels(self) -> int:
+        """1 of gray images, 3 of those in colour."""
+        return self.source.image_channels
 
     @property
     def bytes(self) -> int:
         """Of one image in the storage."""
-        return self.channels * self.resolution**2 * self.source.bits // 8
+        return self.image_channels * self.resolution**2 * self.source.bits // 8
 
     @property
     def name(self) -> str:
@@ -94,8 +94,8 @@ class Dataset:
     def recipe(self, storage: Storage) -> dict[str, Any]:
         """Everything that decides the images; see `Source.recipe`."""
         recipe = self.source.recipe(self.resolution, storage)
-        if self.channels > 1:
-            recipe["channels"] = self.channels
+        if self.image_channels > 1:
+            recipe["image_channels"] = self.image_channels
         if self.shuffled:
             recipe["shuffled"] = True
         if self.guest:
@@ -142,7 +142,7 @@ class Prepared:
             manifest = json.loads(content)
             count, side = int(manifest["count"]), int(manifest["recipe"]["resolution"])
             check_range(LARGEST, resolution=side)
-            channels = (3,) if manifest["recipe"].get("channels", 1) == 3 else ()
+            channels = (3,) if manifest["recipe"].get("image_channels", 1) == 3 else ()
         try:
             file = storage.local(f"{folder}/images-{count}.npy")
         except FileNotFoundError as error:

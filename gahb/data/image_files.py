@@ -72,7 +72,7 @@ class ImageFiles(Source):
             dropped (appendix B.1); 1 keeps all.
         crop: "lsun" takes the 256×256 at the top left, as an LMDB's images are always taken; "auto" goes by the size.
         limit: how many images are read, a choice by the sha256 of their keys; 0 reads all.
-        channels: 1 makes them gray, 3 keeps red, green and blue.
+        color: keep red, green and blue; otherwise images are gray, the mean of these.
         split: a file that names the group of each image, such as the person, "KEY GROUP" a line; then A, B and the
             held-out images have no group in common. Its path is no part of a trial's signature; its content is.
 
@@ -85,7 +85,7 @@ class ImageFiles(Source):
     duplicates: float = 0.95
     crop: str = later("auto")
     limit: int = later(0)
-    channels: int = later(1)
+    color: bool = later(False)
     split: str = later("")
 
     def __post_init__(self) -> None:
@@ -95,12 +95,14 @@ class ImageFiles(Source):
             raise UserError(f"crop={self.crop}: must be one of {', '.join(CROPS)}")
         if self.limit < 0:
             raise UserError(f"limit={self.limit}: must be at least 1, or 0 for all")
-        if self.channels not in (1, 3):
-            raise UserError(f"channels={self.channels}: must be 1, for gray images, or 3, for red, green and blue")
 
     @classmethod
     def of(cls, dataset: str, **options: Any) -> Self:
         return cls(path=dataset, **options)
+
+    @property
+    def image_channels(self) -> int:
+        return 3 if self.color else 1
 
     @property
     def label(self) -> str:
@@ -119,7 +121,7 @@ class ImageFiles(Source):
         return {
             "sha256": self._known_fingerprint(storage),
             "crop": crop,
-            **({} if self.channels > 1 else {"gray": "mean of channels"}),
+            **({} if self.color else {"gray": "mean of channels"}),
             "resize": "bicubic",
             "resolution": resolution,
             "duplicates": self.duplicates,
@@ -139,12 +141,12 @@ class ImageFiles(Source):
 
         keys = self.keys
         say(f"reading {len(keys)} images from {self.path}")
-        decoded = new_images(work, len(keys), resolution, "decoded.npy", channels=self.channels)
+        decoded = new_images(work, len(keys), resolution, "decoded.npy", channels=self.image_channels)
         thumbnails = np.empty((len(keys), THUMBNAIL, THUMBNAIL), np.float32)
         decode(replace(self), keys, self.frame, decoded, thumbnails)  # without what is cached here
         drop = near_duplicates(thumbnails, self.duplicates) if self.duplicates < 1 else np.zeros(len(keys), bool)
         order = sorted(np.flatnonzero(~drop), key=lambda row: hashlib.sha256(keys[row].encode()).digest())
-        images = new_images(work, len(order), resolution, channels=self.channels)
+        images = new_images(work, len(order), resolution, channels=self.image_channels)
         for row, origin in enumerate(order):
             images[row] = decoded[origin]
         say(f"kept {len(order)} of {len(keys)} images; dropped {drop.sum()} near-duplicates")
@@ -317,7 +319,7 @@ class ImageFiles(Source):
             top, left, side = square_of(*image.size, frame)
             mode = "L" if image.mode in ("L", "1", "I;16", "I", "F") else "RGB"
             rows = max(1, BAND // side)
-            square = np.empty((*((self.channels,) if self.channels > 1 else ()), side, side), np.float32)
+            square = np.empty((3, side, side) if self.color else (side, side), np.float32)
             for start in range(0, side, rows):
                 band = image.crop((left, top + start, left + side, min(top + start + rows, top + side)))
                 pixels = np.asarray(band if band.mode == mode else band.convert(mode))
@@ -325,7 +327,7 @@ class ImageFiles(Source):
             return square
 
     def _intensities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return coloured(pixels) if self.channels > 1 else gray(pixels)
+        return coloured(pixels) if self.color else gray(pixels)
 
     def _check_frame(self, key: str, frame: str, width: int, height: int) -> None:
         if frame == "celeba" and crop_rule(width, height) != "celeba":

@@ -135,7 +135,7 @@ def _coarse(images: Tensor, boxes: int, *, centred: bool) -> tuple[Tensor, Tenso
         flat, norm = _flat(some, centred, torch.float32)
         if boxes > 1:
             inner = flat.view(len(some), -1, *images.shape[-2:])[..., : height * boxes, : width * boxes]
-            inner = inner.reshape(len(some), -1, height, boxes, width, boxes)
+            inner = inner.reshape(len(some), inner.shape[1], height, boxes, width, boxes)
             flat = inner.sum(dim=3).sum(dim=4).flatten(1) / boxes
         parts.append(flat / norm)
     projected = torch.cat(parts)

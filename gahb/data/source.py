@@ -30,7 +30,7 @@ class Rendered:
     """A source's images at one resolution.
 
     Args:
-        images: (count, resolution, resolution), or (count, channels, resolution, resolution) in colour, uint8 or
+        images: (count, resolution, resolution), or (count, 3, resolution, resolution) in colour, uint8 or
             uint16; a file of the folder that `render` was given.
         facts: what the manifest shall say of them; `found` among them, the images that there were.
         keys: what names the image of each row; None where the row does.
@@ -64,8 +64,8 @@ class Source(ABC):
         return self.name
 
     @property
-    def channels(self) -> int:
-        """1 for gray images, 3 for red, green and blue."""
+    def image_channels(self) -> int:
+        """1 of gray images, 3 of those in colour: red, green and blue."""
         return 1
 
     def check(self, resolution: int) -> None:  # noqa: B027  # most have every resolution
@@ -114,14 +114,14 @@ class Synthetic(Source):
     @abstractmethod
     def chunk(self, resolution: int, index: int) -> NDArray[np.integer[Any]]:
         """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution), or
-        (CHUNK, channels, resolution, resolution) in colour, of the type that `bits` says."""
+        (CHUNK, 3, resolution, resolution) in colour, of the type that `bits` says."""
 
     def recipe(self, resolution: int, storage: Storage) -> dict[str, Any]:
         return {**self.law(), "resolution": resolution}
 
     def render(self, resolution: int, needed: int, work: Path, say: Callable[[str], None]) -> Rendered:
         say(f"synthesising {needed} {self.name} images at {resolution}×{resolution}")
-        images = new_images(work, needed, resolution, channels=self.channels, bits=self.bits)
+        images = new_images(work, needed, resolution, channels=self.image_channels, bits=self.bits)
         shape = CHUNK, *images.shape[1:]
 
         def fill(index: int) -> None:
@@ -166,7 +166,7 @@ def write_through(file: Path) -> None:
 def new_images(
     work: Path, count: int, resolution: int, file: str = "images.npy", *, channels: int = 1, bits: int = 8
 ) -> Any:
-    """A file in a folder for so many images, memory-mapped, (count, resolution, resolution), or (count, channels,
+    """A file in a folder for so many images, memory-mapped, (count, resolution, resolution), or (count, 3,
     resolution, resolution) in colour, uint8 or uint16.
 
     Raises:

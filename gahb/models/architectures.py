@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from gahb.config_fields import GIVEN, LATER, check_configuration, check_range, flatten, later
+from gahb.config_fields import GIVEN, check_configuration, check_range, flatten, later
 from gahb.errors import UserError
 from gahb.models.layer_costs import Layer, attention, block, convolution, counted, doubling, linear, pooling
 from gahb.registry import Group, new_group
@@ -38,11 +38,11 @@ class Architecture(ABC):
     network is homogeneous of degree 1 in evaluation mode: f(a·y) = a·f(y) for a > 0.
 
     Args:
-        channels: of the images, 1 or 3, as the data set has them.
+        image_channels: 1 of gray images, 3 of those in colour; the data set decides.
     """
 
     name: ClassVar[str]
-    channels: int = field(default=1, kw_only=True, metadata={LATER: True, GIVEN: True})
+    image_channels: int = field(default=1, kw_only=True, metadata={GIVEN: True})
 
     @classmethod
     def at(cls, resolution: int, **hyperparameters: Any) -> Self:
@@ -52,6 +52,12 @@ class Architecture(ABC):
     def flat(self) -> dict[str, Any]:
         """The keys that this architecture adds to a flat trial."""
         return {"architecture": self.name, **flatten(self)}
+
+    def card(self) -> dict[str, Any]:
+        """What makes the network, as weights are described: `flat`, and the images' channels where they are in
+        colour."""
+        colour = {"image_channels": self.image_channels} if self.image_channels > 1 else {}
+        return {**self.flat(), **colour}
 
     def check(self, resolution: int) -> None:  # noqa: B027  # most take every resolution
         """Raise UserError if images of this resolution do not fit."""
@@ -66,13 +72,13 @@ class Architecture(ABC):
         """The counts of every layer of `build`'s network on images of this resolution; if no formula is given, from a
         forward pass of shapes alone."""
         try:
-            return counted(self.build, resolution, self.channels)
+            return counted(self.build, resolution, self.image_channels)
         except UserError as error:
             raise UserError(f"the architecture {self.name!r} on images of {resolution}×{resolution}: {error}") from None
 
     @abstractmethod
     def build(self) -> "nn.Module":
-        """The network y ↦ estimated noise, (B, channels, H, W) to the same, not yet initialised for training."""
+        """The network y ↦ estimated noise, (B, image_channels, H, W) to the same, not yet initialised for training."""
 
 
 @dataclass(frozen=True)
@@ -124,15 +130,15 @@ class UNet(Architecture):
     def counts(self, resolution: int) -> list[Layer]:
         channels = [self.width * 2**level for level in range(self.blocks + 1)]
         pixels = [(resolution // 2**level) ** 2 for level in range(self.blocks + 1)]
-        first = convolution(self.channels, self.width, pixels[0], norm=False)
-        layers = block(first, convolution(self.width, self.width, pixels[0]), opens=self.channels * pixels[0])
+        first = convolution(self.image_channels, self.width, pixels[0], norm=False)
+        layers = block(first, convolution(self.width, self.width, pixels[0]), opens=self.image_channels * pixels[0])
         for above, level, p in zip(channels, channels[1:], pixels[1:], strict=False):
             layers += block(
                 pooling(above, p, convolution(above, level, p)), convolution(level, level, p), opens=above * 4 * p
             )
         for i in range(self.blocks, 0, -1):
             above, level, p = channels[i - 1], channels[i], pixels[i - 1]
-            last = convolution(above, above, p) if i > 1 else convolution(above, self.channels, p, norm=False)
+            last = convolution(above, above, p) if i > 1 else convolution(above, self.image_channels, p, norm=False)
             rise = doubling(level, above, pixels[i]), replace(convolution(level, above, p), shared=above * p), last
             layers += block(*rise, opens=level * pixels[i])
         return layers
@@ -140,7 +146,7 @@ class UNet(Architecture):
     def build(self) -> "nn.Module":
         from gahb.models import unet
 
-        return unet.UNet(self.blocks, self.width, self.channels)
+        return unet.UNet(self.blocks, self.width, self.image_channels)
 
 
 @dataclass(frozen=True)
@@ -173,10 +179,10 @@ class BFCNN(Architecture):
         pixels = resolution**2
         sides = [1 if layer % self.spacing else 3 for layer in range(1, self.layers - 1)]
         inner = [convolution(self.width, self.width, pixels, side=side) for side in sides]
-        first = convolution(self.channels, self.width, pixels, norm=False)
-        last = convolution(self.width, self.channels, pixels, norm=False)
+        first = convolution(self.image_channels, self.width, pixels, norm=False)
+        last = convolution(self.width, self.image_channels, pixels, norm=False)
         layers = [first, *inner, last]
-        counted = block(first, *layers[1 : 1 + LAYERS_PER_BLOCK], opens=self.channels * pixels)
+        counted = block(first, *layers[1 : 1 + LAYERS_PER_BLOCK], opens=self.image_channels * pixels)
         for i in range(1 + LAYERS_PER_BLOCK, len(layers), LAYERS_PER_BLOCK):
             counted[-1] = replace(counted[-1], cheap=counted[-1].kept)  # its result opens the next block
             counted += block(*layers[i : i + LAYERS_PER_BLOCK], opens=self.width * pixels)
@@ -185,7 +191,7 @@ class BFCNN(Architecture):
     def build(self) -> "nn.Module":
         from gahb.models import bf_cnn
 
-        return bf_cnn.BFCNN(self.layers, self.width, self.spacing, self.first_relu, self.channels)
+        return bf_cnn.BFCNN(self.layers, self.width, self.spacing, self.first_relu, self.image_channels)
 
 
 @dataclass(frozen=True)
@@ -223,7 +229,7 @@ class Transformer(Architecture):
 
     def counts(self, resolution: int) -> list[Layer]:
         tokens, width = (resolution // self.patch) ** 2, self.width
-        window = self.channels * (2 * self.patch) ** 2
+        window = self.image_channels * (2 * self.patch) ** 2
         layers = [
             linear(width, 3 * width, tokens),
             attention(width, self.heads, tokens),
@@ -238,7 +244,7 @@ class Transformer(Architecture):
     def build(self) -> "nn.Module":
         from gahb.models import transformer
 
-        return transformer.Transformer(self.patch, self.depth, self.width, self.heads, self.channels)
+        return transformer.Transformer(self.patch, self.depth, self.width, self.heads, self.image_channels)
 
 
 def _check(architecture: Any) -> None:

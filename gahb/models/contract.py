@@ -28,7 +28,7 @@ def check_network(architecture: Architecture, resolution: int) -> None:
         try:
             net = architecture.build()
             _perturb(net)
-            y = torch.randn(2, architecture.channels, resolution, resolution)
+            y = torch.randn(2, architecture.image_channels, resolution, resolution)
             net.train()(y)
             once, twice = net.eval()(y), net(2 * y)
         except Exception as error:  # a guest's network may raise anything

@@ -117,7 +117,7 @@ def _serve(folder: Path, cpu_seconds: int) -> None:
         try:
             architecture, tensors = translated(file, size)
             save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, folder / TENSORS)
-            answer = {"architecture": architecture.flat()}
+            answer = {"architecture": architecture.card()}
         except UserError as error:
             answer = {"problem": str(error)[:1000]}
         except Exception as error:  # of many kinds, as names and shapes are a stranger's
@@ -191,7 +191,7 @@ def _translate(tensors: dict[str, Tensor]) -> tuple[Architecture, dict[str, Tens
             if len(shape) != 4 or shape[1] not in (1, 3):
                 raise UserError(f"is no network for gray images or such in colour: its first layer is {shape}")
             architecture, translated = translate(tensors)
-            return replace(architecture, channels=shape[1]), translated
+            return replace(architecture, image_channels=shape[1]), translated
     raise UserError(f"is none of UNet, BF_CNN, BF_CNN_RF and DnCNN; its first tensor is {next(iter(tensors), '–')}")
 
 

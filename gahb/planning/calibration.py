@@ -185,7 +185,9 @@ def measure(trial: Trial, device: "torch.device", seconds: float = 1.0) -> Rate:
     from gahb.training import step
 
     side, gpu = trial.dataset.resolution, device.type == "cuda"
-    images = torch.randint(0, 256, (trial.n_train, trial.dataset.channels, side, side), dtype=torch.uint8).to(device)
+    images = torch.randint(0, 256, (trial.n_train, trial.dataset.image_channels, side, side), dtype=torch.uint8).to(
+        device
+    )
     clock = time.perf_counter if gpu else time.process_time  # other work does not count
     step.make_deterministic()
     take = step.stepper(trial, *step.start(trial, device), images)
