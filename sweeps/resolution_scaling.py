@@ -1,7 +1,8 @@
 """PSNR gap against N for growing images and networks.
 
 Figure 15 and Table 1: UNets with 1, 2, 3 and 4 blocks on images of 20×20, 40×40, 80×80 and 160×160, N = 1 … 10⁵, two
-disjoint subsets. The number of blocks follows the resolution. Without `dataset=` the images are C^α; for the paper's:
+disjoint subsets. The number of blocks follows the resolution. Without `dataset=` the images are C^α, drawn at 160×160
+and averaged down, so that all sizes have one law; for the paper's:
 
     gahb-sweep launch resolution_scaling dataset=/data/img_align_celeba n_train=1,10,100,1000,10000,98000
     gahb-analyze scaling resolution_scaling
@@ -29,10 +30,12 @@ SMALL = {"resolution": (20, 40), "width": 16, "n_train": (1, 10, 100), **SHORT, 
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
+    drawn = {"drawn_at": 160} if (overrides or {}).get("dataset", "c_alpha") in ("c_alpha", ["c_alpha"]) else {}
     return grid(
         {
             **PAPER,
             "dataset": "c_alpha",
+            **drawn,
             "resolution": (20, 40, 80, 160),
             "n_train": (1, 10, 100, 1000, 10_000, 100_000),
             "subset": ("A", "B"),

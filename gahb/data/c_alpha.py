@@ -61,7 +61,7 @@ class CAlpha(Synthetic):
 
     def check(self, resolution: int) -> None:
         if self.drawn_at % resolution:
-            raise UserError(f"drawn_at={self.drawn_at}: must be a multiple of the resolution, {resolution}")
+            raise UserError(f"drawn_at={self.drawn_at}: must be a multiple of the resolution, {resolution}, or 0")
 
     def chunk(self, resolution: int, index: int) -> NDArray[np.uint16]:
         """Images index·CHUNK … (index+1)·CHUNK - 1 of the endless sequence, (CHUNK, resolution, resolution)."""

@@ -90,3 +90,21 @@ def test_a_damaged_list_of_a_prepared_set_is_told(faces: Path) -> None:
     storage.write(file, storage.read(file)[:-8])
     with pytest.raises(UserError, match="cannot be read"):
         prepare(dataset, storage, 1)
+
+
+def test_no_group_of_real_faces_is_in_two_subsets(real_images: Path, tmp_path: Path) -> None:
+    archive = real_images / "img_align_celeba_half.zip"
+    if not archive.exists():
+        pytest.skip(f"no {archive.name} in GAHB_TEST_DATA")
+    keys = ImageFiles(str(archive)).keys
+    person = {key: f"person{number % 977}" for number, key in enumerate(keys)}  # their identities are not there
+    (tmp_path / "people.txt").write_text("".join(f"{key} {name}\n" for key, name in person.items()))
+    faces = ImageFiles(str(archive), split=str(tmp_path / "people.txt"), limit=2000)
+    storage = Folder(tmp_path / "storage")
+    prepared = prepare(Dataset(faces, 20), storage, 1)
+    kept = storage.read(f"data/{prepared.manifest['hash']}/keys.txt").decode().splitlines()
+    a, b = (Split(subset, 800, 200) for subset in "AB")
+    rows = a.rows(prepared.groups), b.rows(prepared.groups), a.held_out_rows(prepared.groups)
+    assert [len(some) for some in rows] == [800, 800, 200]
+    people = [{person[kept[row]] for row in some} for some in rows]
+    assert not (people[0] & people[1] or people[0] & people[2] or people[1] & people[2])
