@@ -21,7 +21,7 @@ def load(
         storage: where its artifacts are; `GAHB_STORAGE` or ./gahb-storage if left out.
 
     Returns:
-        a module that maps noisy images (B, 1, H, W), float32, in units of the intensity range [0, 1], to denoised
+        a module that maps noisy images (B, C, H, W), float32, in units of the intensity range [0, 1], to denoised
         images of the same shape.
 
     Raises:

@@ -117,7 +117,7 @@ def initialise(module: nn.Module) -> None:
 
 
 class Denoiser(nn.Module):
-    """y ↦ f(y) = y - net(y), the denoised image, for a network that estimates the noise. (B, 1, H, W) to the same."""
+    """y ↦ f(y) = y - net(y), the denoised image, for a network that estimates the noise. (B, C, H, W) to the same."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

@@ -32,7 +32,7 @@ def folded(net: nn.Module) -> nn.Module:
 
 
 def linearised(denoiser: object, y: Tensor, dtype: torch.dtype | None = None) -> nn.Module | None:
-    """The Jacobian at y (1, 1, H, W) as a network v ↦ J(y) v, (B, 1, H, W) to the same; None unless the denoiser has a
+    """The Jacobian at y (1, C, H, W) as a network v ↦ J(y) v, (B, C, H, W) to the same; None unless the denoiser has a
     piecewise linear network. It computes in `dtype`, y's if None, but chooses the masks in y's."""
     if not (isinstance(denoiser, Denoiser) and isinstance(denoiser.net, PiecewiseLinear)):
         return None

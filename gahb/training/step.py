@@ -84,7 +84,7 @@ def graphed(trial: Trial, device: torch.device, level: Level) -> bool:
 def training_step(
     loss_of: Loss, net: nn.Module, optimizer: torch.optim.Optimizer, noisy: Tensor, target: Tensor, precision: str
 ) -> Tensor:
-    """One step of Adam on a batch (B, 1, H, W); returns the loss, (), still on the device."""
+    """One step of Adam on a batch (B, C, H, W); returns the loss, (), still on the device."""
     loss = loss_of(net, noisy, target, precision)
     optimizer.zero_grad()
     loss.backward()

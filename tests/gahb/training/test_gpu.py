@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gahb.data.intensity import unit
 from gahb.denoising import noise
 from gahb.denoising.sampling import sample
 from gahb.models.activation_checkpointing import Level, activation_checkpointing
@@ -163,6 +164,15 @@ def test_a_graph_that_does_not_fit_leaves_nothing(monkeypatch: pytest.MonkeyPatc
     assert not torch.cuda.is_current_stream_capturing()
     assert torch.zeros(3, device=GPU).sum().item() == 0
     assert steps(trial(**FAST), count=2)[0].isfinite()
+
+
+def test_images_of_16_bits_are_read_as_on_the_cpu() -> None:
+    images = torch.arange(0, 65536, 16, dtype=torch.int32).to(torch.uint16).view(-1, 1, 8, 8)
+    rows = torch.tensor([3, 0, 63])
+    assert torch.equal(unit(images.to(GPU)).cpu(), unit(images))
+    assert torch.equal(unit(images.to(GPU), rows.to(GPU)).cpu(), unit(images, rows))
+    noisy, _ = noise.noisy_batch(images.to(GPU), 16, noise.generator("test", device=GPU))
+    assert noisy.isfinite().all() and noisy.dtype == torch.float32
 
 
 def test_samples_are_those_of_the_cpu() -> None:
