@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from gahb.denoising.levels import Gap
+from gahb.denoising.sampler import Sampler
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, Question, described
 from gahb.registry import ANALYSES
@@ -17,6 +19,11 @@ from gahb.tracking.run import Run
 
 Samples = Annotated[int, typer.Option(min=2, max=100_000, help="Images drawn from each model.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the sampling noise.")]
+StepSize = Annotated[float, typer.Option(help="Step h of the sampling, above 0 and up to 1; the first if it grows.")]
+Growing = Annotated[bool, typer.Option("--growing/--fixed", help="Whether that step grows.")]
+Beta = Annotated[float, typer.Option(help="β, above 0 and up to 1; at 1 no noise is injected, below it some is.")]
+SigmaStart = Annotated[float, typer.Option(help="σ₀, the noise at which sampling begins.")]
+SigmaEnd = Annotated[float, typer.Option(help="σ_∞, the noise at which it ends.")]
 SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep in the record.")]
 RunName = Annotated[str, typer.Argument(help="A run id, a unique prefix of one, or a name.")]
 Force = Annotated[bool, typer.Option(help="Compare runs of different, unknown or common images too.")]
@@ -95,17 +102,60 @@ def curves(context: AnalysisContext, sweep: SweepName, fit: Fit = WEAK_NOISE) ->
     asks=_of_pairs,
     on_cluster=True,
 )
-def pairs(context: AnalysisContext, sweep: SweepName, samples: Samples = 64, seed: Seed = 0) -> AnalysisResult:
+def pairs(
+    context: AnalysisContext,
+    sweep: SweepName,
+    samples: Samples = 64,
+    seed: Seed = 0,
+    h: StepSize = Sampler.h,
+    growing: Growing = Sampler.growing,
+    beta: Beta = Sampler.beta,
+    sigma_start: SigmaStart = Sampler.sigma_start,
+    sigma_end: SigmaEnd = Sampler.sigma_end,
+) -> AnalysisResult:
     """Compare all pairs of a sweep, trained on A and on B (Figures 2, 10, 12)."""
+    sampler = Sampler(h, growing, beta, sigma_start, sigma_end)
     from . import pairs
 
-    return pairs.run(context, sweep=sweep, samples=samples, seed=seed)
+    return pairs.run(context, sweep=sweep, samples=samples, seed=seed, sampler=sampler)
+
+
+@described(
+    "Originality",
+    reading="Above, samples of A, the closest patches of its training images in their place, and the closest whole "
+    "images. Below left, how close the training images come (solid) and as many that the model has not seen (dotted); "
+    "right, the difference, from which chance is gone, and the share of a sample's patches that come from one image.",
+    paper="Figure 10: at N = 100 samples are combinations of patches of training images.",
+    on_cluster=True,
+)
+def originality(
+    context: AnalysisContext,
+    sweep: SweepName,
+    samples: Samples = 64,
+    seed: Seed = 0,
+    patch: Annotated[
+        int | None, typer.Option(min=2, help="Pixels a side of a patch [a quarter of the image's, at least 3].")
+    ] = None,
+    searched: Annotated[
+        int, typer.Option(min=1, help="Training images whose patches are searched at every position.")
+    ] = 1000,
+    h: StepSize = Sampler.h,
+    growing: Growing = Sampler.growing,
+    beta: Beta = Sampler.beta,
+    sigma_start: SigmaStart = Sampler.sigma_start,
+    sigma_end: SigmaEnd = Sampler.sigma_end,
+) -> AnalysisResult:
+    """Hold the patches of samples against those of training images, over N (Figure 10)."""
+    sampler = Sampler(h, growing, beta, sigma_start, sigma_end)
+    from . import originality
+
+    return originality.run(context, sweep=sweep, settings=originality.Settings(samples, seed, patch, searched, sampler))
 
 
 @described(
     "PSNR gap against N",
-    reading="Train minus held-out PSNR averaged over noise levels, a curve for each resolution; bars span subsets and "
-    "seeds, dotted lines mark where the gap falls below the threshold.",
+    reading="Train minus held-out PSNR averaged over noise levels, evenly in σ or in decibels (`--gap`), a curve for "
+    "each resolution; bars span subsets and seeds, dotted lines mark where the gap falls below the threshold.",
     paper="Figure 15: the gap falls with N at every resolution; larger images need more N, but the step from 80×80 to "
     "160×160 costs much less than that from 40×40 to 80×80.",
     asks=_of_several_sizes,
@@ -114,11 +164,12 @@ def scaling(
     context: AnalysisContext,
     sweep: SweepName,
     threshold: Annotated[float, typer.Option(min=0.001, max=100, help="PSNR gap in dB that counts as closed.")] = 1.0,
+    gap: Annotated[Gap, typer.Option(help="Average it evenly over σ, or over input PSNR in dB.")] = Gap.SIGMA,
 ) -> AnalysisResult:
     """Draw the PSNR gap against N and find where it closes (Figure 15)."""
     from . import scaling
 
-    return scaling.run(context, sweep=sweep, threshold=threshold)
+    return scaling.run(context, sweep=sweep, threshold=threshold, gap=Gap(gap))
 
 
 @described(
@@ -129,11 +180,22 @@ def scaling(
     asks=_of_two_images,
     on_cluster=True,
 )
-def memorization(context: AnalysisContext, sweep: SweepName, samples: Samples = 64, seed: Seed = 0) -> AnalysisResult:
+def memorization(
+    context: AnalysisContext,
+    sweep: SweepName,
+    samples: Samples = 64,
+    seed: Seed = 0,
+    h: StepSize = Sampler.h,
+    growing: Growing = Sampler.growing,
+    beta: Beta = Sampler.beta,
+    sigma_start: SigmaStart = Sampler.sigma_start,
+    sigma_end: SigmaEnd = Sampler.sigma_end,
+) -> AnalysisResult:
     """Count the samples that are training images, against N and against training time."""
+    sampler = Sampler(h, growing, beta, sigma_start, sigma_end)
     from . import memorization
 
-    return memorization.run(context, sweep=sweep, samples=samples, seed=seed)
+    return memorization.run(context, sweep=sweep, samples=samples, seed=seed, sampler=sampler)
 
 
 @described(
@@ -177,12 +239,18 @@ def trajectories(
         int, typer.Option(min=0, max=2**32 - 1, help="Number of the sample, as in the table of `pair`.")
     ] = 0,
     seed: Seed = 0,
+    h: StepSize = Sampler.h,
+    growing: Growing = Sampler.growing,
+    beta: Beta = Sampler.beta,
+    sigma_start: SigmaStart = Sampler.sigma_start,
+    sigma_end: SigmaEnd = Sampler.sigma_end,
     force: Force = False,
 ) -> AnalysisResult:
     """Follow two models from the same noise and find where they part (Figure 8)."""
+    sampler = Sampler(h, growing, beta, sigma_start, sigma_end)
     from . import trajectories
 
-    return trajectories.run(context, run1=run1, run2=run2, sample=sample, seed=seed, force=force)
+    return trajectories.run(context, run1=run1, run2=run2, sample=sample, seed=seed, sampler=sampler, force=force)
 
 
 @described(
@@ -227,12 +295,18 @@ def pair(
     run2: RunName,
     samples: Samples = 64,
     seed: Seed = 0,
+    h: StepSize = Sampler.h,
+    growing: Growing = Sampler.growing,
+    beta: Beta = Sampler.beta,
+    sigma_start: SigmaStart = Sampler.sigma_start,
+    sigma_end: SigmaEnd = Sampler.sigma_end,
     force: Force = False,
 ) -> AnalysisResult:
     """Sample from two models with the same noise and compare the images (Figure 2)."""
+    sampler = Sampler(h, growing, beta, sigma_start, sigma_end)
     from . import pair
 
-    return pair.run(context, run1=run1, run2=run2, samples=samples, seed=seed, force=force)
+    return pair.run(context, run1=run1, run2=run2, samples=samples, seed=seed, sampler=sampler, force=force)
 
 
 @described("Report", on_cluster=True)
@@ -243,7 +317,9 @@ def report(context: AnalysisContext, sweep: SweepName) -> AnalysisResult:
     return report.run(context, sweep=sweep)
 
 
-for _run in (curves, pairs, scaling, memorization, basis, trajectories, theory, transfer, pair, report):
+for _run in (
+    curves, pairs, originality, scaling, memorization, basis, trajectories, theory, transfer, pair, report,
+):  # fmt: skip
     ANALYSES.add(_run.__name__, _run)
 
 

@@ -4,6 +4,12 @@ A sample is memorised if it is much closer to one training image than to the nex
 
     d₁/d₂ < 1/3,    d₁ ≤ d₂ the Euclidean distances to the closest and second closest training image.
 
+The factor 1/3 is that of Yoon et al. (2023), "Diffusion probabilistic models generalize when they fail to memorize",
+and of Bonnaire et al. (2025), "Why diffusion models don't memorize", whose times τ_gen and τ_mem are the model of those
+below. A copy of an image that has a near-duplicate in the training set is close to both, and does not count.
+Photographs lose their near-duplicates (`duplicates`); drawn sets of few parameters, such as disks, are full of them,
+and there the fraction is too low.
+
 With the weights that a trial keeps on the way, the memorised fraction becomes a function of images seen. τ_gen is the
 number of images after which the held-out PSNR first comes within 0.5 dB of its best, τ_mem the number after which the
 memorised fraction first exceeds one half. N = 1 has no second image, so its trials are left out.
@@ -11,6 +17,7 @@ memorised fraction first exceeds one half. N = 1 has no second image, so its tri
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -22,6 +29,7 @@ from torch import Tensor
 from gahb.data import intensity
 from gahb.data.dataset import Prepared
 from gahb.data.similarity import two_closest_distances
+from gahb.denoising.sampler import Sampler
 from gahb.denoising.sampling import sample
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
@@ -39,16 +47,17 @@ GENERALISED_DB = 0.5
 MEMORISED_FRACTION = 0.5
 
 
-def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int) -> AnalysisResult:
+def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int, sampler: Sampler) -> AnalysisResult:
     """The result of `gahb-analyze memorization`; each trial is a Ray task.
 
     Args:
         sweep: a sweep in the record.
         samples: of each model, at least 2.
         seed: of the sampling noise.
+        sampler: the constants of the sampling.
     """
     runs = with_two_images(lookup.finished_trials(context.record, sweep))
-    work = [(run, samples, seed) for run in runs]
+    work = [(run, samples, seed, sampler) for run in runs]
     history = pd.concat(context.map_on_cluster(_history, work, [run.name for run in runs]), ignore_index=True)
     ends = times(history)
     if not ends["samples"].any():
@@ -58,7 +67,7 @@ def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int) -> Ana
         name=f"memorization of {sweep}",
         sweep=sweep,
         runs=runs,
-        settings={"samples": samples, "seed": seed},
+        settings={"samples": samples, "seed": seed, **asdict(sampler)},
         tables={"memorization": ends, "history": history},
         pictures={"memorization": figure(history, ends)},
         data={"memorization": rows},
@@ -66,16 +75,21 @@ def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int) -> Ana
     )
 
 
-def _history(context: AnalysisContext, work: tuple[Run, int, int]) -> pd.DataFrame:
+def _history(context: AnalysisContext, work: tuple[Run, int, int, Sampler]) -> pd.DataFrame:
     return history_table(context, *work)
 
 
 def memorised(
-    denoiser: Denoiser, train_images: Tensor, count: int, seed: int, device: torch.device
+    denoiser: Denoiser,
+    train_images: Tensor,
+    count: int,
+    seed: int,
+    device: torch.device,
+    sampler: Sampler | None = None,
 ) -> NDArray[np.bool_]:
     """Whether each of the samples that converged passes the ratio test: (≤ count,)."""
     mean = intensity.mean(train_images[:512])
-    drawn = sample(denoiser, count, train_images.shape[1:], mean=mean, seed=seed, device=device)
+    drawn = sample(denoiser, count, train_images.shape[1:], mean=mean, seed=seed, device=device, sampler=sampler)
     distances = two_closest_distances(drawn.images[drawn.converged], train_images)
     return (distances[:, 0] < RATIO * distances[:, 1]).numpy()
 
@@ -89,7 +103,7 @@ def bootstrap_interval(outcomes: NDArray[np.bool_]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def history_table(context: AnalysisContext, run: Run, count: int, seed: int) -> pd.DataFrame:
+def history_table(context: AnalysisContext, run: Run, count: int, seed: int, sampler: Sampler) -> pd.DataFrame:
     """A trial at each of its evaluations: run_id, name, n_train, images_seen, samples (how many converged), memorised
     (their fraction), low, high (its interval), train_psnr and test_psnr in dB."""
     folder = context.record.artifacts(run.run_id)
@@ -99,7 +113,7 @@ def history_table(context: AnalysisContext, run: Run, count: int, seed: int) -> 
     psnr = {key: dict(context.record.history(run.run_id, key)) for key in ("train_psnr", "test_psnr")}
     rows = []
     for images_seen, denoiser in weights.read_weight_history(folder, context.device):
-        outcomes = memorised(denoiser, images, count, seed, context.device)
+        outcomes = memorised(denoiser, images, count, seed, context.device, sampler)
         low, high = bootstrap_interval(outcomes)
         rows.append(
             {

@@ -3,17 +3,20 @@
 Both models sample from common starting and injected noise (Algorithm 1). Compared are the cosine of the two images of
 a pair, raw as in the paper and with means removed; its control, the mean cosine with the other model's images from
 *other* noise; their difference, the excess, which is 0 for models that share nothing but the kind of image; and the
-cosine of each sample to the closest image of its own and of the other training set.
+cosine of each sample to the closest image of its own and of the other training set, raw and with means removed.
+
+The closest of more images is nearer by chance, and the more so in raw cosines, most of which images of one kind share.
+How near that is, `closest_other` tells: the model has not seen those images.
 
 The swap gap measures the same transition on the denoisers themselves,
 
-    [PSNR of A on A + B on B - A on B - B on A] / 2,    averaged over σ in [0, 1] as the PSNR gap is,
+    [PSNR of A on A + B on B - A on B - B on A] / 2,    averaged over σ in [0, 1] or input PSNR as the PSNR gap is,
 
 where the difficulty of the images cancels.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,7 @@ from gahb.data import intensity
 from gahb.data.intensity import unit
 from gahb.data.similarity import closest, cosine, mismatched_cosine
 from gahb.denoising import psnr
+from gahb.denoising.sampler import Sampler
 from gahb.denoising.sampling import Samples, sample
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult
@@ -39,27 +43,39 @@ from .models import Model, TrialModel, load
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
-COLUMNS = ("cosine", "cosine_centered", "mismatched", "mismatched_centered", "excess", "closest_train", "closest_other")
-"""Measures in the table of samples. closest_* are raw cosines, like the paper's; the rest says which it is; excess is
-of the mean-removed cosines."""
-
+COLUMNS = (
+    "cosine",
+    "cosine_centered",
+    "mismatched",
+    "mismatched_centered",
+    "excess",
+    "closest_train",
+    "closest_train_centered",
+    "closest_other",
+    "closest_other_centered",
+)
+"""Measures in the table of samples: raw cosines, like the paper's, and of images whose means are removed, `_centered`;
+excess is of the latter."""
 
 SHOWN = 8
 """Samples in the picture."""
 
 
-def run(context: AnalysisContext, *, run1: str, run2: str, samples: int, seed: int, force: bool) -> AnalysisResult:
+def run(
+    context: AnalysisContext, *, run1: str, run2: str, samples: int, seed: int, sampler: Sampler, force: bool
+) -> AnalysisResult:
     """The result of `gahb-analyze pair`.
 
     Args:
         run1, run2: what names the two runs.
         samples: how many, at least 2.
         seed: of the sampling noise.
+        sampler: the constants of the sampling.
         force: compare even models that `check_pair` refuses.
     """
     a, b = (load(context, lookup.finished_model(context.record, text)) for text in (run1, run2))
     check_pair(a, b, force=force)
-    pair = compare(a, b, samples, seed, context.device)
+    pair = compare(a, b, samples, seed, context.device, sampler)
     summary = pair.summary()
     say_diverged(pair)
     distributions = [
@@ -70,13 +86,15 @@ def run(context: AnalysisContext, *, run1: str, run2: str, samples: int, seed: i
     return AnalysisResult(
         name=f"{a.name} and {b.name}",
         runs=[a.run, b.run],
-        settings={"samples": samples, "seed": seed},
+        settings={"samples": samples, "seed": seed, **asdict(sampler)},
         metrics=flat_metrics(summary),
         tables={"pair": pair.table},
         pictures={"pair": figure(pair)},
         data=summary,
         shown=[distributions],
-        lines=[f"swap gap {pair.swap_gap:.2f} dB"] if np.isfinite(pair.swap_gap) else [],
+        lines=[f"swap gap {pair.swap_gap:.2f} dB over σ, {pair.swap_gap_db:.2f} dB over input PSNR"]
+        if np.isfinite(pair.swap_gap)
+        else [],
     )
 
 
@@ -85,9 +103,9 @@ class Pair:
     """The comparison of two models.
 
     `table` has a row a sample: `sample`, `converged` (in both models), COLUMNS, `closest_a`, `closest_b` (rows of the
-    closest image within each model's own training images) and `steps_a`, `steps_b`. What needs training images that are
-    not known is NaN, and its row 0. `shown` are the four rows of Figure 2 for the first SHOWN samples that converged,
-    each (n, 1, H, W) in [0, 1], white where training images are not known.
+    image of largest raw cosine within each model's own training images) and `steps_a`, `steps_b`. What needs training
+    images that are not known is NaN, and its row 0. `shown` are the four rows of Figure 2 for the first SHOWN samples
+    that converged, each (n, 1, H, W) in [0, 1], white where training images are not known.
     """
 
     a: Run
@@ -96,6 +114,7 @@ class Pair:
     samples_b: Samples
     table: pd.DataFrame
     swap_gap: float
+    swap_gap_db: float
     shown: Sequence[Tensor]
 
     def summary(self) -> dict[str, Any]:
@@ -104,6 +123,7 @@ class Pair:
         return {
             **{column: _distribution(converged[column]) for column in COLUMNS},
             "swap_gap": self.swap_gap,
+            "swap_gap_db": self.swap_gap_db,
             "samples": len(self.table),
             "diverged": int((~self.table["converged"]).sum()),
         }
@@ -133,20 +153,18 @@ def check_pair(a: Model, b: Model, *, force: bool = False) -> None:
         raise UserError(f"{names} were trained on {common} common images; {hint}")
 
 
-def compare(a: Model, b: Model, count: int, seed: int, device: torch.device) -> Pair:
+def compare(a: Model, b: Model, count: int, seed: int, device: torch.device, sampler: Sampler | None = None) -> Pair:
     """Sample from both models with common noise and compare.
 
     Args:
         count: samples, at least 2.
         seed: of the sampling noise.
+        sampler: the constants of the sampling.
     """
-    mean = common_mean(a, b)
-    drawn = [sample(m.denoiser, count, m.shape, mean=mean, seed=seed, device=device) for m in (a, b)]
+    drawn = draw(a, b, count, seed, device, sampler)
     images_a, images_b = drawn[0].images, drawn[1].images
-    close_a, row_a = _closest(images_a, a.train_images)
-    close_b, row_b = _closest(images_b, b.train_images)
-    other_a, _ = _closest(images_a, b.train_images)
-    other_b, _ = _closest(images_b, a.train_images)
+    sets = a.train_images, b.train_images
+    (close_a, row_a), (close_b, row_b) = _closest(images_a, sets[0]), _closest(images_b, sets[1])
     centred = cosine(images_a, images_b, centred=True)
     chance = mismatched_cosine(images_a, images_b, centred=True)
     table = pd.DataFrame(
@@ -159,7 +177,9 @@ def compare(a: Model, b: Model, count: int, seed: int, device: torch.device) -> 
             "mismatched_centered": chance,
             "excess": centred - chance,
             "closest_train": (close_a + close_b) / 2,
-            "closest_other": (other_a + other_b) / 2,
+            "closest_train_centered": mean_closest(drawn, sets, centred=True),
+            "closest_other": mean_closest(drawn, sets[::-1], centred=False),
+            "closest_other_centered": mean_closest(drawn, sets[::-1], centred=True),
             "closest_a": row_a,
             "closest_b": row_b,
             "steps_a": drawn[0].steps,
@@ -173,7 +193,19 @@ def compare(a: Model, b: Model, count: int, seed: int, device: torch.device) -> 
         images_b[chosen],
         _images(b, table["closest_b"].to_numpy()[chosen]),
     ]
-    return Pair(a.run, b.run, drawn[0], drawn[1], table, swap_gap(a, b, device), shown)
+    return Pair(a.run, b.run, drawn[0], drawn[1], table, *swap_gaps(a, b, device), shown)
+
+
+def draw(
+    a: Model, b: Model, count: int, seed: int, device: torch.device, sampler: Sampler | None
+) -> tuple[Samples, Samples]:
+    """So many samples of both models from common noise."""
+    mean = common_mean(a, b)
+    of_a, of_b = (
+        sample(model.denoiser, count, model.shape, mean=mean, seed=seed, device=device, sampler=sampler)
+        for model in (a, b)
+    )
+    return of_a, of_b
 
 
 def _images(model: Model, rows: np.ndarray[Any, Any]) -> Tensor:
@@ -183,9 +215,15 @@ def _images(model: Model, rows: np.ndarray[Any, Any]) -> Tensor:
     return unit(model.train_images, torch.from_numpy(rows))
 
 
-def _closest(samples: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest raw cosine to an image and that image's row; NaN and 0 if there are none."""
-    values, rows = closest(samples, images, centred=False)
+def mean_closest(drawn: Sequence[Samples], sets: Sequence[Tensor], *, centred: bool) -> Tensor:
+    """Largest cosine to an image of the set that each model is given, (n,), averaged over the models."""
+    values = [_closest(samples.images, images, centred)[0] for samples, images in zip(drawn, sets, strict=True)]
+    return torch.stack(values).mean(dim=0)
+
+
+def _closest(samples: Tensor, images: Tensor, centred: bool = False) -> tuple[Tensor, Tensor]:
+    """Largest cosine to an image and that image's row; NaN and 0 if there are none."""
+    values, rows = closest(samples, images, centred=centred)
     return torch.where(values.isneginf(), torch.nan, values), rows
 
 
@@ -195,18 +233,23 @@ def common_mean(a: Model, b: Model) -> float:
     return intensity.mean(*known) if any(map(len, known)) else 0.5
 
 
-def swap_gap(a: Model, b: Model, device: torch.device) -> float:
-    """[A on A + B on B - A on B - B on A] / 2 in dB, averaged over σ in [0, 1]; NaN if one's images are not known."""
+def swap_gaps(a: Model, b: Model, device: torch.device) -> tuple[float, float]:
+    """[A on A + B on B - A on B - B on A] / 2 in dB, averaged over σ in [0, 1] and over input PSNR; NaN if one's images
+    are not known."""
     if not (isinstance(a, TrialModel) and isinstance(b, TrialModel)):
-        return float("nan")
+        return float("nan"), float("nan")
     count = min(a.trial.n_test, b.trial.n_test)
 
-    def average_psnr(model: TrialModel, images: Tensor) -> float:
-        return psnr.average_over_sigma(psnr.mean_psnr(model.denoiser, images[:count].to(device), count))
+    def curve(model: TrialModel, images: Tensor) -> tuple[float, ...]:
+        return psnr.mean_psnr(model.denoiser, images[:count].to(device), count)
 
-    own = average_psnr(a, a.train_images) + average_psnr(b, b.train_images)
-    other = average_psnr(a, b.train_images) + average_psnr(b, a.train_images)
-    return (own - other) / 2
+    own = curve(a, a.train_images), curve(b, b.train_images)
+    other = curve(a, b.train_images), curve(b, a.train_images)
+
+    def gap(average: Callable[[tuple[float, ...]], float]) -> float:
+        return (sum(map(average, own)) - sum(map(average, other))) / 2
+
+    return gap(psnr.average_over_sigma), gap(psnr.average_over_decibels)
 
 
 def figure(pair: Pair) -> Figure:

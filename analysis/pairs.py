@@ -1,62 +1,82 @@
 """All pairs of a sweep: the move from memorisation to one common function as N grows (Figures 2, 10, 12).
 
-A pair is two finished trials that differ in nothing but the subset.
+A pair is two finished trials that differ in nothing but the subset, and a curve the pairs that differ in nothing but N
+and seed. N× is the N at which a curve's pair similarity overtakes the similarity to the closest training image,
+
+    d(N) = mean cosine of pairs - mean cosine to the closest training image    (over samples and seeds)
+
+passes 0 for good: d is interpolated linearly in log N between the last N where it is negative and the next. There is
+one for raw cosines, as in the paper, and one for those of images whose means are removed.
 """
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gahb.denoising.sampler import Sampler
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 from gahb.grids import differing, pair_name
 from gahb.tracking import lookup
-from gahb.tracking.run import Run
+from gahb.tracking.run import METRICS, Run
 
+from .gaps import trial_metrics
 from .models import load
-from .pair import ROW_LABELS, Pair, check_pair, compare, draw_histograms, say_diverged
+from .pair import COLUMNS, ROW_LABELS, Pair, check_pair, compare, draw_histograms, say_diverged
+from .scaling import curve_names
 
 SHOWN = 3
 """Samples of each pair in the picture."""
 
 
-def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int) -> AnalysisResult:
+def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int, sampler: Sampler) -> AnalysisResult:
     """The result of `gahb-analyze pairs`; each pair is a Ray task.
 
     Args:
         sweep: a sweep in the record.
         samples: of each model, at least 2.
         seed: of the sampling noise.
+        sampler: the constants of the sampling.
     """
     found = find_pairs(lookup.finished_trials(context.record, sweep))
     names = [f"{a.name} and {b.name}" for a, b in found]
-    pairs = context.map_on_cluster(_compare, [(a, b, samples, seed) for a, b in found], names)
+    pairs = context.map_on_cluster(_compare, [(a, b, samples, seed, sampler) for a, b in found], names)
     for pair in pairs:
         say_diverged(pair)
-    table = pairs_table(pairs)
+    table = pairs_table(pairs, {run.run_id: trial_metrics(context.record, run) for runs in found for run in runs})
+    crossed = overtakings(table)
     per_sample = pd.concat([pair.table.assign(pair=name) for pair, name in zip(pairs, table["pair"], strict=True)])
-    rows = rows_of(table)
+    rows, crossings = rows_of(table), rows_of(crossed)
     return AnalysisResult(
         name=f"pairs of {sweep}",
         sweep=sweep,
         runs=[run for runs in found for run in runs],
-        settings={"samples": samples, "seed": seed},
-        tables={"pairs": table, "samples": per_sample},
-        pictures={"pairs": figure(pairs, table)},
-        data={"pairs": rows},
-        shown=[rows],
+        settings={"samples": samples, "seed": seed, **asdict(sampler)},
+        metrics={
+            f"{key}_{i}": row[key]
+            for i, row in enumerate(crossings)
+            for key in ("n_overtake", "n_overtake_centered")
+            if row[key]
+        },
+        tables={"pairs": table, "samples": per_sample, "n_overtake": crossed},
+        pictures={"pairs": figure(pairs, table, crossed)},
+        data={"pairs": rows, "n_overtake": crossings},
+        shown=[rows, crossings],
     )
 
 
-def _compare(context: AnalysisContext, work: tuple[Run, Run, int, int]) -> Pair:
-    run_a, run_b, samples, seed = work
+def _compare(context: AnalysisContext, work: tuple[Run, Run, int, int, Sampler]) -> Pair:
+    run_a, run_b, samples, seed, sampler = work
     a, b = load(context, run_a), load(context, run_b)
     check_pair(a, b)
-    return compare(a, b, samples, seed, context.device)
+    return compare(a, b, samples, seed, context.device, sampler)
 
 
 def find_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
@@ -76,75 +96,116 @@ def find_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
     return sorted(pairs, key=lambda pair: (pair[0].flat["resolution"], pair[0].flat["n_train"]))
 
 
-def pairs_table(pairs: Sequence[Pair]) -> pd.DataFrame:
-    """A row a pair: its name, PSNR in dB averaged over σ and over both models, cosines averaged over samples."""
+def pairs_table(pairs: Sequence[Pair], metrics: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """A row a pair: its name and curve, PSNR in dB averaged over noise levels and over both models, cosines averaged
+    over samples.
+
+    Args:
+        metrics: run id → METRICS.
+    """
     trials = [pair.a.trial for pair in pairs]
     keys = differing(trials)
-    return pd.DataFrame([_row(pair, pair_name(trial, keys)) for pair, trial in zip(pairs, trials, strict=True)])
+    names = [pair_name(trial, keys) for trial in trials]
+    rows = [
+        {"pair": name, "curve": curve, **_row(pair, metrics)}
+        for pair, name, curve in zip(pairs, names, curve_names(trials), strict=True)
+    ]
+    return pd.DataFrame(rows)
 
 
-def _row(pair: Pair, name: str) -> dict[str, float | int | str]:
+def _row(pair: Pair, metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float | int]:
     summary = pair.summary()
-    a, b = pair.a.metrics, pair.b.metrics
+    a, b = metrics[pair.a.run_id], metrics[pair.b.run_id]
     return {
-        "pair": name,
         "resolution": pair.a.flat["resolution"],
         "n_train": pair.a.flat["n_train"],
-        **{key: (a[key] + b[key]) / 2 for key in ("train_psnr", "test_psnr", "psnr_gap")},
+        **{key: (a[key] + b[key]) / 2 for key in METRICS},
         "swap_gap": pair.swap_gap,
-        "cosine": summary["cosine"]["mean"],
-        "cosine_centered": summary["cosine_centered"]["mean"],
-        "excess": summary["excess"]["mean"],
-        "closest_train": summary["closest_train"]["mean"],
-        "closest_other": summary["closest_other"]["mean"],
+        "swap_gap_db": pair.swap_gap_db,
+        **{column: summary[column]["mean"] for column in COLUMNS if not column.startswith("mismatched")},
         "diverged": summary["diverged"],
     }
 
 
-def figure(pairs: Sequence[Pair], table: pd.DataFrame) -> Figure:
-    """A column a pair: closest training images and samples above, histograms below; then similarity against N."""
+def overtakings(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a curve: curve, resolution, `n_overtake` of raw cosines and `n_overtake_centered`, each with its `bound`
+    where it lies outside the N of the table and is NaN: "< least N" or "> largest N".
+
+    Args:
+        table: as `pairs_table` makes it.
+    """
+    rows = []
+    for (curve, resolution), group in table.groupby(["curve", "resolution"], sort=False):
+        means = group.groupby("n_train").mean(numeric_only=True)
+        row: dict[str, Any] = {"curve": curve, "resolution": resolution}
+        for ending in ("", "_centered"):
+            ahead = means[f"cosine{ending}"] - means[f"closest_train{ending}"]
+            row[f"n_overtake{ending}"], row[f"bound{ending}"] = overtaking(list(means.index), ahead.tolist())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def overtaking(n_train: Sequence[int], ahead: Sequence[float]) -> tuple[float, str | None]:
+    """The N, ascending, at which what is ahead passes 0 for good, and None; or NaN and on which side of all N it is."""
+    behind = [i for i, value in enumerate(ahead) if not value >= 0]
+    if not behind:
+        return math.nan, f"< {n_train[0]}"
+    i = behind[-1]
+    if i == len(ahead) - 1:
+        return math.nan, f"> {n_train[-1]}"
+    share = ahead[i] / (ahead[i] - ahead[i + 1])
+    return n_train[i] * (n_train[i + 1] / n_train[i]) ** share, None
+
+
+def figure(pairs: Sequence[Pair], table: pd.DataFrame, crossed: pd.DataFrame) -> Figure:
+    """A column a pair: closest training images and samples above, histograms below; then similarity against N, raw and
+    with means removed, with N× where it is known."""
     columns = len(pairs)
-    picture = Figure(figsize=(1.2 + 1.9 * columns, 7.5), layout="constrained")
-    grid = picture.add_gridspec(3, columns, height_ratios=(2.6, 1.3, 2.2))
+    picture = Figure(figsize=(1.2 + 1.9 * max(columns, 4), 8), layout="constrained")
+    grid = picture.add_gridspec(3, columns, height_ratios=(2.6, 1.1, 2.6))
     for column, pair in enumerate(pairs):
         top, histogram = picture.add_subplot(grid[0, column]), picture.add_subplot(grid[1, column])
         if len(pair.shown[0]):
             style.show_rows(top, [images[:SHOWN] for images in pair.shown], ROW_LABELS)
         if column:
             top.set_yticks([])
-        top.set_title(title(pair), fontsize=9)
+        top.set_title(title(pair.a), fontsize=9)
         draw_histograms(histogram, pair.table)
         histogram.set_yticks([])
         histogram.set_xlabel("cosine", fontsize=8)
         histogram.tick_params(labelsize=7)
-    _draw_curves(picture.add_subplot(grid[2, :]), table)
+    below = picture.add_subfigure(grid[2, :])
+    for axes, ending in zip(below.subplots(1, 2, sharex=True), ("", "_centered"), strict=True):
+        _draw_curves(axes, table, crossed, ending)
     return picture
 
 
-def title(pair: Pair) -> str:
+def title(run: Run) -> str:
     """N, with the resolution before it."""
-    side, n_train = (pair.a.flat[key] for key in ("resolution", "n_train"))
+    side, n_train = (run.flat[key] for key in ("resolution", "n_train"))
     return f"{side}×{side}, N = {n_train:,}"
 
 
-def _draw_curves(axes: Axes, table: pd.DataFrame) -> None:
-    lines = {"cosine": "o-", "excess": "s--", "closest_train": "^-"}
-    labels = {
-        "cosine": "two denoisers, same noise",
-        "excess": "excess over other noise (means removed)",
-        "closest_train": "sample and closest training image",
+def _draw_curves(axes: Axes, table: pd.DataFrame, crossed: pd.DataFrame, ending: str) -> None:
+    """Similarities against N of each curve, of the columns with that ending."""
+    lines = {
+        f"cosine{ending}": ("o-", style.COLOURS[0], "two denoisers, same noise"),
+        f"closest_train{ending}": ("^-", style.COLOURS[1], "sample and closest training image"),
+        f"closest_other{ending}": ("v:", style.COLOURS[4], "sample and closest image of the other set"),
     }
-    colours = {"cosine": style.COLOURS[0], "excess": style.COLOURS[2], "closest_train": style.COLOURS[1]}
-    for i, (resolution, group) in enumerate(table.groupby("resolution")):
-        means = group.groupby("n_train").mean(numeric_only=True)
-        for column, line in lines.items():
-            suffix = f", {resolution}×{resolution}" if table["resolution"].nunique() > 1 else ""
-            alpha = 1 - 0.6 * i / table["resolution"].nunique()
-            axes.plot(
-                means.index, means[column], line, color=colours[column], alpha=alpha, label=labels[column] + suffix
-            )
+    if ending:
+        lines["excess"] = ("s--", style.COLOURS[2], "two denoisers: excess over other noise")
+    for i, row in crossed.iterrows():
+        means = table[table["curve"] == row["curve"]].groupby("n_train").mean(numeric_only=True)
+        alpha = 1 - 0.6 * int(str(i)) / len(crossed)
+        for column, (line, colour, label) in lines.items():
+            of_curve = f"{label}, {style.plain(row['curve'])}" if len(crossed) > 1 else label
+            axes.plot(means.index, means[column], line, color=colour, alpha=alpha, label=of_curve)
+        if math.isfinite(n := row[f"n_overtake{ending}"]):
+            of_curve = f", {style.plain(row['curve'])}" if len(crossed) > 1 else ""
+            axes.axvline(n, color="0.4", linestyle="--", linewidth=1, alpha=alpha, label=f"N× = {n:,.0f}{of_curve}")
     axes.set_xscale("log")
     axes.set_xlabel("training images N")
-    axes.set_ylabel("cosine similarity")
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_ylabel("cosine similarity" + ("\n(means removed)" if ending else ""))
+    axes.legend(frameon=False, fontsize=7)
     axes.grid(alpha=0.3)

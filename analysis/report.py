@@ -62,7 +62,7 @@ def run(context: AnalysisContext, *, sweep: str) -> AnalysisResult:
         name=f"report of {sweep}",
         sweep=sweep,
         runs=runs,
-        texts={"report.html": page(sweep, trials_table(runs), shown, refused)},
+        texts={"report.html": page(sweep, trials_table(context.record, runs), shown, refused)},
         data={"shown": names, "refused": refused},
         lines=[*names, *(f"not {name}: {reason}" for name, reason in refused.items())],
     )

@@ -1,9 +1,10 @@
 """Where does the PSNR gap close? Gap against N, and the N at which it crosses a threshold (Figure 15, appendix B.4).
 
-A curve is all trials that differ in nothing but N, subset and seed; its spread is over subsets and seeds. The crossing
-N* is found by interpolating log gap linearly in log N, between the last N above the threshold and the next. Its
-interval is the 95 % percentile bootstrap over replicates, a replicate being the trials of one subset and seed at all N;
-with A and B of one seed alone it merely spans the two.
+The gap is the one that is uniform in σ, or the one that is uniform in decibels (`gahb.denoising.psnr`): the paper does
+not say which it is. A curve is all trials that differ in nothing but N, subset and seed; its spread is over subsets and
+seeds. The crossing N* is found by interpolating log gap linearly in log N, between the last N above the threshold and
+the next. Its interval is the 95 % percentile bootstrap over replicates, a replicate being the trials of one subset and
+seed at all N; with A and B of one seed alone it merely spans the two.
 """
 
 import math
@@ -17,12 +18,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from gahb.denoising.levels import Gap
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 from gahb.grids import differing
 from gahb.tracking import lookup
+from gahb.tracking.record import Record
 from gahb.tracking.run import Run
 from gahb.training import cost
+from gahb.trial import Trial
+
+from .gaps import trial_metrics
 
 FLOOR = 1e-3
 """The lowest gap that the picture shows, in dB; smaller and negative ones lie on it."""
@@ -32,28 +38,32 @@ CONFIDENCE = 0.95
 MARKERS = "osD^v<>p"
 
 
-def run(context: AnalysisContext, *, sweep: str, threshold: float) -> AnalysisResult:
+def run(context: AnalysisContext, *, sweep: str, threshold: float, gap: Gap = Gap.SIGMA) -> AnalysisResult:
     """The result of `gahb-analyze scaling`.
 
     Args:
         sweep: a sweep in the record.
         threshold: the PSNR gap in dB that counts as closed.
+        gap: which of the two gaps is drawn and crosses it.
     """
     runs = lookup.finished_trials(context.record, sweep)
-    trials = trials_table(runs)
-    table, stars = scaling_table(trials), crossings(trials, threshold)
+    trials = trials_table(context.record, runs)
+    table, stars = scaling_table(trials, gap), crossings(trials, threshold, gap)
     rows, crossed = rows_of(table), rows_of(stars)
     return AnalysisResult(
         name=f"scaling of {sweep}",
         sweep=sweep,
         runs=runs,
-        settings={"threshold": threshold},
+        settings={"threshold": threshold, "gap": gap.value},
         metrics={f"n_star_{i}": star["n_star"] for i, star in enumerate(crossed) if star["n_star"]},
         tables={"scaling": table, "crossings": stars, "trials": trials},
         pictures={"scaling": figure(table, stars)},
         data={"scaling": rows, "crossings": crossed},
         shown=[rows],
-        lines=[f"{star['curve']}: the gap falls below {threshold:g} dB {_where(star)}" for star in crossed],
+        lines=[
+            f"{star['curve']}: the gap averaged over {gap.average} falls below {threshold:g} dB {_where(star)}"
+            for star in crossed
+        ],
     )
 
 
@@ -65,54 +75,67 @@ def _where(star: dict[str, Any]) -> str:
     return f"at N = {star['n_star']:.0f}{between}"
 
 
-def trials_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row a trial: run_id, curve, resolution, parameters, n_train, subset, seed, train_psnr, test_psnr, psnr_gap."""
-    trials = [run.trial for run in runs]
+def curve_names(trials: Sequence[Trial]) -> list[str]:
+    """The curve that each of the trials lies on: its resolution, with the keys in which the trials differ, but for N,
+    subset and seed."""
     keys = [key for key in differing(trials) if key != "seed"]
+    flats = [trial.flat() for trial in trials]
+    return [
+        " ".join([f"{flat['resolution']}×{flat['resolution']}", *(f"{key}={flat[key]}" for key in keys if key in flat)])
+        for flat in flats
+    ]
+
+
+def trials_table(record: Record, runs: Sequence[Run]) -> pd.DataFrame:
+    """A row a trial: run_id, curve, resolution, parameters, n_train, subset, seed, train_psnr, test_psnr, psnr_gap,
+    psnr_gap_db."""
+    trials = [run.trial for run in runs]
     rows = []
-    for run, trial in zip(runs, trials, strict=True):
+    for run, trial, curve in zip(runs, trials, curve_names(trials), strict=True):
         flat = trial.flat()
-        rest = [f"{key}={flat[key]}" for key in keys if key in flat]
         rows.append(
             {
                 "run_id": run.run_id,
-                "curve": " ".join([f"{flat['resolution']}×{flat['resolution']}", *rest]),
+                "curve": curve,
                 "resolution": flat["resolution"],
                 "parameters": cost.parameters(trial.architecture, trial.dataset.resolution),
                 **{key: flat[key] for key in ("n_train", "subset", "seed")},
-                **{key: run.metrics[key] for key in ("train_psnr", "test_psnr", "psnr_gap")},
+                **trial_metrics(record, run),
             }
         )
     return pd.DataFrame(rows)
 
 
-def scaling_table(trials: pd.DataFrame) -> pd.DataFrame:
+def scaling_table(trials: pd.DataFrame, gap: Gap = Gap.SIGMA) -> pd.DataFrame:
     """A row for each curve and N: the means over subsets and seeds, the gap's standard deviation, least and largest."""
+    chosen = gap.metric
     groups = trials.groupby(["curve", "resolution", "n_train"], sort=False)
     table = groups.agg(
         train_psnr=("train_psnr", "mean"),
         test_psnr=("test_psnr", "mean"),
         psnr_gap=("psnr_gap", "mean"),
-        gap_sd=("psnr_gap", "std"),
-        gap_min=("psnr_gap", "min"),
-        gap_max=("psnr_gap", "max"),
-        trials=("psnr_gap", "size"),
+        psnr_gap_db=("psnr_gap_db", "mean"),
+        gap_sd=(chosen, "std"),
+        gap_min=(chosen, "min"),
+        gap_max=(chosen, "max"),
+        trials=(chosen, "size"),
     )
     return table.reset_index().sort_values(["resolution", "curve", "n_train"], ignore_index=True)
 
 
-def crossings(trials: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """A row a curve: curve, resolution, parameters, threshold_db, `n_star`, the N at which the mean gap falls below the
-    threshold, `low` and `high`, its interval, and the number of `replicates`. NaN stands for what lies outside the
-    sweep's N.
+def crossings(trials: pd.DataFrame, threshold: float, gap: Gap = Gap.SIGMA) -> pd.DataFrame:
+    """A row a curve: curve, resolution, parameters, threshold_db, gap, `n_star`, the N at which the mean gap falls
+    below the threshold, `low` and `high`, its interval, and the number of `replicates`. NaN stands for what lies
+    outside the N of the sweep.
 
     Args:
         trials: as `trials_table` makes it.
         threshold: in dB.
+        gap: the one that crosses it.
     """
     rows = []
     for (curve, resolution, parameters), group in trials.groupby(["curve", "resolution", "parameters"], sort=False):
-        gaps = group.pivot_table(index=["subset", "seed"], columns="n_train", values="psnr_gap")
+        gaps = group.pivot_table(index=["subset", "seed"], columns="n_train", values=gap.metric)
         sizes = [int(str(n)) for n in gaps.columns]
         star = crossing(sizes, gaps.mean().tolist(), threshold)
         low, high = _interval(sizes, gaps.to_numpy(), threshold) if len(gaps) > 1 else (math.nan, math.nan)
@@ -123,6 +146,7 @@ def crossings(trials: pd.DataFrame, threshold: float) -> pd.DataFrame:
                 "resolution": resolution,
                 "parameters": parameters,
                 "threshold_db": threshold,
+                "gap": gap.value,
                 **{key: value if 0 < value < math.inf else math.nan for key, value in found.items()},
                 "replicates": len(gaps),
             }
@@ -171,9 +195,10 @@ def figure(table: pd.DataFrame, stars: pd.DataFrame) -> Figure:
 
 
 def _draw_gaps(axes: Axes, table: pd.DataFrame, stars: pd.DataFrame) -> None:
+    kind = Gap(stars["gap"].iloc[0])
     for i, curve in enumerate(stars["curve"]):
         group = table[table["curve"] == curve]
-        gap, low, high = (group[key].clip(lower=FLOOR) for key in ("psnr_gap", "gap_min", "gap_max"))
+        gap, low, high = (group[key].clip(lower=FLOOR) for key in (kind.metric, "gap_min", "gap_max"))
         axes.errorbar(
             group["n_train"],
             gap,
@@ -195,7 +220,7 @@ def _draw_gaps(axes: Axes, table: pd.DataFrame, stars: pd.DataFrame) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(bottom=FLOOR * 0.8)
     axes.set_xlabel("training images N")
-    axes.set_ylabel("PSNR gap, train - test (dB)")
+    axes.set_ylabel(f"PSNR gap, train - test (dB),\naveraged over {kind.average}")
     axes.legend(frameon=False, fontsize=8)
     axes.grid(alpha=0.3)
 

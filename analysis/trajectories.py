@@ -6,7 +6,7 @@ falls below 0.9 of what it was at the start for good. A model that has arrived k
 goes on.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import zip_longest
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gahb.cli import say
 from gahb.data.similarity import cosine
+from gahb.denoising.sampler import Sampler
 from gahb.denoising.sampling import sample as draw
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
@@ -32,18 +33,21 @@ SHOWN = 10
 """Steps in the picture, evenly spaced in log σ."""
 
 
-def run(context: AnalysisContext, *, run1: str, run2: str, sample: int, seed: int, force: bool) -> AnalysisResult:
+def run(
+    context: AnalysisContext, *, run1: str, run2: str, sample: int, seed: int, sampler: Sampler, force: bool
+) -> AnalysisResult:
     """The result of `gahb-analyze trajectories`.
 
     Args:
         run1, run2: what names the two runs.
         sample: its number.
         seed: of the sampling noise.
+        sampler: the constants of the sampling.
         force: compare even models that `check_pair` refuses.
     """
     a, b = (load(context, lookup.finished_model(context.record, text)) for text in (run1, run2))
     check_pair(a, b, force=force)
-    ways = follow(a, b, sample, seed, context.device)
+    ways = follow(a, b, sample, seed, context.device, sampler)
     if not ways.converged:
         say("a sample diverged; the last images mean nothing")
     metrics, steps = ways.metrics(), rows_of(ways.table)
@@ -56,7 +60,7 @@ def run(context: AnalysisContext, *, run1: str, run2: str, sample: int, seed: in
     return AnalysisResult(
         name=f"trajectories of {a.name} and {b.name}",
         runs=[a.run, b.run],
-        settings={"sample": sample, "seed": seed},
+        settings={"sample": sample, "seed": seed, **asdict(sampler)},
         metrics=metrics,
         tables={"trajectories": ways.table},
         pictures={"trajectories": figure(ways)},
@@ -88,12 +92,15 @@ class Trajectories:
         return {**ends, "parting_step": float(parting["step"]), "parting_sigma": float(parting["sigma_a"])}
 
 
-def follow(a: Model, b: Model, number: int, seed: int, device: torch.device) -> Trajectories:
+def follow(
+    a: Model, b: Model, number: int, seed: int, device: torch.device, sampler: Sampler | None = None
+) -> Trajectories:
     """Sample the image of a number with both models, with the noise it has in `pair`, and keep the way.
 
     Args:
         number: which of the samples that belong to the seed.
         seed: of the sampling noise.
+        sampler: the constants of the sampling.
     """
     paths: list[list[tuple[float, Tensor]]] = [[], []]
     converged = True
@@ -112,6 +119,7 @@ def follow(a: Model, b: Model, number: int, seed: int, device: torch.device) -> 
             seed=seed,
             first=number,
             device=device,
+            sampler=sampler,
             observe=observe,
         )
         converged = converged and bool(drawn.converged.all())

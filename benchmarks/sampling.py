@@ -9,7 +9,8 @@ from torch import Tensor
 from benchmarks.harness import Row, alternate, main, torchs_defaults
 from benchmarks.models import DEVICE, Flat, convolution_rate, random
 from gahb import hardware
-from gahb.denoising.sampling import CHUNK, Sampler, sample
+from gahb.denoising.sampler import Sampler
+from gahb.denoising.sampling import CHUNK, sample
 from gahb.models.architectures import Architecture, UNet
 from gahb.training import cost
 from gahb.training.step import make_deterministic

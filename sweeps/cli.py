@@ -352,12 +352,12 @@ def show(
     from gahb.storage.base import record_uri, storage_here
     from gahb.tracking import lookup
     from gahb.tracking.record import Record
-    from gahb.tracking.run import PREFIX, PSNRS
+    from gahb.tracking.run import METRICS, PREFIX
 
     root = storage_here(storage)
     book = Record(record_uri(record), root.url)
     found = lookup.find(book, run)
-    histories = {key: book.history(found.run_id, key) for key in PSNRS}
+    histories = {key: book.history(found.run_id, key) for key in METRICS}
     data = {
         "run_id": found.run_id,
         "name": found.name,
@@ -376,9 +376,9 @@ def show(
     for key, value in {"sweeps": "/".join(found.sweeps), **found.params}.items():
         print_line(f"{key:<20}{value}")
     print_line()
-    steps = [step for step, _ in histories[PSNRS[0]]]
+    steps = [step for step, _ in histories[METRICS[0]]]
     columns = {key: dict(pairs) for key, pairs in histories.items()}
-    print_table([{"images_seen": step, **{key: columns[key].get(step) for key in PSNRS}} for step in steps])
+    print_table([{"images_seen": step, **{key: columns[key].get(step) for key in METRICS}} for step in steps])
 
 
 @app.command()
@@ -570,7 +570,7 @@ def _end(rows: list[dict[str, Any]], json: bool) -> None:
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
     trained = {"trained": "yes" if row["trained"] else "no"} if "trained" in row else {}
-    metrics = {key: row["metrics"].get(key) for key in ("train_psnr", "test_psnr", "psnr_gap")}
+    metrics = {key: row["metrics"].get(key) for key in ("train_psnr", "test_psnr", "psnr_gap", "psnr_gap_db")}
     return {"name": row["name"], "run_id": (row["run_id"] or "–")[:8], "state": row["state"], **trained, **metrics}
 
 

@@ -125,7 +125,10 @@ def test_launch_status_and_show(ray_here: None, command: Command, place: Place) 
         changing = ("state", "hours", "hours_from")  # what is known by now
         assert {key: value for key, value in planned.items() if key not in changing}.items() <= row.items()
         assert planned["state"] == row["state"] == "finished"
-        assert row["metrics"].keys() == {"train_psnr", "test_psnr", "psnr_gap"} and row["run_id"] == again["run_id"]
+        assert (
+            row["metrics"].keys() == {"train_psnr", "test_psnr", "psnr_gap", "psnr_gap_db"}
+            and row["run_id"] == again["run_id"]
+        )
 
     status = command("gahb-sweep", "status", "mine", "--json", *place.flags).json["trials"]
     assert [r["images_seen"] for r in status] == [TINY["images"]] * 2

@@ -3,7 +3,9 @@
     input PSNR = -20 log₁₀ σ,    output PSNR = 10 log₁₀(1 / MSE) for each image, then averaged (Figure 1),
     PSNR gap = train PSNR - test PSNR, averaged over σ in [0, 1] (Figure 15).
 
-The average over σ is the trapezoidal rule on the grid of the curve, whose lowest level stands for all below it.
+The paper does not say how σ is spread over [0, 1]. `psnr_gap` is the average uniform in σ, the trapezoidal rule on the
+grid of the curve, whose lowest level stands for all below it; half its weight is at σ > 1/2. `psnr_gap_db` is uniform
+in decibels, over input PSNR 0 … 42 dB, and weighs all levels of Figure 1 alike.
 
 The error can be estimated without the clean image (Stein's unbiased risk estimate, eq. 7),
 
@@ -29,9 +31,11 @@ class Curve:
     test: tuple[float, ...]
 
     def summary(self) -> dict[str, float]:
-        """Averages over σ in [0, 1]: `train_psnr`, `test_psnr` and their difference `psnr_gap`, in dB."""
+        """In dB, averages over σ in [0, 1], `train_psnr`, `test_psnr` and their difference `psnr_gap`, and the same
+        difference averaged over input PSNR, `psnr_gap_db`."""
         train, test = average_over_sigma(self.train), average_over_sigma(self.test)
-        return {"train_psnr": train, "test_psnr": test, "psnr_gap": train - test}
+        in_decibels = average_over_decibels(self.train) - average_over_decibels(self.test)
+        return {"train_psnr": train, "test_psnr": test, "psnr_gap": train - test, "psnr_gap_db": in_decibels}
 
     def rows(self) -> list[dict[str, float]]:
         """The curve as a tidy table: sigma, input_psnr, train_psnr, test_psnr."""
@@ -45,6 +49,11 @@ def average_over_sigma(values: tuple[float, ...]) -> float:
     for i in range(len(SIGMAS) - 1):
         total += (values[i] + values[i + 1]) / 2 * (SIGMAS[i] - SIGMAS[i + 1])
     return total
+
+
+def average_over_decibels(values: tuple[float, ...]) -> float:
+    """The mean over input PSNR from 0 to 42 dB of values at SIGMAS, by the trapezoidal rule on the even grid."""
+    return (sum(values) - (values[0] + values[-1]) / 2) / (len(values) - 1)
 
 
 def psnr(clean: Tensor, denoised: Tensor) -> Tensor:

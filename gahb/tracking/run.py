@@ -80,7 +80,10 @@ STATES = {
 """MLflow's run status → the trial's state."""
 
 PSNRS = ("train_psnr", "test_psnr", "psnr_gap")
-"""The metrics that say how a trial stands, in dB."""
+"""The metrics in dB that every finished trial has."""
+
+METRICS = (*PSNRS, "psnr_gap_db")
+"""The metrics that say how a trial stands, in dB. Older records lack the last."""
 
 
 def member_of(sweep: str) -> dict[str, str]:
@@ -155,8 +158,8 @@ class Run:
 
     @property
     def psnrs(self) -> dict[str, float]:
-        """The last of its PSNRs, in dB."""
-        return {key: self.metrics[key] for key in PSNRS if key in self.metrics}
+        """The last of its METRICS, in dB."""
+        return {key: self.metrics[key] for key in METRICS if key in self.metrics}
 
     @property
     def reason(self) -> str | None:

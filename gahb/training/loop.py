@@ -49,7 +49,7 @@ class Evaluation:
     time: float = field(compare=False)
 
     def metrics(self) -> dict[str, float]:
-        """The evaluation as numbers: `images_seen`, `loss`, `learning_rate`, `train_psnr`, `test_psnr`, `psnr_gap`."""
+        """The evaluation as numbers: `images_seen`, `loss`, `learning_rate` and the curve's summary."""
         own = {"images_seen": self.images_seen, "loss": self.loss, "learning_rate": self.learning_rate}
         return {**own, **self.curve.summary()}
 

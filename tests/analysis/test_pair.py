@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from gahb_analysis import models
 from gahb_analysis.pair import check_pair, compare
+from gahb_analysis.pairs import overtaking, overtakings
 
 from gahb.errors import UserError
 from gahb.models.layers import Denoiser
@@ -20,7 +22,7 @@ CPU = torch.device("cpu")
 def test_pair_command(command: Callable[..., Ended], finished: Place) -> None:
     arguments = ("pair", "16x16-N64-A", "16x16-N64-B", "--samples", "8", "--json", *finished.flags)
     data = command("gahb-analyze", *arguments).json
-    for key in ("cosine", "cosine_centered", "closest_train"):
+    for key in ("cosine", "cosine_centered", "closest_train", "closest_train_centered", "closest_other_centered"):
         assert data[key].keys() == {"mean", "median", "quantiles"}
         assert -1 <= data[key]["quantiles"]["0.05"] <= data[key]["median"] <= data[key]["quantiles"]["0.95"] <= 1 + 1e-6
     assert data["samples"] == 8 and data["diverged"] == 0
@@ -47,7 +49,7 @@ def test_a_model_paired_with_itself_is_one(finished: Place) -> None:
 
 def test_models_that_always_draw_one_image_give_what_can_be_computed_by_hand(finished: Place) -> None:
     a, b = (finished.model(f"16x16-N64-{subset}") for subset in "AB")
-    images_a, images_b = (model.train_images.double().numpy().reshape(64, -1) / 255 for model in (a, b))
+    images_a, images_b = (model.train_images.double().numpy().reshape(64, -1) / 65535 for model in (a, b))
     drawn_a, drawn_b = (images_a[5] + images_a[6]) / 2, (images_b[9] + images_b[8]) / 2
 
     def model_of(model: models.TrialModel, image: np.ndarray) -> models.TrialModel:
@@ -58,14 +60,21 @@ def test_models_that_always_draw_one_image_give_what_can_be_computed_by_hand(fin
     def cosines(image: np.ndarray, images: np.ndarray) -> np.ndarray:
         return images @ image / np.linalg.norm(image) / np.linalg.norm(images, axis=1)
 
-    own, other = ((cosines(drawn_a, x).max() + cosines(drawn_b, y).max()) / 2
-                  for x, y in ((images_a, images_b), (images_b, images_a)))  # fmt: skip
+    def centred(images: np.ndarray) -> np.ndarray:
+        return images - images.mean(axis=-1, keepdims=True)
+
+    (own, own_centred), (other, other_centred) = (
+        [(cosines(f(drawn_a), f(x)).max() + cosines(f(drawn_b), f(y)).max()) / 2 for f in (np.asarray, centred)]
+        for x, y in ((images_a, images_b), (images_b, images_a))
+    )
     expected = {
         "cosine": cosines(drawn_a, drawn_b[None])[0],
         "cosine_centered": np.corrcoef(drawn_a, drawn_b)[0, 1],
         "excess": 0.0,
         "closest_train": own,
         "closest_other": other,
+        "closest_train_centered": own_centred,
+        "closest_other_centered": other_centred,
         "closest_a": cosines(drawn_a, images_a).argmax(),
         "closest_b": cosines(drawn_b, images_b).argmax(),
     }
@@ -79,6 +88,7 @@ def test_models_that_always_draw_one_image_give_what_can_be_computed_by_hand(fin
     swapped = psnr(drawn_a, images_b) + psnr(drawn_b, images_a)
     gap = (psnr(drawn_a, images_a) + psnr(drawn_b, images_b) - swapped) / 2
     assert abs(gap) > 0.05 and pair.swap_gap == pytest.approx(gap, abs=1e-3)
+    assert pair.swap_gap_db == pytest.approx(gap, abs=1e-3)  # the same at every noise level
 
 
 def test_memorisation_and_generalisation_look_different(finished: Place) -> None:
@@ -135,4 +145,48 @@ def test_pairs_command(command: Callable[..., Ended], finished: Place) -> None:
     assert [(row["pair"], row["n_train"]) for row in data["pairs"]] == [("16x16-N1", 1), ("16x16-N64", 64)]
     (run,) = [r for r in lookup.analyses(finished.record, "tiny") if r.run_id == data["run_id"]]
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
-    assert names == {"pairs.csv", "samples.csv", "pairs.png", "pairs.svg"}
+    assert names == {"pairs.csv", "samples.csv", "n_overtake.csv", "pairs.png", "pairs.svg"}
+    few, many = data["pairs"]
+    (row,) = data["n_overtake"]
+    for ending in ("", "_centered"):
+        ahead = [pair[f"cosine{ending}"] - pair[f"closest_train{ending}"] for pair in (few, many)]
+        n, bound = row[f"n_overtake{ending}"], row[f"bound{ending}"]
+        assert (n is None) == (bound is not None)
+        assert ahead[0] < 0 and (bound == "> 64" if ahead[1] < 0 else 1 < n < 64)
+    assert run.params["h"] == "0.01" and run.params["growing"] == "True" and run.params["sigma_end"] == "0.05"
+
+
+def test_the_similarity_of_a_pair_overtakes_where_the_lines_cross() -> None:
+    assert overtaking([1, 10, 100, 1000], [-0.9, -0.5, -0.1, 0.3]) == (pytest.approx(100 * 10**0.25), None)
+    assert overtaking([1, 10, 100], [-0.9, 0.2, -0.2])[1] == "> 100"
+    assert overtaking([10, 100], [0.1, 0.2])[1] == "< 10"
+    table = pd.DataFrame(
+        {
+            "curve": ["20×20"] * 4 + ["40×40"] * 2, "resolution": [20] * 4 + [40] * 2,
+            "n_train": [10, 10, 1000, 1000, 10, 1000],
+            "cosine": [0.5, 0.7, 0.9, 0.9, 0.8, 0.9], "closest_train": [0.8, 0.8, 0.7, 0.7, 0.9, 0.95],
+            "cosine_centered": [0.0, 0.2, 0.8, 0.8, 0.5, 0.9], "closest_train_centered": [0.5, 0.5, 0.2, 0.2, 0.9, 0.5],
+        }
+    )  # fmt: skip
+    small, large = overtakings(table).to_dict("records")
+    assert small["n_overtake"] == pytest.approx(100) and small["n_overtake_centered"] == pytest.approx(10 * 100**0.4)
+    assert math.isnan(large["n_overtake"]) and large["bound"] == "> 1000"
+    assert large["n_overtake_centered"] == pytest.approx(100) and large["bound_centered"] is None
+
+
+def test_the_sampler_can_be_set_and_is_recorded(command: Callable[..., Ended], finished: Place) -> None:
+    names = ("16x16-N64-A", "16x16-N64-B")
+    flags = ("--samples", "3", "--json", *finished.flags)
+    settings = ("--h", "0.05", "--fixed", "--beta", "1", "--sigma-start", "0.8", "--sigma-end", "0.1")
+    data = command("gahb-analyze", "pair", *names, *settings, *flags).json
+    (run,) = [r for r in finished.record.runs("pair") if r.run_id == data["run_id"]]
+    expected = {"h": "0.05", "growing": "False", "beta": "1.0", "sigma_start": "0.8", "sigma_end": "0.1"}
+    assert expected.items() <= run.params.items()
+    steps = pd.read_csv(finished.record.artifacts(run.run_id) / "pair.csv")["steps_a"]
+    assert steps.min() >= 0.5 * math.log(8) / 0.05  # σ can fall by a factor 1 - h a step, and f moves too
+    default = command("gahb-analyze", "pair", *names, *flags).json
+    assert default["cosine_centered"]["mean"] != data["cosine_centered"]["mean"]
+    for kind in ("pair", "trajectories"):
+        for wrong in (("--h", "0"), ("--beta", "1.5"), ("--sigma-end", "2"), ("--h", "nan")):
+            ended = command("gahb-analyze", kind, *names, *wrong, *finished.flags)
+            assert ended.code == 2 and wrong[0].strip("-") in ended.err and ended.err.count("\n") == 1

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from gahb_analysis.scaling import crossing, crossings, figure, scaling_table
 
+from gahb.denoising.levels import Gap
 from tests.helpers import Ended, Place
 
 
@@ -15,7 +16,7 @@ def table_of(gaps: dict[tuple[int, int], list[float]]) -> pd.DataFrame:
         {
             "curve": f"{r}×{r}", "resolution": r, "parameters": 1000 * r, "n_train": n,
             "subset": "AB"[i % 2], "seed": i // 2,
-            "train_psnr": 20 + gap, "test_psnr": 20.0, "psnr_gap": gap,
+            "train_psnr": 20 + gap, "test_psnr": 20.0, "psnr_gap": gap, "psnr_gap_db": 4 * gap,
         }
         for (r, n), values in gaps.items()
         for i, gap in enumerate(values)
@@ -73,6 +74,34 @@ def test_the_interval_spans_the_replicates_and_is_open_where_one_does_not_cross(
     assert many["high"] - many["low"] == pytest.approx(2 * 1.96 * error, rel=0.15)
 
 
+def test_either_gap_has_a_crossing_of_its_own() -> None:
+    trials = table_of({(20, n): [20 / n, 20 / n] for n in (1, 10, 100, 1000)})
+    for gap, n_star in ((Gap.SIGMA, 20), (Gap.DB, 80)):
+        (star,) = crossings(trials, 1.0, gap).to_dict("records")
+        assert star["n_star"] == pytest.approx(n_star) and star["gap"] == gap.value
+        drawn = figure(scaling_table(trials, gap), crossings(trials, 1.0, gap)).axes[0]
+        assert gap.average in drawn.get_ylabel()
+
+
+def test_the_gap_that_an_older_version_did_not_log_is_that_of_its_curve(
+    command: Callable[..., Ended], copied: Place
+) -> None:
+    logged = command("gahb-analyze", "scaling", "tiny", "--gap", "db", "--json", *copied.flags).json
+    assert all(run.metrics["psnr_gap_db"] != run.metrics["psnr_gap"] for run in copied.record.runs("trial"))
+    for table in ("metrics", "latest_metrics"):
+        copied.execute(f"DELETE FROM {table} WHERE key = ?", "psnr_gap_db")
+    assert not any("psnr_gap_db" in run.metrics for run in copied.record.runs("trial"))
+    found = command("gahb-analyze", "scaling", "tiny", "--gap", "db", "--json", *copied.flags).json
+    for before, after in zip(logged["scaling"], found["scaling"], strict=True):
+        assert after == pytest.approx(before)
+    (ours,), (theirs,) = found["crossings"], logged["crossings"]
+    assert ours == pytest.approx(theirs) and ours["gap"] == "db"
+    assert "psnr_gap_db" in command("gahb-sweep", "show", "16x16-N64-A", *copied.flags).out
+    copied.artifact("16x16-N64-A", "psnr_curve.csv").write_text("sigma,input_psnr\n1,0\n")
+    ended = command("gahb-analyze", "scaling", "tiny", *copied.flags)
+    assert ended.code == 2 and "psnr_curve.csv of 16x16-N64-A" in ended.err
+
+
 def test_scaling_command(command: Callable[..., Ended], finished: Place) -> None:
     data = command("gahb-analyze", "scaling", "tiny", "--threshold", "3", "--json", *finished.flags).json
     assert [(row["resolution"], row["n_train"], row["trials"]) for row in data["scaling"]] == [(16, 1, 2), (16, 64, 2)]
@@ -82,4 +111,4 @@ def test_scaling_command(command: Callable[..., Ended], finished: Place) -> None
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
     assert names == {"scaling.csv", "crossings.csv", "trials.csv", "scaling.png", "scaling.svg"}
     ended = command("gahb-analyze", "scaling", "tiny", *finished.flags)
-    assert "the gap falls below 1 dB" in ended.out and "mlflow ui --backend-store-uri" in ended.err
+    assert "the gap averaged over σ falls below 1 dB" in ended.out and "mlflow ui --backend-store-uri" in ended.err

@@ -45,6 +45,16 @@ def test_average_over_sigma_is_exact_for_linear_functions_above_the_lowest_level
     assert psnr.average_over_sigma(linear) == pytest.approx(1 - low**2 + 2 * low * low)
 
 
+def test_one_gap_is_uniform_in_sigma_and_the_other_in_decibels() -> None:
+    fine = np.linspace(0, 42, 100_001)  # input PSNR
+    gap = np.interp(fine, INPUT_PSNR, [0.3 * p for p in INPUT_PSNR])  # that of a model which copies at weak noise
+    curve = psnr.Curve(tuple(20 + 0.3 * p for p in INPUT_PSNR), tuple([20.0] * 15))
+    assert curve.summary()["psnr_gap_db"] == pytest.approx(gap.mean()) == pytest.approx(6.3)
+    sigma = 10 ** (-fine / 20)
+    in_sigma = np.trapezoid(gap[::-1], sigma[::-1]) + gap[-1] * sigma[-1]
+    assert curve.summary()["psnr_gap"] == pytest.approx(in_sigma, rel=0.05) and in_sigma < 3
+
+
 def test_levels_are_figure_1s() -> None:
     assert INPUT_PSNR[0] == 0 and INPUT_PSNR[-1] == 42 and len(INPUT_PSNR) == 15
     assert SIGMAS[0] == 1 and SIGMAS[-1] == pytest.approx(0.0079, abs=1e-4)
@@ -53,7 +63,8 @@ def test_levels_are_figure_1s() -> None:
 
 def test_gap_is_train_minus_test() -> None:
     curve = psnr.Curve(tuple([20.0] * 15), tuple([17.5] * 15))
-    assert curve.summary() == pytest.approx({"train_psnr": 20, "test_psnr": 17.5, "psnr_gap": 2.5})
+    expected = {"train_psnr": 20, "test_psnr": 17.5, "psnr_gap": 2.5, "psnr_gap_db": 2.5}
+    assert curve.summary() == pytest.approx(expected)
     assert curve.rows()[0] == {"sigma": 1.0, "input_psnr": 0, "train_psnr": 20.0, "test_psnr": 17.5}
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from gahb.denoising import noise
 from gahb.denoising.noise import generator
-from gahb.denoising.sampling import CHUNK, Sampler, sample
+from gahb.denoising.sampler import Sampler
+from gahb.denoising.sampling import CHUNK, sample
 from gahb.errors import UserError
 from gahb.models.architectures import UNet
 from gahb.models.layers import Denoiser, initialise

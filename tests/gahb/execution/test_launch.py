@@ -128,7 +128,7 @@ def test_a_second_launch_trains_nothing(finished: Place, monkeypatch: pytest.Mon
     rows = finished.launch(trials, say=said.append)
     assert said == ["4 trials: 4 finished; nothing to train"]
     assert [row["trained"] for row in rows] == [False] * 4
-    assert all(row["metrics"].keys() == {"train_psnr", "test_psnr", "psnr_gap"} for row in rows)
+    assert all(row["metrics"].keys() == {"train_psnr", "test_psnr", "psnr_gap", "psnr_gap_db"} for row in rows)
 
 
 def test_of_a_half_finished_sweep_the_rest_is_trained_the_longest_first(copied: Place) -> None:

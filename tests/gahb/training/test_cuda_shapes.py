@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gahb.data import similarity
 from gahb.denoising import jacobian, psnr, sampling
+from gahb.denoising.sampler import Sampler
 from gahb.models.activation_checkpointing import Level, activation_checkpointing
 from gahb.models.layer_costs import LEVELS
 from gahb.models.layers import Denoiser
@@ -138,7 +139,7 @@ def test_samples_are_drawn(network: str, monkeypatch: pytest.MonkeyPatch) -> Non
     with fake_cuda() as device:
         net, _ = step.start(trial(network), device)
         samples = sampling.sample(
-            Denoiser(net.eval()), 3, (1, 8, 8), mean=0.5, device=device, sampler=sampling.Sampler(h=1, beta=1)
+            Denoiser(net.eval()), 3, (1, 8, 8), mean=0.5, device=device, sampler=Sampler(h=1, beta=1)
         )
     assert samples.images.device.type == "cpu" and samples.images.shape == (3, 1, 8, 8)
 
