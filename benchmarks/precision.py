@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from benchmarks.harness import Row, main
+from gahb.data import intensity
 from gahb.data.dataset import prepare
 from gahb.data.similarity import cosine, mismatched_cosine
 from gahb.data.splits import SUBSETS
@@ -59,7 +60,7 @@ def result(flat: dict[str, object], storage: Folder) -> Result:
         folder = f"trials/{trial.signature(trial.dataset.hash(storage))}"
         trained = loop.train(loop.Training(trial, train, test, device), Checkpoints(storage, folder))
         curves.append(trained.history[-1].curve.summary())
-        mean = float(test.float().mean() / 255)
+        mean = intensity.mean(test)
         drawn.append(sample(trained.denoiser, SAMPLES, train.shape[1:], mean=mean, device=device))
     both = drawn[0].converged & drawn[1].converged
     a, b = (samples.images[both] for samples in drawn)

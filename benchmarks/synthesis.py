@@ -19,7 +19,7 @@ from gahb.storage.local import Folder
 SIDE, ALPHA, COUNT = 80, 2.0, 2048
 
 
-def one_image(rng: np.random.Generator) -> NDArray[np.uint8]:
+def one_image(rng: np.random.Generator) -> NDArray[np.uint16]:
     """Algorithm 2 for one image."""
     k = np.fft.fftfreq(SIDE, 1 / SIDE)
     line, plane = np.abs(k), np.hypot(k[:, None], k[None, :])
@@ -33,10 +33,10 @@ def one_image(rng: np.random.Generator) -> NDArray[np.uint8]:
     mask = (np.arange(SIDE)[:, None] >= np.rint(contour * SIDE) + SIDE // 2).astype(float)
     padded = np.pad(mask, ((1, 0), (1, 0)), mode="reflect")
     mask = (padded[1:, 1:] + padded[:-1, 1:] + padded[1:, :-1] + padded[:-1, :-1]) / 4
-    return np.rint(255 * (mask * below + (1 - mask) * above)).astype(np.uint8)
+    return np.rint(0xFFFF * (mask * below + (1 - mask) * above)).astype(np.uint16)
 
 
-def loop() -> NDArray[np.uint8]:
+def loop() -> NDArray[np.uint16]:
     rng = np.random.default_rng(0)
     return np.stack([one_image(rng) for _ in range(COUNT)])
 

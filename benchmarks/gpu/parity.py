@@ -15,6 +15,7 @@ from torch import Tensor
 
 from benchmarks import models
 from benchmarks.gpu.checks import ARCHITECTURES, COMPILE, DEVICE, ON_GPU, Checks, Found, at_most, images, trial
+from gahb.data.intensity import unit
 from gahb.denoising import noise, psnr
 from gahb.denoising.sampling import sample
 from gahb.models.architectures import UNet
@@ -125,7 +126,7 @@ def of_jacobian(name: str) -> Found:
     from gahb.denoising import jacobian  # SciPy's, which the rest does without
 
     gpu, cpu, shown = denoisers(name)
-    points = (shown[:BATCHES].float() / 255).split(1)
+    points = unit(shown[:BATCHES]).split(1)
     errors = [relative(jacobian.full(gpu, y.to(DEVICE)).cpu(), jacobian.full(cpu, y)) for y in points]
     return at_most(statistics.median(errors), JACOBIAN)
 
