@@ -3,12 +3,13 @@
     empirical   f(y) = Σ_i w_i x_i,  w = softmax(-‖y - x_i‖² / 2σ²)        the optimum for a finite set of images
     wiener      f(y) = m + C (C + σ² Id)⁻¹ (y - m)                         the optimum for Gaussian images
     oracle      f(y) = Σ_k λ_k(x) <y, e_k> e_k,  λ_k(x) = a² / (a² + σ²),  a = <x, e_k>      eqs. 11 and 29
-    threshold   f(y) = Σ_k S(<y, e_k>) e_k,  S(b) = sign(b) max(|b| - T, 0),  T = σ sqrt(2 log d)
+    threshold   f(y) = Σ_k S(<y, e_k>) e_k,  S(b) = sign(b) max(|b| - T, 0) or, hard, b where |b| > T;  T = cσ
     tangent     f(y) = p + U Uᵀ (y - p)                       the projection onto an affine space
 
-The oracle's error, Σ_k σ² a² / (a² + σ²) (eq. 30), bounds every shrinkage in its basis from below; T is Donoho and
-Johnstone's universal threshold (1994), which comes within a logarithmic factor of it. As they do, `threshold` keeps the
-coarsest coefficients as they are: the mean of an image would only be biased.
+The oracle's error, Σ_k σ² a² / (a² + σ²) (eq. 30), bounds every shrinkage in its basis from below. Donoho and
+Johnstone's universal threshold (1994), c = sqrt(2 log d), comes within a logarithmic factor of it; a c that is tuned on
+images, and the mean over shifts, do better (`gahb.denoising.references`). As they do, `threshold` keeps the coarsest
+coefficients as they are: the mean of an image would only be biased.
 
 Bases are orthonormal and written as products of small matrices, so that the denoisers have Jacobians like networks.
 """
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 Denoise = Callable[[Tensor], Tensor]
-"""y ↦ f(y), noisy images (B, 1, H, W) to denoised ones."""
+"""y ↦ f(y), noisy images (B, C, H, W) to denoised ones."""
 
 BLOCK = 4096
 """Training images that `Empirical` looks at in one go."""
@@ -34,11 +35,11 @@ class AnalyticDenoiser(ABC):
 
     @abstractmethod
     def at(self, sigma: float, clean: Tensor) -> Denoise:
-        """y ↦ f(y) for y = x + σz. Only an oracle looks at `clean`, the images x behind y, (B, 1, H, W)."""
+        """y ↦ f(y) for y = x + σz. Only an oracle looks at `clean`, the images x behind y, (B, C, H, W)."""
 
 
 class Empirical(AnalyticDenoiser):
-    """The posterior mean when x is one of `images` (N, 1, H, W), each with probability 1/N."""
+    """The posterior mean when x is one of `images` (N, C, H, W), each with probability 1/N."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
@@ -61,7 +62,7 @@ class Empirical(AnalyticDenoiser):
 
 
 class Wiener(AnalyticDenoiser):
-    """The posterior mean when x is Gaussian with the mean and covariance of `images` (N, 1, H, W).
+    """The posterior mean when x is Gaussian with the mean and covariance of `images` (N, C, H, W).
 
     Directions in which the images do not vary have variance 0, so N images need no more than N - 1 others.
     """
@@ -150,24 +151,35 @@ class Oracle(AnalyticDenoiser):
 
 @dataclass(frozen=True)
 class Threshold(AnalyticDenoiser):
-    """Soft thresholding in a basis."""
+    """Thresholding in a basis.
+
+    Args:
+        basis: the basis.
+        factor: c of the threshold T = cσ; None means the universal one, sqrt(2 log d) with d pixels.
+        hard: keep a coefficient above T as it is, in place of moving it by T towards 0.
+    """
 
     basis: Basis
+    factor: float | None = None
+    hard: bool = False
 
     def at(self, sigma: float, clean: Tensor) -> Denoise:
         def denoise(y: Tensor) -> Tensor:
             side = y.shape[-1]
+            factor = math.sqrt(2 * math.log(side**2)) if self.factor is None else self.factor
             coefficients = self.basis.analyse(y)
-            threshold = torch.full_like(coefficients[0, 0], sigma * math.sqrt(2 * math.log(side**2)))
+            threshold = torch.full_like(coefficients[0, 0], sigma * factor)
             coarse = self.basis.coarse(side)
             threshold[:coarse, :coarse] = 0
-            return self.basis.synthesise(coefficients.sign() * (coefficients.abs() - threshold).clamp(min=0))
+            sizes = coefficients.abs()
+            kept = sizes * (sizes > threshold) if self.hard else (sizes - threshold).clamp(min=0)
+            return self.basis.synthesise(coefficients.sign() * kept)
 
         return denoise
 
 
 class Tangent(AnalyticDenoiser):
-    """The projection onto the affine space through `point` (1, 1, H, W) along `directions` (k, 1, H, W).
+    """The projection onto the affine space through `point` (1, C, H, W) along `directions` (k, C, H, W).
 
     Where images lie on a k-dimensional manifold and σ is below its radius of curvature, the optimum is close to the
     projection onto the tangent space at x, and its error to kσ².
@@ -183,17 +195,6 @@ class Tangent(AnalyticDenoiser):
             return (self.point + offset @ self.directions @ self.directions.T).reshape(y.shape)
 
         return denoise
-
-
-DENOISERS: dict[str, Callable[[Tensor], AnalyticDenoiser]] = {
-    "empirical": Empirical,
-    "wiener": Wiener,
-    "threshold_dct": lambda images: Threshold(Cosines()),
-    "threshold_wavelet": lambda images: Threshold(Wavelets()),
-    "oracle_dct": lambda images: Oracle(Cosines()),
-    "oracle_wavelet": lambda images: Oracle(Wavelets()),
-}
-"""Name → the denoiser that belongs to training images (N, 1, H, W) in [0, 1]; those in a fixed basis ignore them."""
 
 
 def _cosines(like: Tensor) -> Tensor:

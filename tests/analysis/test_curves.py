@@ -8,7 +8,18 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import pytest
-from gahb_analysis.curves import WEAK_NOISE, curve_names, curves_table, figure, line, optimum, slopes_table
+import torch
+from gahb_analysis.curves import (
+    REFERENCE_IMAGES,
+    WEAK_NOISE,
+    curve_names,
+    curves_table,
+    figure,
+    line,
+    optimum,
+    reference,
+    slopes_table,
+)
 from numpy.typing import NDArray
 
 from gahb.data.c_alpha import CAlpha
@@ -16,9 +27,11 @@ from gahb.data.dataset import Dataset
 from gahb.data.disks import Disks
 from gahb.data.image_files import ImageFiles
 from gahb.data.image_ray import ImageRay
+from gahb.data.intensity import unit
 from gahb.data.manifold import Manifold
 from gahb.data.sinusoids import Sinusoids
-from gahb.denoising.psnr import INPUT_PSNR, SIGMAS
+from gahb.denoising.bandlets import BandletOracle
+from gahb.denoising.psnr import INPUT_PSNR, SIGMAS, psnr
 from gahb.errors import UserError
 from gahb.grids import grid
 from gahb.tracking.run import Run
@@ -70,7 +83,36 @@ def test_the_optimum_is_the_one_of_the_data_set() -> None:
         slope, intercept = optimum(Dataset(source, 20))
         mse = 1e-3 * np.square(z[:, :dimension]).sum(axis=1) / 400  # the noise along the manifold is what stays
         assert slope * 30 + intercept == pytest.approx(-10 * np.log10(mse).mean(), abs=0.05)
+    for dataset in (Dataset(ImageFiles("/data/faces.zip"), 20), Dataset(CAlpha(2.0), 20, shuffled=True)):
+        assert reference(dataset, WEAK_NOISE) == {"reference": None, "reference_slope": None}
     assert all(math.isnan(value) for value in optimum(Dataset(ImageFiles("/data/faces.zip"), 20)))
+
+
+def test_the_optimum_follows_the_lesser_regularity() -> None:
+    assert optimum(Dataset(CAlpha(4.0, background_alpha=1.0), 40))[0] == pytest.approx(1 / 2)
+    assert optimum(Dataset(CAlpha(1.0, background_alpha=4.0), 40))[0] == pytest.approx(1 / 2)
+
+
+def test_the_reference_is_the_slope_of_the_bandlet_oracle_on_images_of_the_same_law() -> None:
+    slopes = {}
+    for alpha in (1.0, 3.0, 5.0):
+        dataset = Dataset(CAlpha(alpha), 20)
+        found = reference(dataset, (20, 34))
+        assert found["reference"] == "oracle in the best bandlet basis" and found == reference(dataset, (20, 34))
+        slopes[alpha] = found["reference_slope"]
+        x = unit(torch.from_numpy(dataset.source.chunk(20, 0)[:REFERENCE_IMAGES]))[:, None]
+        by_level = []
+        for level in (21, 33):
+            sigma = 10 ** (-level / 20)
+            y = x + sigma * torch.randn(20, *x.shape, generator=torch.Generator().manual_seed(level))
+            oracle = BandletOracle().at(sigma, x)
+            by_level.append(torch.stack([psnr(x, oracle(each)) for each in y]).mean().item())
+        assert slopes[alpha] == pytest.approx((by_level[1] - by_level[0]) / 12, abs=0.03)
+    assert slopes[3.0] < slopes[5.0]
+    assert slopes[1.0] > 0.55  # 1/2 is of σ → 0 on ever finer pixels: 20×20 of them are soon all above the noise
+    assert reference(Dataset(Disks(), 20), WEAK_NOISE) == {
+        "reference": "projection on the tangent space", "reference_slope": 1.0,
+    }  # fmt: skip
 
 
 def test_curves_are_named_by_what_tells_them_apart() -> None:
@@ -105,16 +147,39 @@ def test_slopes_are_of_the_mean_over_subsets_and_of_the_last_curve(tmp_path: Pat
     assert (train.get_title(), test.get_title()) == ("Train", "Test")
     np.testing.assert_allclose(test.lines[2].get_ydata(), 10 + 0.45 * LEVELS)
     assert train.get_legend_handles_labels()[1] == [
-        "identity", "α = 1: 0.65 (optimum 0.50)", "α = 3: 0.45 (optimum 0.75)",
+        "identity",
+        *(
+            f"α = {alpha:g}: {slope:.2f} (optimum {optimal:.2f}, reference {reference:.2f})"
+            for alpha, slope, optimal, reference in (
+                (1, 0.65, 0.5, slopes["reference_slope"][0]), (3, 0.45, 0.75, slopes["reference_slope"][1]),
+            )
+        ),
     ]  # fmt: skip
+    dashed = test.lines[3:]
+    assert len(dashed) == len(slopes)
+    for drawn, slope, optimal in zip(dashed, (0.65, 0.45), (0.5, 0.75), strict=True):
+        x, y = drawn.get_xdata(), drawn.get_ydata()
+        assert (x[0], x[-1]) == (21, 33) and y[0] == pytest.approx(10 + slope * 21)
+        assert (y[-1] - y[0]) / 12 == pytest.approx(optimal)
+
+
+def test_a_manifolds_optimum_is_drawn_at_its_own_height(tmp_path: Path) -> None:
+    (trial,) = grid({**TINY, "dataset": "disks", "n_train": 4})
+    run = finished_run(trial)
+    table = curves_table([run], [write_curve(tmp_path / "0", 10 + 0.7 * LEVELS)])
+    slopes = slopes_table(table, [run], WEAK_NOISE)
+    *_, dashed = figure(table, slopes).axes[1].lines
+    assert dashed.get_ydata()[0] == pytest.approx(21 + slopes["optimal_intercept"][0])
 
 
 def test_curves_command(command: Callable[..., Ended], finished: Place) -> None:
     data = command("gahb-analyze", "curves", "tiny", "--json", *finished.flags).json
     assert [row["curve"] for row in data["slopes"]] == ["N = 1", "N = 64"]
     assert len(data["curves"]) == 4 * len(INPUT_PSNR)
-    assert all(row["optimal_slope"] == pytest.approx(2 / 3) for row in data["slopes"])
+    for row in data["slopes"]:
+        assert row["optimal_slope"] == pytest.approx(2 / 3)
+        assert row["reference"] == "oracle in the best bandlet basis" and 0.4 < row["reference_slope"] < 1
     (run,) = [r for r in finished.record.runs("curves") if r.run_id == data["run_id"]]
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
     assert names == {"curves.csv", "slopes.csv", "curves.png", "curves.svg"}
-    assert "at 20 to 42 dB" in command("gahb-analyze", "curves", "tiny", *finished.flags).out
+    assert "at 20 to 34 dB" in command("gahb-analyze", "curves", "tiny", *finished.flags).out

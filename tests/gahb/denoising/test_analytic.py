@@ -7,7 +7,6 @@ from scipy.fft import dctn
 from torch import Tensor
 
 from gahb.denoising.analytic import (
-    DENOISERS,
     Basis,
     Cosines,
     Empirical,
@@ -166,6 +165,15 @@ def test_threshold_is_soft_and_universal() -> None:
     torch.testing.assert_close(kept, coefficients)
 
 
+def test_a_threshold_of_ones_own_is_hard_or_soft() -> None:
+    coefficients = torch.zeros(1, 1, 16, 16, dtype=torch.float64)
+    coefficients[0, 0, 3, 4], coefficients[0, 0, 7, 7] = -0.5, 0.19
+    for hard, kept in ((True, -0.5), (False, -0.3)):
+        y = Cosines().synthesise(coefficients)
+        found = Cosines().analyse(Threshold(Cosines(), 2.0, hard).at(0.1, y)(y))
+        assert found[0, 0, 3, 4].item() == pytest.approx(kept) and found[0, 0, 7, 7].abs() < 1e-12
+
+
 # tangent
 
 
@@ -180,10 +188,3 @@ def test_tangent_is_a_projection_whose_error_is_its_dimension_times_the_noise_va
     matrix = jacobian(tangent.at(sigma, x), point)
     torch.testing.assert_close(matrix @ matrix, matrix)
     assert matrix.trace().item() == pytest.approx(3)
-
-
-@pytest.mark.parametrize("name", DENOISERS)
-def test_every_registered_denoiser_keeps_shape_and_type(name: str) -> None:
-    x = images(6, side=8).float()
-    denoised = DENOISERS[name](x).at(0.1, x[:2])(noisy(x[:2], 0.1))
-    assert denoised.shape == (2, 1, 8, 8) and denoised.dtype == torch.float32

@@ -1,9 +1,11 @@
-"""How far a denoiser is from the optimum, and what that says of its density (eq. 5):
+"""How far a denoiser is above another, over all noise levels: on a grid of σ,
 
-    KL(p ‖ p_f) ≤ ∫ (MSE(f, σ²) - MSE(f*, σ²)) σ⁻³ dσ,    MSE(f, σ²) = E ‖x - f(x + σz)‖²,
+    ∫ (MSE(f, σ²) - MSE(f°, σ²)) σ⁻³ dσ,    MSE(f, σ²) = E ‖x - f(x + σz)‖²,
 
-in nats. The integral is ∫ (MSE(f, σ²) - MSE(f*, σ²)) σ⁻² d(log σ), by the trapezoidal rule in log σ. On a
-grid of σ it is the part of the bound that lies within the grid.
+in nats, by the trapezoidal rule in log σ. With f° = f*, the optimum of the law, and over all σ this bounds KL(p ‖ p_f)
+(eq. 5). With another f°, such as the best of several denoisers at each σ, it is their excess on the grid and bounds
+nothing: f° is above f*, and what lies beyond the grid is left out, which has no end for a homogeneous f, whose MSE
+grows like σ² as σ → ∞.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +28,7 @@ def squared_errors(at: At, images: Tensor, count: int, batch_size: int = 512) ->
 
     Args:
         at: the denoiser at σ for clean images x.
-        images: (n, 1, H, W) uint8.
+        images: stored images (n, C, H, W).
         count: noisy images a level.
     """
     errors = []
@@ -36,8 +38,8 @@ def squared_errors(at: At, images: Tensor, count: int, batch_size: int = 512) ->
     return torch.stack(errors)
 
 
-def kl_bound(sigmas: Sequence[float], excess: ArrayLike) -> float:
-    """∫ excess σ⁻³ dσ for an excess MSE (a sum over pixels) at each of `sigmas`, in any order."""
+def excess_in_nats(sigmas: Sequence[float], excess: ArrayLike) -> float:
+    """∫ excess σ⁻³ dσ for an excess of MSE (a sum over pixels) at each of `sigmas`, in any order."""
     sigma = np.asarray(sigmas, dtype=float)
     order = np.argsort(sigma)
     return float(np.trapezoid((np.asarray(excess, dtype=float) / sigma**2)[order], np.log(sigma[order])))
