@@ -223,7 +223,7 @@ def _first_images(dataset: Dataset) -> torch.Tensor:
     """(REFERENCE_IMAGES, C, H, W) in [0, 1]."""
     assert isinstance(dataset.source, Synthetic)
     stored = torch.from_numpy(dataset.source.chunk(dataset.resolution, 0)[:REFERENCE_IMAGES])
-    return unit(stored.reshape(len(stored), dataset.channels, *stored.shape[-2:]))
+    return unit(stored.reshape(len(stored), -1, *stored.shape[-2:]))
 
 
 def figure(table: pd.DataFrame, slopes: pd.DataFrame, fit: Range = WEAK_NOISE) -> Figure:
