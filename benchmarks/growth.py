@@ -73,7 +73,7 @@ def scaling(trials: int) -> None:
         {"curve": n // 12, "resolution": 20, "parameters": 1, "n_train": 10 ** (n // 2 % 6), "subset": n % 2, "seed": 0}
     )
     gap = 20 / table["n_train"]
-    table = table.assign(train_psnr=20 + gap, test_psnr=20.0, psnr_gap=gap)
+    table = table.assign(train_psnr=20 + gap, test_psnr=20.0, psnr_gap=gap, psnr_gap_db=gap)
     scaling_table(table)
     crossings(table, 1.0)
 
