@@ -1,7 +1,8 @@
 """One page that says what a sweep trained and what its analyses found, each beside what the paper found.
 
-What applies to the sweep (each analysis knows that itself, see `catalog`) and has not been asked yet of its finished
-trials, with the settings by default, is computed first. The page holds its pictures inside, so it can be sent as one
+What applies to the sweep and has not been asked yet of its finished trials is computed first. What applies each
+analysis knows itself (see `catalog`), with the settings by default; the analyses that a sweep states for its figures
+(`ANALYSES` of its module) are asked in their place. The page holds its pictures inside, so it can be sent as one
 file; as an artifact it opens in the MLflow UI. It shows these analyses, and of the others in the record the newest of
 each kind and name.
 """
@@ -16,9 +17,17 @@ from pathlib import Path
 import pandas as pd
 
 from gahb.cli import say
-from gahb.errors import UserError
-from gahb.execution.analysis import AnalysisContext, AnalysisResult, Description, Question, description_of, log_result
-from gahb.registry import ANALYSES
+from gahb.errors import UserError, did_you_mean
+from gahb.execution.analysis import (
+    AnalysisContext,
+    AnalysisResult,
+    Description,
+    Question,
+    Stated,
+    description_of,
+    log_result,
+)
+from gahb.registry import ANALYSES, SWEEPS
 from gahb.storage.local import content_of
 from gahb.tracking import lookup
 from gahb.tracking.run import Run
@@ -43,7 +52,8 @@ td, th { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #ddd
 def run(context: AnalysisContext, *, sweep: str) -> AnalysisResult:
     """The result of `gahb-analyze report` for a sweep in the record."""
     runs = lookup.finished_trials(context.record, sweep)
-    asked = [(kind, question) for kind in ANALYSES for question in described(kind).asks(sweep, runs)]
+    stated = stated_by(runs[0].launched(sweep))
+    asked = [(kind, question) for kind in ANALYSES for question in questions(kind, sweep, runs, stated)]
     known = lookup.analyses(context.record, sweep)
     refused: dict[str, str] = {}
     for kind, question in asked:
@@ -68,6 +78,42 @@ def run(context: AnalysisContext, *, sweep: str) -> AnalysisResult:
     )
 
 
+def stated_by(sweep: str) -> list[Stated]:
+    """The analyses that a sweep states, as `gahb-sweep list` names it; none if it does not, or is not here.
+
+    Raises:
+        UserError: something else than `Stated`, an analysis that is not here, or an option that it has not.
+    """
+    found = list(getattr(SWEEPS.get(sweep), "ANALYSES", ()))
+    for stated in found:
+        what = f"the sweep {sweep!r} of {SWEEPS.origin(sweep)}: its ANALYSES"
+        if not isinstance(stated, Stated):
+            raise UserError(f"{what} are gahb.plugins.Stated, and {stated!r} is not")
+        if stated.kind not in ANALYSES:
+            raise UserError(f"{what} name the analysis {stated.kind!r}; {did_you_mean(stated.kind, ANALYSES)}")
+        parameters = inspect.signature(ANALYSES[stated.kind]).parameters
+        for option in stated.options.keys() - parameters.keys():
+            raise UserError(f"{what}: {stated.kind} has no option {option!r}; {did_you_mean(option, parameters)}")
+    return found
+
+
+def questions(kind: str, sweep: str, runs: Sequence[Run], stated: Sequence[Stated]) -> list[Question]:
+    """What is asked of a sweep's finished trials: what is stated of that kind of analysis, or else its defaults."""
+    about_kind, found = described(kind), list[Question]()
+    for own in stated:
+        about = [run for run in runs if own.of.items() <= run.flat.items()]
+        if own.kind == kind and about:
+            asked = [Question({**q.options, **own.options}, q.runs) for q in about_kind.asks(sweep, about)]
+            found += [_together(asked)] if own.together and asked else asked
+    return found or (list(about_kind.asks(sweep, runs)) if about_kind.by_default else [])
+
+
+def _together(asked: Sequence[Question]) -> Question:
+    """One question of the runs of several, in the order of their names."""
+    runs = sorted((run for question in asked for run in question.runs), key=lambda run: run.name)
+    return Question({**asked[0].options, "runs": [run.run_id for run in runs]}, runs)
+
+
 def described(kind: str) -> Description:
     """What is known of a kind of analysis, which a guest that is not here any more may have brought."""
     return description_of(kind, ANALYSES.get(kind))
@@ -78,24 +124,25 @@ def answers(analysis: Run, kind: str, question: Question) -> bool:
     if analysis.kind != kind or analysis.links != {run.run_id for run in question.runs}:
         return False
     parameters = inspect.signature(ANALYSES[kind]).parameters.values()
-    options = {**{p.name: p.default for p in parameters if p.default is not p.empty}, **question.options}
-    return all(analysis.params.get(key, str(value)) == str(value) for key, value in options.items())
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    options = {**defaults, **question.options}
+    return all(analysis.params.get(key, str(defaults.get(key, o))) == str(o) for key, o in options.items())
 
 
 def newest(analyses: Sequence[Run], asked: Sequence[tuple[str, Question]]) -> list[Run]:
-    """Of analyses in the order of time, the last of each kind and name, in the order of ANALYSES; where some of them
-    are answers to what is asked, the last of those."""
-    last: dict[tuple[str, str], Run] = {}
-    answered: set[tuple[str, str]] = set()
+    """Of analyses in the order of time, the last answer to each question, and of those that answer none the last of
+    each kind and name, unless an answer has these; in the order of ANALYSES."""
+    answer: dict[int, Run] = {}
+    other: dict[tuple[str, str], Run] = {}
     for analysis in analyses:
-        key = analysis.kind, analysis.name
-        if any(answers(analysis, kind, question) for kind, question in asked):
-            answered.add(key)
-        elif key in answered:
-            continue
-        last[key] = analysis
-    order = [*ANALYSES, *sorted({kind for kind, _ in last} - set(ANALYSES))]
-    return sorted((run for run in last.values() if run.kind != "report"), key=lambda run: order.index(run.kind))
+        answered = [i for i, question in enumerate(asked) if answers(analysis, *question)]
+        answer.update(dict.fromkeys(answered, analysis))
+        if not answered:
+            other[analysis.kind, analysis.name] = analysis
+    taken = {(run.kind, run.name) for run in answer.values()}
+    last = [*(answer[i] for i in sorted(answer)), *(run for key, run in other.items() if key not in taken)]
+    order = [*ANALYSES, *sorted({run.kind for run in last} - set(ANALYSES))]
+    return sorted((run for run in last if run.kind != "report"), key=lambda run: order.index(run.kind))
 
 
 def page(sweep: str, trials: pd.DataFrame, analyses: Sequence[tuple[Run, Path]], refused: Mapping[str, str]) -> str:
@@ -125,7 +172,8 @@ def usage(kind: str, sweep: str) -> str:
     """How to ask for an analysis: its command with what it needs."""
     parameters = inspect.signature(ANALYSES[kind]).parameters.values()
     needed = [p.name for p in parameters if p.default is p.empty and p.name != "context"]
-    return " ".join([kind, *({"sweep": sweep, "sweeps": f"{sweep} OTHER"}.get(name, name.upper()) for name in needed)])
+    words = {"sweep": sweep, "sweeps": f"{sweep} OTHER", "runs": "RUN"}
+    return " ".join([kind, *(words.get(name, name.upper()) for name in needed)])
 
 
 def _has(analyses: Sequence[tuple[Run, Path]], kind: str) -> bool:
@@ -139,7 +187,8 @@ def _section(run: Run, folder: Path) -> str:
     tables = [table for file, content in contents if len(table := _read_table(file, content)) <= LONGEST]
     title, reading, paper = map(html.escape, (about.title, about.reading, about.paper))
     found = f"<p class=paper>In the paper: {paper}</p>" if paper else ""
-    heading = f"<h2>{title}</h2><p>{html.escape(run.name)}. {reading}</p>"
+    settings = html.escape(", ".join(f"{key} = {value}" for key, value in run.params.items()))
+    heading = f"<h2>{title}</h2><p>{html.escape(run.name)}{f' ({settings})' if settings else ''}. {reading}</p>"
     return f"{heading}{pictures}{found}{''.join(map(_table, tables))}"
 
 

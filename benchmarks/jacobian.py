@@ -1,4 +1,4 @@
-"""Jacobians and their spectra against one backward pass per output pixel and a full eigendecomposition.
+"""Jacobians and their spectra against one backward pass per output pixel and torch's decompositions.
 
 Wall-clock time on all cores or a GPU; both ways keep freed memory, as analyses do. A part of each Jacobian is computed,
 as the rows say, and its time taken in proportion; the top of the spectrum, of a network trained for seconds, is
@@ -51,9 +51,11 @@ def columns(linear: torch.nn.Module | None, y: Tensor, dtype: torch.dtype) -> Te
     return linear(units.view(-1, *y.shape[1:])).to(y.dtype)
 
 
-def full_rows(denoiser: Denoiser, side: int, flops: int, precisions: Sequence[str]) -> tuple[list[Row], float]:
-    """The rows on the whole Jacobian, and the seconds that the baseline takes for all of it; `flops` are those of one
-    image's forward pass."""
+def full_rows(
+    denoiser: Denoiser, side: int, flops: int, precisions: Sequence[str]
+) -> tuple[list[Row], dict[str, float]]:
+    """The rows on the whole Jacobian, and the seconds for all of it of the baseline ("rows") and of each precision;
+    `flops` are those of one image's forward pass."""
     y = noisy_image(side)
     leaf = y.clone().requires_grad_()
     denoised = denoiser(leaf)
@@ -78,7 +80,7 @@ def full_rows(denoiser: Denoiser, side: int, flops: int, precisions: Sequence[st
         found.append(
             Row(work, f"row by row, {'TF32' if GPU else 'float32'}", ratio, f"≥ {target}×", ratio >= target, detail)
         )
-    return found, side**2 * seconds["rows"]
+    return found, {name: side**2 * each for name, each in seconds.items()}
 
 
 def top_row(denoiser: Denoiser, side: int, baseline: float, eigh_side: int) -> Row:
@@ -107,6 +109,32 @@ def top_row(denoiser: Denoiser, side: int, baseline: float, eigh_side: int) -> R
     )
 
 
+def spectra_row(denoiser: Denoiser, side: int, jacobian_seconds: float, eigh_side: int) -> Row:
+    """The row on all eigenvalues, eigenvectors and singular values, at a smaller side; `jacobian_seconds` is what the
+    whole Jacobian takes at `side`."""
+    j = jacobian.full(denoiser, noisy_image(eigh_side)).double().cpu()
+
+    def textbook() -> tuple[Tensor, Tensor]:
+        return torch.linalg.eigh((j + j.T) / 2)[0].flip(0), torch.linalg.svdvals(j)
+
+    times = alternate({"textbook": textbook, "ours": lambda: jacobian.decomposed(j)}, rounds=ROUNDS)
+    seconds = {name: t.wall for name, t in times.items()}
+    found, (values, singular) = jacobian.decomposed(j), textbook()
+    assert found.singular_values is not None
+    error = max(float((found.values - values).abs().max()), float((found.singular_values - singular).abs().max()))
+    ratio = seconds["textbook"] / seconds["ours"]
+    decomposition = seconds["ours"] * (side / eigh_side) ** 6
+    return Row(
+        f"both spectra of a Jacobian, {eigh_side}×{eigh_side}",
+        "torch.linalg.eigh and svdvals",
+        ratio,
+        "≥ 1.5×",
+        ratio >= 1.5 and error < 1e-7,
+        f"{seconds['ours']:.1f} s against {seconds['textbook']:.1f} s, apart by {error:.0e}; at {side}×{side}, by the "
+        f"sixth power of the side, {decomposition:.0f} s after {jacobian_seconds:.0f} s for the Jacobian",
+    )
+
+
 def rows(
     small: tuple[Architecture, int] = (UNet(2), 40),
     large: tuple[Architecture, int] = (UNet(3), 80),
@@ -118,7 +146,8 @@ def rows(
     first, _ = full_rows(random(small[0]), small[1], cost.forward_flops(*small), precisions)
     denoiser = trained(large[0])
     second, seconds = full_rows(denoiser, large[1], cost.forward_flops(*large), precisions)
-    return [*first, *second, top_row(denoiser, large[1], seconds, eigh_side)]
+    top = top_row(denoiser, large[1], seconds["rows"], eigh_side)
+    return [*first, *second, top, spectra_row(denoiser, large[1], seconds["float32"], eigh_side)]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from gahb.data.manifold import Manifold
 from gahb.data.source import CHUNK, Rendered, Source, Synthetic, new_images
 from gahb.data.sources import DATASETS
 from gahb.errors import UserError
-from gahb.execution.analysis import AnalysisContext, AnalysisResult, Question, described
+from gahb.execution.analysis import AnalysisContext, AnalysisResult, Question, Stated, described
 from gahb.models.architectures import ARCHITECTURES, Architecture
 from gahb.models.layer_costs import Layer
 from gahb.registry import ANALYSES, SWEEPS, Origin
@@ -44,6 +44,7 @@ __all__ = [
     "Question",
     "Rendered",
     "Source",
+    "Stated",
     "Sweep",
     "Synthetic",
     "UserError",
@@ -64,8 +65,8 @@ ArchitectureClass = TypeVar("ArchitectureClass", bound=type[Architecture])
 
 class Sweep(Protocol):
     """What a sweep offers: `trials`. It may also have `FIGURES`, a word or two on what it reproduces; `SMALL`, the
-    overrides of its small variant; and a docstring, whose first line describes it and which may say its cost after
-    "Cost:"."""
+    overrides of its small variant; `ANALYSES`, a list of what a report asks of it in place of the defaults, each a
+    `Stated`; and a docstring, whose first line describes it and which may say its cost after "Cost:"."""
 
     def trials(self, overrides: Mapping[str, Any] | None = None) -> list[Trial]:
         """Its trials, with settings in place of its own; `gahb.grids.grid` takes them as they come."""

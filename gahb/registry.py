@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -73,10 +74,11 @@ class Group(Mapping[str, Thing], Generic[Thing]):
         name: the entry points' group is `gahb.<name>`.
         kind: one of them, in words.
         check: raises UserError unless something fulfils the kind's contract.
+        own: the module that adds gahb's own, where what lists them may not import it.
     """
 
-    def __init__(self, name: str, kind: str, check: Callable[[Any], None]) -> None:
-        self.name, self.kind, self._check = name, kind, check
+    def __init__(self, name: str, kind: str, check: Callable[[Any], None], own: str | None) -> None:
+        self.name, self.kind, self._check, self._own = name, kind, check, own
         self._things: dict[str, tuple[Thing, Origin]] = {}
         self._installed = False
 
@@ -116,9 +118,11 @@ class Group(Mapping[str, Thing], Generic[Thing]):
         return self[name]
 
     def load_installed(self) -> None:
-        """Load what the installed packages bring to this group, once."""
+        """Load gahb's own and what the installed packages bring to this group, once."""
         if not self._installed:
             self._installed = True
+            if self._own:
+                import_module(self._own)
             from importlib.metadata import entry_points  # slow to import
 
             for point in sorted(entry_points(group=f"gahb.{self.name}"), key=lambda point: point.name):
@@ -182,9 +186,9 @@ GROUPS: dict[str, Group[Any]] = {}
 """datasets, architectures, sweeps and analyses; each is made where its contract stands."""
 
 
-def new_group(name: str, kind: str, check: Callable[[Any], None]) -> Group[Any]:
+def new_group(name: str, kind: str, check: Callable[[Any], None], own: str | None = None) -> Group[Any]:
     """A group of GROUPS."""
-    GROUPS[name] = Group(name, kind, check)
+    GROUPS[name] = Group(name, kind, check, own)
     return GROUPS[name]
 
 
@@ -198,7 +202,7 @@ def _check_analysis(run: Any) -> None:
         raise UserError("an analysis is a function run(context, …) that returns an AnalysisResult")
 
 
-SWEEPS = new_group("sweeps", "sweep", _check_sweep)
+SWEEPS = new_group("sweeps", "sweep", _check_sweep, own="gahb_sweeps.catalog")
 ANALYSES = new_group("analyses", "analysis", _check_analysis)
 
 

@@ -21,6 +21,7 @@ image.
 from collections.abc import Mapping
 from typing import Any
 
+from gahb.execution.analysis import Stated
 from gahb.grids import grid
 from gahb.trial import Trial
 
@@ -29,6 +30,9 @@ from .demo import PAPER, SHORT
 FIGURES = "Figures 11, 12, 13, 14"
 
 SMALL = {"resolution": 16, "layers": 7, "width": 16, "n_train": (1, 10, 100, 1000), **SHORT}
+
+ANALYSES = [Stated("pairs"), Stated("pairs", {"beta": 1.0})]
+"""Figures 12 and 14, and 13, whose samples have no noise injected."""
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

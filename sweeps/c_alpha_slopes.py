@@ -18,6 +18,7 @@ within the two regions. The small variant, too short for those slopes, ends at a
 from collections.abc import Mapping
 from typing import Any
 
+from gahb.execution.analysis import Stated
 from gahb.grids import union
 from gahb.trial import Trial
 
@@ -26,6 +27,15 @@ from .demo import PAPER, SHORT
 FIGURES = "Figures 4, 16, 18"
 
 SMALL = {"architecture": "unet", "resolution": 20, "width": 16, "n_train": 2000, **SHORT}
+
+ANALYSES = [
+    Stated("curves", {"fit": (20.0, 34.0)}),
+    Stated("basis", of={"alpha": 4.0, "architecture": "unet"}),
+    Stated("basis", {"vectors": "0:9"}, of={"alpha": 4.0, "architecture": "bf_cnn"}),
+    Stated("basis", {"vectors": "0:9"}, of={"alpha": 2.0, "architecture": "bf_cnn"}),
+    Stated("basis", of={"alpha": 3.0, "architecture": "unet"}),
+]
+"""Figures 4, 16 (α = 4 and 2) and 18, for which the paper names no σ; slopes end at the figure's 34 dB."""
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

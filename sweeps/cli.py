@@ -216,7 +216,7 @@ def launch(
     name = find(name)
     sweep = _experiment((f"{name}-small" if small else name) if experiment is None else experiment)
     options = _Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
-    _train(_trials(name, overrides, small), sweep, options, no_wait, json, record, storage)
+    _train(_trials(name, overrides, small), sweep, options, no_wait, json, record, storage, launched=name)
 
 
 @app.command()
@@ -535,6 +535,7 @@ def _train(
     json: bool,
     record: str | None,
     storage: str | None,
+    launched: str | None = None,
 ) -> None:
     """Train here, on a cluster that this machine belongs to, or as a job on one that it does not."""
     from gahb.execution import ray_jobs
@@ -552,7 +553,8 @@ def _train(
     place = storage_here(storage)
     book = Record(record_uri(record), place.url)
     chosen = LaunchOptions(**options._asdict())
-    _end(launch_trials(trials, sweep, storage=place, record=book, options=chosen, say=say), json)
+    rows = launch_trials(trials, sweep, storage=place, record=book, launched=launched, options=chosen, say=say)
+    _end(rows, json)
 
 
 def _end(rows: list[dict[str, Any]], json: bool) -> None:

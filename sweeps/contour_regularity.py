@@ -16,6 +16,7 @@ faster, and the denoising error falls. The small variant ends at a test PSNR of 
 from collections.abc import Mapping
 from typing import Any
 
+from gahb.execution.analysis import Stated
 from gahb.grids import grid
 from gahb.trial import Trial
 
@@ -24,6 +25,9 @@ from .demo import PAPER, SHORT
 FIGURES = "Figure 17"
 
 SMALL = {"resolution": 20, "width": 16, "n_train": 2000, **SHORT}
+
+ANALYSES = [Stated("basis", {"sigma": 0.2, "vectors": "0:9"}, together=True)]
+"""Figure 17: three images, ten vectors each."""
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

@@ -16,6 +16,7 @@ below the optimal 1 at small noise. The small variant ends at a test PSNR of 21.
 from collections.abc import Mapping
 from typing import Any
 
+from gahb.execution.analysis import Stated
 from gahb.grids import grid
 from gahb.trial import Trial
 
@@ -24,6 +25,9 @@ from .demo import PAPER, SHORT
 FIGURES = "Figure 5"
 
 SMALL = {"resolution": 20, "width": 16, "n_train": 2000, **SHORT}
+
+ANALYSES = [Stated("basis", {"sigma": 0.04, "vectors": "0:9"}), Stated("dimension")]
+"""Figure 5: ten vectors, of which five match the tangent space."""
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

@@ -19,6 +19,7 @@ The small variant ends at a test PSNR of 19.2 dB unshuffled and 13.6 dB shuffled
 from collections.abc import Mapping
 from typing import Any
 
+from gahb.execution.analysis import Stated
 from gahb.grids import grid
 from gahb.trial import Trial
 
@@ -27,6 +28,9 @@ from .demo import PAPER, SHORT
 FIGURES = "Figure 21"
 
 SMALL = {"resolution": 20, "width": 16, "n_train": 2000, **SHORT}
+
+ANALYSES = [Stated("basis", {"sigma": 0.3, "vectors": "5:53:12"}, together=True)]
+"""Figure 21: five vectors of the denoiser of shuffled images and five of the other's, all with the pixels in place."""
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

@@ -17,6 +17,7 @@ optimal intercept 10·log₁₀ d, 32 dB at 40×40 (37.6 dB where PSNR is averag
 from collections.abc import Mapping
 from typing import Any
 
+from gahb.execution.analysis import Stated
 from gahb.grids import grid
 from gahb.trial import Trial
 
@@ -25,6 +26,9 @@ from .demo import PAPER, SHORT
 FIGURES = "Figure 19"
 
 SMALL = {"resolution": 16, "layers": 7, "width": 16, "n_train": 2000, **SHORT}
+
+ANALYSES = [Stated("basis", {"sigma": 0.04, "vectors": "0:4"}), Stated("dimension")]
+"""Figure 19: five vectors, of which the first is the image."""
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

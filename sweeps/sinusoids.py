@@ -15,6 +15,7 @@ decay more slowly than that, along harmonics. The small variant ends at a test P
 from collections.abc import Mapping
 from typing import Any
 
+from gahb.execution.analysis import Stated
 from gahb.grids import grid
 from gahb.trial import Trial
 
@@ -23,6 +24,9 @@ from .demo import PAPER, SHORT
 FIGURES = "Figure 20"
 
 SMALL = {"resolution": 16, "layers": 7, "width": 16, "n_train": 2000, **SHORT}
+
+ANALYSES = [Stated("basis", {"sigma": 0.08, "vectors": "0:9"}), Stated("dimension")]
+"""Figure 20."""
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

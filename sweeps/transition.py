@@ -22,6 +22,7 @@ and test coincide and both models of a pair draw nearly the same images. The cro
 from collections.abc import Mapping
 from typing import Any
 
+from gahb.execution.analysis import Stated
 from gahb.grids import grid
 from gahb.trial import Trial
 
@@ -30,6 +31,9 @@ from .demo import PAPER, SHORT
 FIGURES = "Figures 1, 2, 7, 9, 10"
 
 SMALL = {"resolution": 20, "width": 16, "n_train": (1, 10, 100, 1000), **SHORT}
+
+ANALYSES = [Stated("basis", {"sigma": 0.15, "vectors": "5:245:12"})]
+"""Figure 3: every λ, and every twelfth vector."""
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:

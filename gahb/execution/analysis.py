@@ -137,6 +137,26 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Stated:
+    """An analysis that a sweep states in its `ANALYSES`: with which settings it makes the sweep's figures.
+
+    A report asks these in place of what it asks of that kind by default. Where no trial is one that they are about, as
+    when a sweep was launched with other settings, it asks that.
+
+    Args:
+        kind: the analysis, as the command names it.
+        options: of its `run`, in place of the defaults.
+        of: which trials it is about, for an analysis of a run: those whose keys have these values; all if left out.
+        together: ask of all these trials at once, for an analysis whose `runs` may be several.
+    """
+
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    of: Mapping[str, Any] = field(default_factory=dict)
+    together: bool = False
+
+
+@dataclass(frozen=True)
 class Description:
     """What a report and the command line need to know of an analysis.
 
@@ -145,6 +165,7 @@ class Description:
         reading: how to read its pictures.
         paper: what the paper found.
         asks: what a report asks it of a sweep's finished trials: (sweep, runs) ↦ questions.
+        by_default: whether a report asks it of every sweep, rather than of those alone that state it.
         on_cluster: whether it spreads over a Ray cluster (`AnalysisContext.map_on_cluster`), and so takes an address.
     """
 
@@ -152,6 +173,7 @@ class Description:
     reading: str = ""
     paper: str = ""
     asks: Callable[[str, Sequence[Run]], Sequence[Question]] = lambda sweep, runs: ()
+    by_default: bool = True
     on_cluster: bool = False
 
 

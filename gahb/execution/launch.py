@@ -59,6 +59,7 @@ def launch(
     *,
     storage: Storage,
     record: Record,
+    launched: str | None = None,
     options: LaunchOptions = DEFAULTS,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[dict[str, Any]]:
@@ -70,6 +71,7 @@ def launch(
         sweep: the experiment's name in the record.
         storage: where all nodes find data and checkpoints.
         record: where runs are kept.
+        launched: the sweep that is launched under that name, as `gahb-sweep list` names it, if it is one of those.
         options: where and with what to train.
         say: takes a line of progress.
 
@@ -79,7 +81,7 @@ def launch(
             go elsewhere than to the storage. Nothing has started.
         KeyboardInterrupt: the user interrupted.
     """
-    return Launch(trials, sweep, storage, record, options, say).run()
+    return Launch(trials, sweep, storage, record, options, say, launched).run()
 
 
 class Launch:
@@ -93,8 +95,10 @@ class Launch:
         record: Record,
         options: LaunchOptions,
         say: Callable[[str], None],
+        launched: str | None = None,
     ) -> None:
         self.trials, self.sweep, self.storage = trials, sweep, storage
+        self.membership = member_of(sweep, launched)
         self.options, self.say = options, say
         self.record = RecordWriter(record.uri, storage.url)  # while nothing has started, a user waits seconds
         self.retrying = RecordWriter(record.uri, storage.url, retry=True)  # what has been trained is worth any wait
@@ -198,7 +202,7 @@ class Launch:
     def scheduled_run(self, planned: Planned, launch_id: str) -> str:
         """The id of a trial's run, made if there is none, scheduled by this launch."""
         tags: dict[str, str] = {
-            **member_of(self.sweep),
+            **self.membership,
             Tag.LAUNCH: launch_id,
             **dict.fromkeys((Tag.STARTS, Tag.STOP, Tag.REASON), ""),
         }
@@ -245,8 +249,8 @@ class Launch:
         """What became of every trial, each now a member of the sweep."""
         record = self.retrying if trained else self.record
         for p in planned:
-            if p.run and self.sweep not in p.run.sweeps:
-                record.tag(p.run.run_id, member_of(self.sweep))
+            if p.run and not self.membership.items() <= p.run.tags.items():
+                record.tag(p.run.run_id, self.membership)
         runs = record.by_signature([p.signature for p in planned])
         states = states_of(runs.values(), self.storage)
         return [_row(p, runs.get(p.signature), states, p.signature in trained) for p in planned]

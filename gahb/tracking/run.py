@@ -65,7 +65,7 @@ class Kind(StrEnum):
     CALIBRATION = "calibration"
 
 
-SWEEP, LINK = f"{PREFIX}sweep.", f"{PREFIX}of."
+SWEEP, LAUNCHED, LINK = f"{PREFIX}sweep.", f"{PREFIX}launched.", f"{PREFIX}of."
 
 SWEEP_NAME = re.compile(r"(?!.*\.\.)[\w-][\w\-./: ]{0,199}")
 """The name of a sweep: what MLflow takes for a tag, and no way out of a folder."""
@@ -86,9 +86,10 @@ METRICS = (*PSNRS, "psnr_gap_db")
 """The metrics that say how a trial stands, in dB. Older records lack the last."""
 
 
-def member_of(sweep: str) -> dict[str, str]:
-    """The tag of a sweep's member; a trial may have several such."""
-    return {f"{SWEEP}{sweep}": "true"}
+def member_of(sweep: str, launched: str | None = None) -> dict[str, str]:
+    """The tag of a sweep's member; a trial may have several such. Beside it, where it is known, stands which sweep was
+    launched under that name, as `gahb-sweep list` names it."""
+    return {f"{SWEEP}{sweep}": "true", **({f"{LAUNCHED}{sweep}": launched} if launched else {})}
 
 
 def link(number: int) -> str:
@@ -150,6 +151,11 @@ class Run:
         """The sweeps that it belongs to, sorted."""
         names = (tag.removeprefix(SWEEP) for tag in self.tags if tag.startswith(SWEEP))
         return sorted(filter(SWEEP_NAME.fullmatch, names))
+
+    def launched(self, sweep: str) -> str:
+        """Which sweep was launched under that name, as `gahb-sweep list` names it. A record that does not say has the
+        sweep under its own name, or that of its small variant."""
+        return self.tags.get(f"{LAUNCHED}{sweep}") or sweep.removesuffix("-small")
 
     @property
     def links(self) -> frozenset[str]:

@@ -2,11 +2,14 @@ import base64
 import html
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from gahb_analysis.catalog import ANALYSES
-from gahb_analysis.report import described, usage
+from gahb_analysis.report import answers, described, usage
 
+from gahb.execution.analysis import Question
 from gahb.grids import grid
 from gahb.tracking import lookup
 from tests.helpers import TINY, Ended, Place
@@ -74,3 +77,74 @@ def test_it_goes_on_where_an_analysis_is_refused(command: Callable[..., Ended], 
     data = command("gahb-analyze", "report", "tiny", "--json", *place.flags).json
     assert data["shown"] == ["curves of tiny"] and len(data["refused"]) == 2
     assert "Could not be computed" in (place.record.artifacts(data["run_id"]) / "report.html").read_text()
+
+
+SWEEP = """
+from gahb.grids import grid
+from gahb.plugins import Stated
+
+ANALYSES = [
+    Stated("scaling", {"threshold": 2.0}),
+    Stated("basis", {"sigma": 0.3, "vectors": "0:3"}, of={"n_train": 4}),
+    Stated("basis", {"sigma": 0.04}, of={"n_train": 8}, together=True),
+    Stated("theory", of={"n_train": 999}),
+]
+
+
+def trials(overrides=None):
+    return grid({**TINY, "n_train": (4, 8), "subset": ("A", "B"), "seed": (0, 1)}, overrides)
+"""
+
+
+def stated_sweep(folder: Path, name: str, text: str = SWEEP) -> Path:
+    file = folder / f"{name}.py"
+    file.write_text(f"TINY = { {**TINY, 'images': 64} }\n{text}")
+    return file
+
+
+def test_a_sweep_states_its_analyses_and_is_known_under_another_name(
+    command: Callable[..., Ended], ray_here: None, place: Place
+) -> None:
+    file = stated_sweep(place.folder, "stating")
+    launch = ("gahb-sweep", "launch", str(file), "subset=A", *place.flags)
+    assert command(*launch, "--as", "mine").code == 0
+    assert not command("gahb-analyze", "report", "mine", "--json", *place.flags).json["refused"]
+    found = {kind: [run for run in lookup.analyses(place.record, "mine") if run.kind == kind] for kind in ANALYSES}
+    assert [run.params["threshold"] for run in found["scaling"]] == ["2.0"]
+    n_train = {run.run_id: run.flat["n_train"] for run in lookup.finished_trials(place.record, "mine")}
+    about = {
+        run.params["sigma"]: (run.params["vectors"], [n_train[run_id] for run_id in run.links])
+        for run in found["basis"]
+    }
+    assert about == {"0.3": ("0:3", [4]), "0.04": ("0:19", [8])}
+    assert len(found["theory"]) == 1, "none of the trials are those that it states, so the default stands"
+    page = next(place.record.artifacts(run.run_id) for run in found["report"]) / "report.html"
+    assert "sigma = 0.3" in page.read_text()
+
+    asked = len(lookup.analyses(place.record, "mine"))
+    shown = command("gahb-analyze", "report", "mine", "--json", *place.flags).json["shown"]
+    assert len(lookup.analyses(place.record, "mine")) == asked + 1, "nothing but the page is made again"
+    assert sum(name.startswith("basis of") for name in shown) == 2
+
+
+def test_what_a_sweep_states_wrongly_is_told(command: Callable[..., Ended], ray_here: None, place: Place) -> None:
+    wrong = {
+        "not_stated": ('["basis"]', "Stated"),
+        "no_analysis": ('[Stated("bases")]', "did you mean 'basis'?"),
+        "no_option": ('[Stated("basis", {"sigmas": 0.1})]', "did you mean 'sigma'?"),
+    }
+    for name, (stated, told) in wrong.items():
+        text = re.sub(r"ANALYSES = \[.*?\n\]", f"ANALYSES = {stated}", SWEEP, flags=re.DOTALL)
+        file = stated_sweep(place.folder, name, text)
+        one = ("subset=A", "n_train=4", "seed=0")
+        assert command("gahb-sweep", "launch", str(file), *one, "--as", name, *place.flags).code == 0
+        ended = command("gahb-analyze", "report", name, *place.flags)
+        assert ended.code == 2 and told in ended.err.splitlines()[-1], ended.err
+
+
+def test_settings_that_an_older_analysis_does_not_have_were_the_defaults(finished: Place) -> None:
+    run = lookup.find(finished.record, "16x16-N1-A")
+    old = replace(run, tags={"gahb.kind": "basis", "gahb.of.0": run.run_id}, params={"image": "0", "sigma": "0.15"})
+    assert answers(old, "basis", Question({"runs": [run.run_id]}, [run]))
+    assert not answers(old, "basis", Question({"runs": [run.run_id], "vectors": "0:4"}, [run]))
+    assert not answers(old, "basis", Question({"runs": [run.run_id], "sigma": 0.04}, [run]))

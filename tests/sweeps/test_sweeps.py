@@ -4,11 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gahb_analysis import catalog as analyses
+from gahb_analysis.basis import numbers
+from gahb_analysis.report import stated_by
 from gahb_sweeps.catalog import SWEEPS, description
 
 from gahb.grids import parse_overrides
 from gahb.training.cost import training_flops
 from tests.helpers import Ended, Place
+
+assert analyses, "which stated ones are named"
 
 
 @pytest.mark.parametrize("name", SWEEPS)
@@ -75,3 +80,30 @@ def test_every_trial_has_its_counterpart_where_pairs_are_compared(name: str) -> 
 def test_every_module_is_in_the_catalog() -> None:
     folder = Path(__import__("gahb_sweeps").__file__).parent
     assert {p.stem for p in folder.glob("*.py")} - {"__init__", "cli", "catalog"} == set(SWEEPS)
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+@pytest.mark.parametrize("small", [False, True])
+def test_what_a_sweep_states_is_about_trials_that_it_has(name: str, small: bool) -> None:
+    module = SWEEPS[name]
+    trials = [trial.flat() for trial in module.trials(module.SMALL if small else {})]
+    for stated in stated_by(name):
+        about = [trial for trial in trials if stated.of.items() <= trial.items()]
+        assert about or small, stated
+        assert len(about) > 1 or not stated.together
+
+
+def test_sweeps_state_the_papers_noise_levels_and_vectors() -> None:
+    stated = {name: [s.options for s in stated_by(name) if s.kind == "basis"] for name in SWEEPS}
+    sigmas = {name: {options.get("sigma") for options in found} for name, found in stated.items() if found}
+    assert sigmas == {
+        "transition": {0.15},  # Figure 3
+        "c_alpha_slopes": {None},  # 4, 16 and 18 name none
+        "contour_regularity": {0.2},  # 17
+        "disks": {0.04},  # 5
+        "single_image_ray": {0.04},  # 19
+        "sinusoids": {0.08},  # 20
+        "shuffled_faces": {0.3},  # 21
+    }
+    assert numbers(stated["transition"][0]["vectors"]) == [5, *range(17, 246, 12)]
+    assert numbers(stated["shuffled_faces"][0]["vectors"]) == [5, 17, 29, 41, 53]

@@ -98,6 +98,28 @@ def test_a_linear_denoiser_has_its_matrix_as_jacobian() -> None:
     assert jacobian.spectrum(Linear(symmetric), y).asymmetry == 0
 
 
+def test_singular_values_are_those_of_the_jacobian_and_not_its_eigenvalues() -> None:
+    torch.manual_seed(3)
+    matrix = torch.randn(36, 36, dtype=torch.float64) / 6
+    found = jacobian.spectrum(Linear(matrix), noisy_image(6, torch.float64))
+    torch.testing.assert_close(found.singular_values, torch.linalg.svdvals(matrix), atol=1e-7, rtol=0)
+    assert found.values.min() < 0 < found.singular_values.min()
+    positive = jacobian.spectrum(Linear(matrix @ matrix.T), noisy_image(6, torch.float64))
+    torch.testing.assert_close(positive.singular_values, positive.values, atol=1e-7, rtol=0)
+
+    denoiser, y = denoiser_like_a_trained_one(UNet(1, 8)), noisy_image(12)
+    expected = torch.linalg.svdvals(torch.func.jacrev(denoiser)(y).detach().view(144, 144).double())
+    torch.testing.assert_close(jacobian.spectrum(denoiser, y).singular_values, expected, atol=1e-5, rtol=0)
+
+
+def test_the_jacobian_of_a_denoiser_of_colour_images() -> None:
+    torch.manual_seed(4)
+    matrix = torch.randn(48, 48, dtype=torch.float64) / 7
+    y = torch.rand(1, 3, 4, 4, dtype=torch.float64)
+    torch.testing.assert_close(jacobian.full(Linear(matrix), y, rows=5), matrix)
+    assert jacobian.top_spectrum(Linear(matrix), y, 3).vectors.shape == (48, 3)
+
+
 @pytest.mark.parametrize("architecture", [UNet(1, 8), BFCNN(5, 8), TRANSFORMER])
 def test_lanczos_finds_the_top_of_the_full_spectrum(architecture: Architecture) -> None:
     denoiser, y = denoiser_like_a_trained_one(architecture), noisy_image(16)
@@ -135,3 +157,14 @@ def test_principal_angles_of_known_subspaces() -> None:
     assert jacobian.principal_angles(a, a).abs().max() < 1e-7
     orthogonal = torch.eye(6)[:, 3:6]
     torch.testing.assert_close(jacobian.principal_angles(a, orthogonal), torch.full((2,), math.pi / 2).double())
+
+
+def test_aligned_vectors_span_the_same_space_and_are_the_closest() -> None:
+    torch.manual_seed(5)
+    a, b = (torch.linalg.qr(torch.randn(30, 4, dtype=torch.float64))[0] for _ in range(2))
+    found = jacobian.aligned(a, b)
+    torch.testing.assert_close(found.T @ found, torch.eye(4, dtype=torch.float64))
+    assert jacobian.principal_angles(found, a).max() < 1e-7
+    others = [a @ torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64))[0] for _ in range(50)]
+    assert (found - b).norm() <= min((other - b).norm() for other in others)
+    torch.testing.assert_close(jacobian.aligned(a, a[:, [2, 0]]), a[:, [2, 0]])
