@@ -75,9 +75,9 @@ BANDLETS = (2.5, 3.0, 3.5, 4.0)
 
 
 def tuned_threshold(basis: Basis, images: Tensor) -> AnalyticDenoiser:
-    """Soft or hard thresholding in a fixed basis, averaged over 16 shifts, tuned on 64 of the images."""
+    """Soft or hard thresholding in a fixed basis, averaged over 16 shifts, tuned on 16 of the images."""
     kinds = [Threshold(basis, factor) for factor in SOFT] + [Threshold(basis, factor, hard=True) for factor in HARD]
-    return Tuned([CycleSpinning(kind, 16) for kind in kinds], images[:64])
+    return Tuned([CycleSpinning(kind, 16) for kind in kinds], images[:16])
 
 
 def tuned_bandlets(images: Tensor) -> AnalyticDenoiser:
