@@ -1,4 +1,5 @@
-"""`python -m docs.references` writes the table of docs/references.md: what α/(α+1) becomes at a side of so many pixels."""
+"""`python -m docs.references` writes the table of docs/references.md: what α/(α+1) becomes at sides of so many
+pixels."""
 
 from pathlib import Path
 
