@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gahb.config_fields import check_range, flatten, later
-from gahb.data.intensity import TYPES
 from gahb.data.pixel_shuffling import shuffle
 from gahb.data.source import Source, write_through
 from gahb.data.sources import DATASETS
@@ -38,6 +37,9 @@ LARGEST = 4096
 MOST_OF_A_MANIFEST = 1 << 20
 """Bytes of a manifest."""
 
+
+TYPES = (np.uint8, np.uint16)
+"""In which images are stored; the largest number is intensity 1."""
 
 GROUPS = "groups.npy"
 """File with the number of the group of each row, where images have groups."""

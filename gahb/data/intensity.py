@@ -4,12 +4,8 @@ Photographs are kept in 8 bits, as their files are. Drawn images are kept in 16:
 variance 1/(12·(2ⁿ-1)²), a PSNR of 58.9 dB for 8 bits and 107.1 dB for 16, above all that a denoiser reaches.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
-
-TYPES = (np.uint8, np.uint16)
-"""In which images are stored; the largest number is intensity 1."""
 
 
 def unit(images: Tensor, rows: Tensor | None = None) -> Tensor:

@@ -2,11 +2,12 @@ import numpy as np
 import torch
 
 from gahb.data import intensity
+from gahb.data.dataset import TYPES
 from gahb.denoising import noise
 
 
 def test_both_types_of_stored_images_are_read_as_fractions_of_their_largest_number() -> None:
-    for kind in intensity.TYPES:
+    for kind in TYPES:
         most = np.iinfo(kind).max
         stored = torch.from_numpy(np.arange(0, most + 1, most // 15, dtype=kind).reshape(-1, 1, 2, 2))
         expected = stored.double() / most
