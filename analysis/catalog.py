@@ -132,6 +132,8 @@ def pairs(
     "images. Below left, how close the training images come (solid) and as many that the model has not seen (dotted); "
     "right, the difference, from which chance is gone, and the share of a sample's patches that come from one image.",
     paper="Figure 10: at N = 100 samples are combinations of patches of training images.",
+    asks=_of_pairs,
+    by_default=False,
     on_cluster=True,
 )
 def originality(

@@ -32,8 +32,8 @@ FIGURES = "Figures 1, 2, 7, 9, 10"
 
 SMALL = {"resolution": 20, "width": 16, "n_train": (1, 10, 100, 1000), **SHORT}
 
-ANALYSES = [Stated("basis", {"sigma": 0.15, "vectors": "5:245:12"})]
-"""Figure 3: every λ, and every twelfth vector."""
+ANALYSES = [Stated("basis", {"sigma": 0.15, "vectors": "5:245:12"}), Stated("originality")]
+"""Figure 3: every λ, and every twelfth vector; Figure 10: the patches of which samples consist."""
 
 
 def trials(overrides: Mapping[str, Any] | None = None) -> list[Trial]:
