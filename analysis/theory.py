@@ -45,10 +45,10 @@ CEILING = 100.0
 SHOWN = 45.0
 """Where the picture ends, in dB."""
 
-IMAGES = 64
+IMAGES = 16
 """Noisy images of either set at each noise level; the best bandlet bases take the time."""
 
-TERMS_IMAGES, TERMS_SIGMA = 8, 0.1
+TERMS_IMAGES, TERMS_SIGMA = 4, 0.1
 """Held-out images whose terms are counted, and the noise of the y in e_k(y)."""
 
 LARGEST = 1600
