@@ -5,6 +5,7 @@ pickled, until the input ends, and answers each with what the function returns o
 `multiprocessing` it neither forks, which threads do not survive, nor imports the caller's script.
 """
 
+import contextlib
 import pickle
 import subprocess
 import sys
@@ -86,18 +87,16 @@ def _send(process: subprocess.Popen[bytes], content: Any) -> None:
 
 def _serve() -> None:
     answers, sys.stdout = sys.stdout.buffer, sys.stderr
-    function = pickle.load(sys.stdin.buffer)
-    while True:
-        try:
+    with contextlib.suppress(EOFError, pickle.UnpicklingError):  # who asks has ended, perhaps before it had asked
+        function = pickle.load(sys.stdin.buffer)
+        while True:
             argument = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        try:
-            answer = (True, function(argument))
-        except Exception as error:
-            answer = (False, error)
-        pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
-        answers.flush()
+            try:
+                answer = (True, function(argument))
+            except Exception as error:
+                answer = (False, error)
+            pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
+            answers.flush()
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def test_a_report_holds_tables_pictures_and_the_papers_numbers(
     assert len(lookup.analyses(place.record, "tiny")) == asked + 1, "nothing but the page is made again"
     page = (place.record.artifacts(data["run_id"]) / "report.html").read_text()
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(pictures) == 5 and all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
+    assert len(pictures) == 6 and all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
     assert html.escape(described("pairs").paper) in page and "2 finished trials" in page and "<table" in page
     assert "gahb-analyze memorization tiny" in page and "gahb-analyze pairs tiny" not in page
     assert "http" not in page, "self-contained"
