@@ -5,32 +5,58 @@ A function here is the analysis as the command line and a report know it, and qu
 module of the same name. Guests register such functions too (`gahb.plugins`).
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
+from gahb.cli import parameter
 from gahb.denoising.levels import Gap
 from gahb.denoising.sampler import Sampler
 from gahb.errors import UserError
-from gahb.execution.analysis import AnalysisContext, AnalysisResult, Question, described
+from gahb.execution.analysis import AnalysisContext, AnalysisResult, AnalysisRun, Question, described
 from gahb.registry import ANALYSES
 from gahb.tracking.run import Run
 
 Samples = Annotated[int, typer.Option(min=2, max=100_000, help="Images drawn from each model.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the sampling noise.")]
-StepSize = Annotated[float, typer.Option(help="Step h of the sampling, above 0 and up to 1; the first if it grows.")]
-Growing = Annotated[bool, typer.Option("--growing/--fixed", help="Whether that step grows.")]
-Beta = Annotated[float, typer.Option(help="β, above 0 and up to 1; at 1 no noise is injected, below it some is.")]
-SigmaStart = Annotated[float, typer.Option(help="σ₀, the noise at which sampling begins.")]
-SigmaEnd = Annotated[float, typer.Option(help="σ_∞, the noise at which it ends.")]
 SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep in the record.")]
 RunName = Annotated[str, typer.Argument(help="A run id, a unique prefix of one, or a name.")]
 Force = Annotated[bool, typer.Option(help="Compare runs of different, unknown or common images too.")]
 Fit = Annotated[tuple[float, float], typer.Option(help="Range of input PSNR in dB over which slopes are fitted.")]
 
+
+def _option(name: str, kind: type, text: str, *flags: str) -> inspect.Parameter:
+    return parameter(name, Annotated[kind, typer.Option(*flags, help=text)], getattr(Sampler, name))
+
+
 WEAK_NOISE = (20.0, 34.0)
 """Where slopes are fitted by default, in dB."""
+
+CONSTANTS = [
+    _option("h", float, "Step h of the sampling, above 0 and up to 1; the first if it grows."),
+    _option("growing", bool, "Whether that step grows.", "--growing/--fixed"),
+    _option("beta", float, "β, above 0 and up to 1; at 1 no noise is injected, below it some is."),
+    _option("sigma_start", float, "σ₀, the noise at which sampling begins."),
+    _option("sigma_end", float, "σ_∞, the noise at which it ends."),
+]
+"""The sampler's, each an option."""
+
+
+def sampled(analyse: AnalysisRun) -> AnalysisRun:
+    """The analysis with CONSTANTS as its options in the place of its `sampler`."""
+
+    @functools.wraps(analyse)
+    def run(context: AnalysisContext, **options: Any) -> AnalysisResult:
+        chosen = {p.name: options.pop(p.name) for p in CONSTANTS if p.name in options}
+        return analyse(context, **options, sampler=Sampler(**chosen))
+
+    own = [p for p in inspect.signature(analyse).parameters.values() if p.name != "sampler"]
+    run.__signature__ = inspect.Signature([*own, *CONSTANTS])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in (*own, *CONSTANTS)}
+    return cast(AnalysisRun, run)
 
 
 def _of_sweep(sweep: str, runs: Sequence[Run]) -> list[Question]:
@@ -108,19 +134,16 @@ def curves(context: AnalysisContext, sweep: SweepName, fit: Fit = WEAK_NOISE) ->
     asks=_of_pairs,
     on_cluster=True,
 )
+@sampled
 def pairs(
     context: AnalysisContext,
     sweep: SweepName,
     samples: Samples = 64,
     seed: Seed = 0,
-    h: StepSize = Sampler.h,
-    growing: Growing = Sampler.growing,
-    beta: Beta = Sampler.beta,
-    sigma_start: SigmaStart = Sampler.sigma_start,
-    sigma_end: SigmaEnd = Sampler.sigma_end,
+    *,
+    sampler: Sampler,
 ) -> AnalysisResult:
     """Compare all pairs of a sweep, trained on A and on B (Figures 2, 10, 12)."""
-    sampler = Sampler(h, growing, beta, sigma_start, sigma_end)
     from . import pairs
 
     return pairs.run(context, sweep=sweep, samples=samples, seed=seed, sampler=sampler)
@@ -136,6 +159,7 @@ def pairs(
     by_default=False,
     on_cluster=True,
 )
+@sampled
 def originality(
     context: AnalysisContext,
     sweep: SweepName,
@@ -147,14 +171,10 @@ def originality(
     searched: Annotated[
         int, typer.Option(min=1, help="Training images whose patches are searched at every position.")
     ] = 1000,
-    h: StepSize = Sampler.h,
-    growing: Growing = Sampler.growing,
-    beta: Beta = Sampler.beta,
-    sigma_start: SigmaStart = Sampler.sigma_start,
-    sigma_end: SigmaEnd = Sampler.sigma_end,
+    *,
+    sampler: Sampler,
 ) -> AnalysisResult:
     """Hold the patches of samples against those of training images, over N (Figure 10)."""
-    sampler = Sampler(h, growing, beta, sigma_start, sigma_end)
     from . import originality
 
     return originality.run(context, sweep=sweep, settings=originality.Settings(samples, seed, patch, searched, sampler))
@@ -188,19 +208,16 @@ def scaling(
     asks=_of_two_images,
     on_cluster=True,
 )
+@sampled
 def memorization(
     context: AnalysisContext,
     sweep: SweepName,
     samples: Samples = 64,
     seed: Seed = 0,
-    h: StepSize = Sampler.h,
-    growing: Growing = Sampler.growing,
-    beta: Beta = Sampler.beta,
-    sigma_start: SigmaStart = Sampler.sigma_start,
-    sigma_end: SigmaEnd = Sampler.sigma_end,
+    *,
+    sampler: Sampler,
 ) -> AnalysisResult:
     """Count the samples that are training images, against N and against training time."""
-    sampler = Sampler(h, growing, beta, sigma_start, sigma_end)
     from . import memorization
 
     return memorization.run(context, sweep=sweep, samples=samples, seed=seed, sampler=sampler)
@@ -265,6 +282,7 @@ def dimension(
     paper="Figure 8: paths that end in different images part near their middle.",
     asks=_of_the_ends,
 )
+@sampled
 def trajectories(
     context: AnalysisContext,
     run1: RunName,
@@ -273,15 +291,11 @@ def trajectories(
         int, typer.Option(min=0, max=2**32 - 1, help="Number of the sample, as in the table of `pair`.")
     ] = 0,
     seed: Seed = 0,
-    h: StepSize = Sampler.h,
-    growing: Growing = Sampler.growing,
-    beta: Beta = Sampler.beta,
-    sigma_start: SigmaStart = Sampler.sigma_start,
-    sigma_end: SigmaEnd = Sampler.sigma_end,
+    *,
+    sampler: Sampler,
     force: Force = False,
 ) -> AnalysisResult:
     """Follow two models from the same noise and find where they part (Figure 8)."""
-    sampler = Sampler(h, growing, beta, sigma_start, sigma_end)
     from . import trajectories
 
     return trajectories.run(context, run1=run1, run2=run2, sample=sample, seed=seed, sampler=sampler, force=force)
@@ -325,21 +339,18 @@ def transfer(
     reading="As above, for two chosen models.",
     paper="Figure 14: at N = 20,000 on 32×32 rooms, BF-CNN, the cosine of pairs is close to 1.",
 )
+@sampled
 def pair(
     context: AnalysisContext,
     run1: RunName,
     run2: RunName,
     samples: Samples = 64,
     seed: Seed = 0,
-    h: StepSize = Sampler.h,
-    growing: Growing = Sampler.growing,
-    beta: Beta = Sampler.beta,
-    sigma_start: SigmaStart = Sampler.sigma_start,
-    sigma_end: SigmaEnd = Sampler.sigma_end,
+    *,
+    sampler: Sampler,
     force: Force = False,
 ) -> AnalysisResult:
     """Sample from two models with the same noise and compare the images (Figure 2)."""
-    sampler = Sampler(h, growing, beta, sigma_start, sigma_end)
     from . import pair
 
     return pair.run(context, run1=run1, run2=run2, samples=samples, seed=seed, sampler=sampler, force=force)
@@ -354,8 +365,19 @@ def report(context: AnalysisContext, sweep: SweepName) -> AnalysisResult:
 
 
 for _run in (
-    curves, pairs, originality, scaling, memorization, basis, dimension, trajectories, theory, transfer, pair, report,
-):  # fmt: skip
+    curves,
+    pairs,
+    originality,
+    scaling,
+    memorization,
+    basis,
+    dimension,
+    trajectories,
+    theory,
+    transfer,
+    pair,
+    report,
+):
     ANALYSES.add(_run.__name__, _run)
 
 

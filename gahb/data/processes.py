@@ -49,19 +49,14 @@ def processes(
 
     try:
         for _ in range(count):
-            started.append(_start(function))
+            started.append(child.start("gahb.data.processes", stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            _send(started[-1], function)
             idle.put(started[-1])
         yield call
     finally:
         for process in started:
             process.kill()
             process.communicate()
-
-
-def _start(function: Callable[[Any], Any]) -> subprocess.Popen[bytes]:
-    process = child.start("gahb.data.processes", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    _send(process, function)
-    return process
 
 
 def _ask(process: subprocess.Popen[bytes], argument: Any, reads: str) -> Any:

@@ -83,7 +83,8 @@ def test_a_large_folder_is_prepared_by_all_cores_and_an_interrupt_leaves_nothing
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
         errors = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == 130 and "Traceback" not in errors
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
     assert len(decoders) == cores and not any(Path(f"/proc/{pid}").exists() for pid in decoders)
     assert list((tmp_path / "storage").glob(".making-*")) == list((tmp_path / "storage").glob("data/*/*.npy")) == []
 
