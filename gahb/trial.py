@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from gahb.config_fields import KINDS, check_range, field_types, flatten
+from gahb.config_fields import KINDS, check_range, field_types, flatten, later
 from gahb.data.dataset import Dataset
 from gahb.data.sources import DATASETS, source_class
 from gahb.data.splits import SUBSETS, Split
@@ -27,8 +27,23 @@ from gahb.registry import KEYS, require
 SIGNATURE_VERSION = 1
 """Part of every signature. Raise it when the code changes what a trial's result is."""
 
-SCHEDULES = ("halving", "cosine")
 PRECISIONS = ("float32", "tf32", "bfloat16")
+CHOICES = {
+    "subset": SUBSETS,
+    "schedule": ("halving", "cosine", "constant"),
+    "precision": PRECISIONS,
+    "optimizer": ("adam", "muon"),
+    "noise_law": ("square", "lognormal", "log_uniform"),
+    "weighting": ("uniform", "inverse_sigma"),
+    "until": ("images", "settled"),
+}
+"""Keys and the words that they may be."""
+
+WIDEST = 0.25
+"""The largest relative length of an average of weights; that of all steps alike is 12^-½."""
+
+MOST_EVALUATIONS = 100
+"""In a doubling of the images seen."""
 
 MOST = 10**12
 """Images that a trial may hold or see; a thousand times the paper's longest training."""
@@ -48,13 +63,26 @@ class Trial:
         images: duration of the training in images seen (a step sees `batch_size` of them);
             0 means the paper's: 10⁹ up to 40×40, 2.5·10⁸ above (1000 epochs of 10⁶ and of 250,000).
         batch_size: images a step.
-        learning_rate: Adam's, at the start.
+        learning_rate: the optimizer's, at the start.
         schedule: "halving" halves the rate after every tenth of the images (the paper's); "cosine" lowers it
-            to 1 % along half a cosine.
+            to 1 % along half a cosine; "constant" keeps it, so that no step depends on the training's length.
         precision: of the training. "float32"; "tf32", the same with the factors of products rounded to TF32, on GPUs
             that have it; "bfloat16", in which the activations are. Weights and optimizer are in float32.
         compile: run the step through torch.compile, which needs a C++ compiler and changes the rounding. The fastest
             are precision=bfloat16 compile=true.
+        optimizer: "adam" (the paper's), or "muon", which makes the update of every kernel but the first and the last
+            orthogonal (`gahb.training.muon`); good rates are ten times Adam's.
+        beta2: Adam's β₂, for what Adam trains.
+        warmup: the rate rises linearly over so many images.
+        ema: what is evaluated and kept is an average of the weights over the last steps, of this length (a standard
+            deviation) as a share of all steps until then, at most 0.25; 0 is the last weights themselves.
+        noise_law: how σ is drawn. "square": u², u ~ U[0, 1] (the paper's); "lognormal": ln σ ~ N(-1.9, 1.2²), σ ≤ 1;
+            "log_uniform": evenly over input PSNR from 0 to 42 dB.
+        weighting: of an image's squared error in the loss. "uniform" (the paper's), or "inverse_sigma", by 1/σ, and
+            100 below σ = 0.01.
+        evaluations: how often PSNR is measured, in each doubling of the images seen.
+        until: "images" trains to the end; "settled" ends at the first evaluation that differs by at most 0.1 dB, in
+            test PSNR and gap, from each since a quarter as many images, and needs schedule=constant.
 
     Raises:
         UserError: a value out of range, or a resolution that the architecture cannot take.
@@ -72,6 +100,14 @@ class Trial:
     schedule: str = "halving"
     precision: str = "float32"
     compile: bool = False
+    optimizer: str = later("adam")
+    beta2: float = later(0.999)
+    warmup: int = later(0)
+    ema: float = later(0.0)
+    noise_law: str = later("square")
+    weighting: str = later("uniform")
+    evaluations: int = later(1)
+    until: str = later("images")
 
     def __post_init__(self) -> None:
         if self.images == 0:
@@ -81,9 +117,18 @@ class Trial:
             raise UserError(f"learning_rate={self.learning_rate}: must be a positive number")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed={self.seed}: must lie in 0 … 2³²-1")
-        for key, known in (("subset", SUBSETS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        check_range(MOST_EVALUATIONS, evaluations=self.evaluations)
+        for key, (least, most) in {"beta2": (0, 1), "ema": (0, WIDEST), "warmup": (0, MOST)}.items():
+            if not least <= getattr(self, key) <= most or (key == "beta2" and self.beta2 == 1):
+                raise UserError(f"{key}={getattr(self, key)}: must lie in {least} … {most}")
+        for key, known in CHOICES.items():
             if getattr(self, key) not in known:
                 raise UserError(f"{key}={getattr(self, key)}: must be one of {', '.join(known)}")
+        if self.until == "settled" and self.schedule != "constant":
+            raise UserError(
+                f"until=settled needs schedule=constant: under schedule={self.schedule} the end of a "
+                "training is part of its beginning"
+            )
         self.architecture.check(self.dataset.resolution)
 
     @property
@@ -154,8 +199,15 @@ class Trial:
         A data set's path is not part of it: the same images elsewhere are the same trial. The version of a guest's
         architecture is, and that of a guest's data set through the hash.
         """
-        of_data = self.dataset.flat()
-        content: list[Any] = [SIGNATURE_VERSION, data_hash, {k: v for k, v in self._flat.items() if k not in of_data}]
+        return self._hash(data_hash)
+
+    def course(self, data_hash: str) -> str | None:
+        """The same of everything but its length, for a trial whose steps do not depend on that; None for others."""
+        return self._hash(data_hash, "images") if self.schedule == "constant" else None
+
+    def _hash(self, data_hash: str, *ignored: str) -> str:
+        without = {*self.dataset.flat(), *ignored}
+        content: list[Any] = [SIGNATURE_VERSION, data_hash, {k: v for k, v in self._flat.items() if k not in without}]
         if guest := ARCHITECTURES.guest(self.architecture.name):
             content.append({"architecture": str(guest)})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

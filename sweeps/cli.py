@@ -121,6 +121,7 @@ def plan(
         [
             {
                 **{key: row[key] for key in ("name", "architecture", "parameters", "receptive_field", "images")},
+                **({"images_reused": row["images_reused"]} if any(r["images_reused"] for r in rows) else {}),
                 "flops": f"{row['flops']:.1e}",
                 **({"hours": f"{row['hours']:.2g}" if row["hours"] else "–"} if names else {}),
                 "memory": f"{row['memory'] / 1e9:.2g} GB",
@@ -133,14 +134,14 @@ def plan(
     for reason in dict.fromkeys(unfit):
         say(reason)
     todo = [row for row in rows if row["state"] != "finished"]
-    left = sum(row["flops"] for row in todo)
+    left = sum(_share_left(row) * row["flops"] for row in todo)
     say(f"{len(rows)} trials, {sum(row['flops'] for row in rows):.1e} FLOPs, of which {left:.1e} are not done")
     if not all(row["hours"] for row in rows):
         words = " for some of these trials" if names else ""
         say(f"nothing is known of a device's speed{words}; measure it with: gahb-sweep calibrate")
     else:
         hours = sum(row["hours"] for row in rows)
-        rest = [row["hours"] for row in todo]
+        rest = [_share_left(row) * row["hours"] for row in todo]
         here, found = hardware.here()
         at_once = devices or (found if names == [here] else 1)
         wall = max(sum(rest) / at_once, max(rest, default=0))
@@ -429,6 +430,11 @@ def data(
     for key, value in facts.items():
         print_line(f"{key:<{width}}{value}")
     say(f"pictures: {sheet} {histogram}")
+
+
+def _share_left(row: dict[str, Any]) -> float:
+    """The share of a planned trial's images that no other trial of its course has seen."""
+    return 1 - float(row["images_reused"]) / float(row["images"])
 
 
 def _data_trial(dataset: str, words: list[str]) -> Any:

@@ -96,7 +96,7 @@ def one_by_one(name: str) -> Found:
     for number in range(STEPS):
         step.set_learning_rate(optimizer, step.learning_rate(chosen, number))
         draws = noise.generator("batch", chosen.seed, chosen.subset, number, device=DEVICE)
-        noisy, target = noise.noisy_batch(shown, chosen.batch_size, draws)
+        noisy, target, _ = noise.noisy_batch(shown, chosen.batch_size, draws)
         step.training_step(loss_of, bare, optimizer, noisy, target, chosen.precision)
     return equal([training.digest(net), training.digest(bare)])
 

@@ -91,7 +91,7 @@ def loss_and_gradient(trial: Trial, device: torch.device, way: str, batch: int) 
     net, optimizer = step.start(trial, device)
     loss_of = step.loss_function(trial, device)
     of_cpu = noise.noisy_batch(images(trial, CPU), trial.batch_size, noise.generator("parity", batch))
-    noisy, target = (tensor.to(device) for tensor in of_cpu)
+    noisy, target, _ = (tensor.to(device) for tensor in of_cpu)
 
     def body() -> Tensor:
         return step.training_step(loss_of, net, optimizer, noisy, target, trial.precision)

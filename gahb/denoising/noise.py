@@ -5,11 +5,16 @@ y = x + σ z with z ~ N(0, Id). Every draw comes from a generator seeded by what
 """
 
 import hashlib
+import math
 
 import torch
 from torch import Tensor
 
 from gahb.data.intensity import unit
+from gahb.denoising.levels import SIGMAS
+
+LOGNORMAL = (-1.9, 1.2)
+"""Mean and standard deviation of ln σ."""
 
 
 def seed(*key: str | int) -> int:
@@ -22,14 +27,32 @@ def generator(*key: str | int, device: torch.device | str = "cpu") -> torch.Gene
     return torch.Generator(device).manual_seed(seed(*key))
 
 
-def noisy_batch(images: Tensor, batch_size: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A training batch: noisy images y = x + σz and the noise σz, each (batch_size, C, H, W) float32.
+def noisy_batch(
+    images: Tensor, batch_size: int, draws: torch.Generator, law: str = "square"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A training batch: noisy images y = x + σz and the noise σz, each (batch_size, C, H, W) float32, and σ
+    (batch_size, 1, 1, 1).
 
-    Images are drawn with replacement from stored `images` (N, C, H, W); σ = u² for each, u ~ U[0, 1].
+    Images are drawn with replacement from stored `images` (N, C, H, W), and σ for each by a law:
+
+        square:       σ = u²,  u ~ U[0, 1]   (the paper's)
+        lognormal:    ln σ ~ N(-1.9, 1.2²), σ ≤ 1   (Karras et al. 2022, for intensities in [0, 1] rather than [-1, 1])
+        log_uniform:  input PSNR ~ U[0, 42] dB
     """
     device = images.device
     chosen = torch.randint(len(images), (batch_size,), generator=draws, device=device)
     clean = unit(images, chosen)
-    sigma = torch.rand(batch_size, 1, 1, 1, generator=draws, device=device).square()
+    sigma = _sigma(law, (batch_size, 1, 1, 1), draws, device)
     noise = sigma * torch.randn(clean.shape, generator=draws, device=device)
-    return clean + noise, noise
+    return clean + noise, noise, sigma
+
+
+def _sigma(law: str, shape: tuple[int, ...], draws: torch.Generator, device: torch.device) -> Tensor:
+    if law == "lognormal":
+        mean, sd = LOGNORMAL
+        z = torch.randn(shape, generator=draws, device=device)
+        return (mean + sd * z).exp().clamp_max(1)
+    u = torch.rand(shape, generator=draws, device=device)
+    if law == "log_uniform":
+        return (u * math.log(SIGMAS[-1])).exp()
+    return u.square()

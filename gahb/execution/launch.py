@@ -155,6 +155,7 @@ class Launch:
             acquired = {p.signature for p in to_train if leases.acquire(self.storage, p.signature, launch_id)}
             planned = plan(self.trials, self.storage, self.record, device)  # a launch may have ended since the last one
             ours = [p for p in planned if p.signature in acquired and p.to_train]
+            say_reused(ours, self.say)
             tasks = {p.signature: self.task(p, launch_id, placements[p.trial]) for p in largest_first(ours)}
             failures = ray_cluster.run_trials(
                 list(tasks.values()), on_result=_Progress(planned, tasks, self.say), say=self.say
@@ -197,6 +198,7 @@ class Launch:
             kind=placement.kind,
             memory=placement.memory,
             plugins=[asdict(origin) for origin in registry.files()],
+            course=planned.course,
         )
 
     def scheduled_run(self, planned: Planned, launch_id: str) -> str:
@@ -226,6 +228,8 @@ class Launch:
             Tag.SUBSET: trial.subset,
             Tag.TRIAL: json.dumps(flat),
         }
+        if course := trial.course(planned.data_hash):
+            names[Tag.COURSE] = course
         if trial.plugins:
             names[Tag.PLUGINS] = json.dumps(trial.plugins)
         return self.record.create(self.sweep, planned.name, params=params, tags={**names, **tags}, dataset=dataset)
@@ -263,6 +267,14 @@ def largest_first(planned: Sequence[Planned]) -> list[Planned]:
     return sorted(planned, key=lambda p: cost.training_flops(p.trial), reverse=True)
 
 
+def say_reused(planned: Sequence[Planned], say: Callable[[str], None]) -> None:
+    """Say how many images trials need not see again that go on from others of their course."""
+    going_on = [p for p in planned if p.images_reused]
+    if going_on:
+        reused, images = sum(p.images_reused for p in going_on), sum(p.trial.images for p in going_on)
+        say(f"{len(going_on)} go on from shorter trials: {reused:,} of {images:,} images are reused")
+
+
 def check_data(to_train: Sequence[Planned]) -> None:
     """Raise UserError if a data set is known to have too few images for its largest trial."""
     for dataset, trial in _largest(to_train).items():
@@ -293,7 +305,7 @@ def check_guests(to_train: Sequence[Planned]) -> None:
 
 
 class _Progress:
-    """Says one line when a trial has seen all its images."""
+    """Says one line when a trial's training has ended."""
 
     def __init__(self, planned: Sequence[Planned], tasks: Mapping[str, Task], say: Callable[[str], None]) -> None:
         self.trials = {tasks[p.signature].run_id: p for p in planned if p.signature in tasks}
@@ -302,7 +314,7 @@ class _Progress:
 
     def __call__(self, run_id: str, row: Mapping[str, Any]) -> None:
         p = self.trials[run_id]
-        if row["images_seen"] >= p.trial.images and run_id not in self.done:
+        if row["ended"] and run_id not in self.done:
             self.done.add(run_id)
             self.say(f"[{len(self.done)}/{len(self.trials)}] {p.name}: PSNR gap {row['psnr_gap']:.2f} dB")
 
@@ -322,5 +334,6 @@ def _row(planned: Planned, run: Run | None, states: Mapping[str, str], trained: 
         "run_id": run.run_id if run else None,
         "trained": trained,
         "metrics": run.psnrs if run else {},
+        "images_reused": run.images_reused if run else 0,
         "reason": run.reason if run else None,
     }

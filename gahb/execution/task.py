@@ -5,14 +5,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from gahb.planning.placement import KIND
+from gahb.training.checkpoint_names import folder_of
 
 
 @dataclass(frozen=True)
 class Task:
     """Plain values only: what to train, its run, where data, checkpoints and record are, how often it may start again
     without having got further, what is granted (CPUs, GPUs, a fraction if trials share one, the kind that they must be
-    of, if only one will do, and bytes of the node's memory), and the plugin files that were loaded, as
-    `registry.Origin` has them."""
+    of, if only one will do, and bytes of the node's memory), the plugin files that were loaded, as `registry.Origin`
+    has them, and the signatures of trials of the same course, from one of which it may start."""
 
     flat: dict[str, Any]
     signature: str
@@ -27,6 +28,7 @@ class Task:
     kind: str
     memory: int
     plugins: Sequence[dict[str, Any]] = ()
+    course: Sequence[str] = ()
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -44,4 +46,4 @@ class Task:
     @property
     def folder(self) -> str:
         """The trial's place in the storage."""
-        return f"trials/{self.signature}"
+        return folder_of(self.signature)

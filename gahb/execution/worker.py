@@ -31,6 +31,7 @@ from gahb.tracking.metric_logger import MetricLogger, Stopped, Superseded
 from gahb.tracking.record_writer import RecordWriter
 from gahb.tracking.run import Tag
 from gahb.training import loop, weights
+from gahb.training.checkpoint_names import folder_of
 from gahb.training.checkpoints import Checkpoints
 from gahb.training.loop import Trained, Training
 from gahb.training.out_of_memory import OutOfMemory
@@ -184,9 +185,10 @@ class TrialRun:
             self.metric_logger.log([(evaluation.metrics(), evaluation.time) for evaluation in history])
             row = history[-1].metrics()
             log.info("%s", ", ".join(f"{key} {value:.4g}" for key, value in row.items()))
-            report(row)
+            report({**row, "ended": loop.has_ended(self.trial, history)})
 
-        options = loop.Options(self.task.checkpoint_seconds, on_evaluation, self.control)
+        course = [Checkpoints(self.checkpoints.storage, folder_of(signature)) for signature in self.task.course]
+        options = loop.Options(self.task.checkpoint_seconds, on_evaluation, self.control, course)
         try:
             return loop.train(self.training, self.checkpoints, options)
         except loop.Halted:
@@ -214,12 +216,14 @@ class TrialRun:
 
     def _log_totals(self, trained: Trained) -> None:
         """Log images seen, speed and memory of the whole training, and tag the run with where that was."""
-        total = self.trial.steps * self.trial.batch_size
+        total = trained.history[-1].images_seen
         speed = {"images_per_second": total / trained.seconds} if math.isfinite(trained.seconds) else {}
         totals = {"images_seen": total, **speed, "peak_memory_gb": hardware.peak_memory(self.device) / 1e9}
         self.metric_logger.log([with_retries(lambda: self._first_totals(totals), wait=self._wait)])
         share = self.task.gpus if self.device.type == "cuda" else self.task.cpus
         tags: dict[str, Any] = {Tag.DEVICE: hardware.name(self.device), Tag.SHARE: share, Tag.REASON: ""}
+        if trained.images_reused:
+            tags[Tag.IMAGES_REUSED] = trained.images_reused
         self.record.tag(self.task.run_id, tags)
 
     def _first_totals(self, totals: dict[str, float]) -> tuple[dict[str, float], float]:
@@ -244,7 +248,7 @@ class TrialRun:
             "data_hash": self.task.data_hash,
             "content_sha256": self.prepared.manifest["content_sha256"],
             "subset_hash": self.subset_hash,
-            "images_seen": self.trial.steps * self.trial.batch_size,
+            "images_seen": trained.history[-1].images_seen,
             "metrics": trained.history[-1].curve.summary(),
             "gahb_version": gahb.__version__,
             "torch_version": torch.__version__,

@@ -1,7 +1,7 @@
 """The plan of a sweep: each trial with what the record knows of it and what it will cost. Nothing is run."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gahb.grids import differing, readable_name
@@ -11,6 +11,7 @@ from gahb.storage.base import Storage
 from gahb.tracking.record import Record
 from gahb.tracking.run import Run, Tag
 from gahb.training import cost
+from gahb.training.checkpoint_names import folder_of, newest_step
 from gahb.trial import Trial
 
 
@@ -28,6 +29,8 @@ class Planned:
         run: its run, if there is one.
         seconds: device time that the training should take in all; None where nothing alike was measured.
         known_from: "runs" or "calibration", where `seconds` are known from.
+        course: the signatures of other trials of its course that it may go on from, the furthest first.
+        images_reused: what the first of them has seen.
     """
 
     trial: Trial
@@ -38,6 +41,8 @@ class Planned:
     run: Run | None
     seconds: float | None
     known_from: str | None
+    course: tuple[str, ...] = ()
+    images_reused: int = 0
 
     @property
     def to_train(self) -> bool:
@@ -58,6 +63,7 @@ class Planned:
             "parameters": cost.parameters(trial.architecture, trial.dataset.resolution),
             "receptive_field": trial.architecture.receptive_field(),
             "images": trial.images,
+            "images_reused": self.images_reused,
             "flops": cost.training_flops(trial),
             "hours": self.seconds and self.seconds / 3600,
             "hours_from": self.known_from,
@@ -90,7 +96,25 @@ def plan(
         state = states[run.run_id] if run else "new"
         seconds, known_from = ((speed := device(trial)) and speed.seconds(trial)) or (None, None)
         planned.append(Planned(trial, name, signature, hashes[trial.dataset], state, run, seconds, known_from))
-    return planned
+    return _on_courses(planned, storage, record)
+
+
+def _on_courses(planned: list[Planned], storage: Storage, record: Record) -> list[Planned]:
+    """The same, with what trials that have not begun may go on from."""
+    courses = {p.signature: c for p in planned if p.to_train and (c := p.trial.course(p.data_hash))}
+    known = record.by_course(set(courses.values()))
+
+    def seen(p: Planned) -> Planned:
+        if p.run and p.state == "finished":
+            return replace(p, images_reused=p.run.images_reused)
+        if p.signature not in courses or newest_step(storage, folder_of(p.signature)):
+            return p
+        signatures = {run.signature for run in known.get(courses[p.signature], ())} - {p.signature}
+        steps = {signature: newest_step(storage, folder_of(signature)) for signature in signatures}
+        usable = sorted((s for s in steps if 0 < steps[s] < p.trial.steps), key=lambda s: -steps[s])
+        return replace(p, course=tuple(usable), images_reused=steps[usable[0]] * p.trial.batch_size) if usable else p
+
+    return [seen(p) for p in planned]
 
 
 def states_of(runs: Iterable[Run], storage: Storage) -> dict[str, str]:

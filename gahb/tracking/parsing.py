@@ -17,6 +17,8 @@ MOST = 10**12
 PATTERNS = {
     Tag.KIND: r"[\w.-]{1,100}",
     Tag.SIGNATURE: "[0-9a-f]{12}",
+    Tag.COURSE: "[0-9a-f]{12}",
+    Tag.IMAGES_REUSED: "[0-9]{1,13}",
     Tag.DATA_HASH: "[0-9a-f]{16}",
     Tag.SUBSET: "[AB]",
     Tag.LAUNCH: "([0-9a-f]{12})?",

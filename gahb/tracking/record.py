@@ -113,13 +113,24 @@ class Record:
     def by_signature(self, signatures: Collection[str]) -> dict[str, Run]:
         """Signature → its trial, for those of the signatures that there are. Of several runs, a finished one wins, or
         else the oldest."""
-        if len(signatures) <= ONE_BY_ONE:
-            found = self.search(*(tagged(Tag.SIGNATURE, signature) for signature in signatures))
+        trials = reversed(self._trials(Tag.SIGNATURE, signatures))
+        return {run.signature: run for run in sorted(trials, key=lambda run: run.state == "finished")}
+
+    def by_course(self, courses: Collection[str]) -> dict[str, list[Run]]:
+        """Course → its trials, for those of the courses that there are."""
+        found = dict[str, list[Run]]()
+        for run in self._trials(Tag.COURSE, courses):
+            found.setdefault(run.tags[Tag.COURSE], []).append(run)
+        return found
+
+    def _trials(self, tag: Tag, values: Collection[str]) -> list[Run]:
+        """The trials with one of these values of a tag, the oldest of each first."""
+        if len(values) <= ONE_BY_ONE:
+            found = self.search(*(tagged(tag, value) for value in values))
         else:
             found = self.runs(Kind.TRIAL)
-        wanted = set(signatures)
-        trials = [run for run in reversed(found) if run.kind == Kind.TRIAL and run.signature in wanted]
-        return {run.signature: run for run in sorted(trials, key=lambda run: run.state == "finished")}
+        wanted = set(values)
+        return [run for run in found if run.kind == Kind.TRIAL and run.tags.get(tag) in wanted]
 
     def search(self, *conditions: str, newest: int | None = None) -> list[Run]:
         """The runs that fulfil each of the conditions, one condition after the other: the oldest first, or the newest,

@@ -31,6 +31,10 @@ class Tag(StrEnum):
     """The flat trial as JSON."""
     PLUGINS = "gahb.plugins"
     """The guests that the trial uses as JSON, in the form of `Trial.plugins`."""
+    COURSE = "gahb.course"
+    """What trials that differ in their length alone have in common, if no step depends on it (`Trial.course`)."""
+    IMAGES_REUSED = "gahb.images_reused"
+    """Images that another trial of the course had seen, from whose checkpoint it went on."""
     DATA_HASH = "gahb.data_hash"
     """The data set."""
     SUBSET = "gahb.subset"
@@ -166,6 +170,11 @@ class Run:
     def psnrs(self) -> dict[str, float]:
         """The last of its METRICS, in dB."""
         return {key: self.metrics[key] for key in METRICS if key in self.metrics}
+
+    @property
+    def images_reused(self) -> int:
+        """How many images another trial of its course had seen, from whose checkpoint it went on."""
+        return int(self.tags.get(Tag.IMAGES_REUSED, 0))
 
     @property
     def reason(self) -> str | None:

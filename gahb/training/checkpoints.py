@@ -8,9 +8,8 @@ log-spaced in time and all kept.
 import hashlib
 import json
 import logging
-import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor
 from gahb.storage.base import Storage
 from gahb.storage.local import OddFile
 from gahb.storage.retry import is_retryable
+from gahb.training.checkpoint_names import IMAGES, STEP, names, newest_step, number
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,12 @@ KEPT = 2
 MOST_OF_NAMES = 1 << 20
 """Bytes of weights' names and shapes."""
 
-STEP, IMAGES = re.compile(r"step-(\d{9,})\.safetensors"), re.compile(r"images-(\d{12,})\.safetensors")
-"""The names of checkpoints and of weights."""
+
+Saved = tuple[int, dict[str, Tensor], dict[str, Any]]
+"""The step of a checkpoint, its tensors, on the CPU, and facts."""
+
+Check = Callable[[int, dict[str, Tensor], dict[str, Any]], object]
+"""Raises an exception, of any kind, for a checkpoint that is not usable."""
 
 
 class Damaged(Exception):
@@ -85,17 +89,13 @@ class Checkpoints:
     @property
     def step(self) -> int:
         """The step of the newest checkpoint; 0 if there is none."""
-        return max((_number(STEP, name) for name in self._names()), default=0)
+        return newest_step(self.storage, self.folder)
 
-    def latest(
-        self,
-        check: Callable[[int, dict[str, Tensor], dict[str, Any]], object] = lambda step, tensors, facts: None,
-        most: int | None = None,
-    ) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
-        """(step, tensors on the CPU, facts) of the newest checkpoint that is readable and usable, or None.
+    def latest(self, check: Check = lambda step, tensors, facts: None, most: int | None = None) -> Saved | None:
+        """The newest checkpoint that is readable and usable, or None.
 
         Args:
-            check: raises an exception, of any kind, for one that is not usable.
+            check: of what is usable.
             most: bytes that one may have.
 
         Raises:
@@ -104,12 +104,21 @@ class Checkpoints:
         for name in reversed(self._names()):
             try:
                 tensors, facts = _unpacked(self.storage.read(self._at(name), most))
-                _check(_number(STEP, name), tensors, facts, check)
+                _check(number(STEP, name), tensors, facts, check)
             except (Damaged, OddFile, FileNotFoundError) as error:
                 log.warning("checkpoint %s cannot be read (%s); falling back to the one before", name, error)
             else:
                 return facts["step"], tensors, facts
         return None
+
+    def copy_weights(self, other: "Checkpoints", images_seen: Iterable[int]) -> None:
+        """Take the weights after these numbers of images from another training. Raises OSError."""
+        for images in images_seen:
+            name = f"weights/images-{images:012d}.safetensors"
+            try:
+                self.storage.create(self._at(name), other.storage.read(other._at(name)))
+            except (FileNotFoundError, OddFile) as error:
+                log.warning("weights after %d images cannot be had (%s) and are left out", images, error)
 
     def weight_history(self, like: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
         """Images seen → weights, of every evaluation that was kept and has the names and shapes of the last. Raises
@@ -124,7 +133,7 @@ class Checkpoints:
             except (Damaged, OddFile) as error:
                 log.warning("weights %s cannot be read (%s) and are left out", name, error)
             else:
-                found[_number(IMAGES, name)] = weights
+                found[number(IMAGES, name)] = weights
         return found
 
     def _is_whole(self, name: str) -> bool:
@@ -138,13 +147,7 @@ class Checkpoints:
         return f"{self.folder}/{name}".lstrip("/")
 
     def _names(self) -> list[str]:
-        return [name for name in self.storage.names(self.folder) if STEP.fullmatch(name)]
-
-
-def _number(names: re.Pattern[str], name: str) -> int:
-    found = names.fullmatch(name)
-    assert found
-    return int(found[1])
+        return names(self.storage, self.folder)
 
 
 def _packed(tensors: dict[str, Tensor], facts: dict[str, Any]) -> bytes:
@@ -167,12 +170,7 @@ def _unpacked(content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, facts
 
 
-def _check(
-    step: int,
-    tensors: dict[str, Tensor],
-    facts: Any,
-    check: Callable[[int, dict[str, Tensor], dict[str, Any]], object],
-) -> None:
+def _check(step: int, tensors: dict[str, Tensor], facts: Any, check: Check) -> None:
     """Raise Damaged for what is not usable at that step."""
     try:
         if type(facts["step"]) is not int or facts["step"] != step:

@@ -8,11 +8,13 @@ Memory is what is alive at once in backward, layer by layer (`_alive`), or in an
     18 bytes a parameter (weight, gradient, Adam's two moments, a copy in bfloat16) + the images, a byte or two a pixel
     + max(batch size · what is alive an image, evaluation batch · the same of an evaluation)
 
-or 28 bytes a parameter, when a checkpoint's copy is made; and a tenth more for what the allocator cannot use. What the
+or 28 bytes a parameter, when a checkpoint's copy is made; averaged weights take 12 more, and 8 in the copy; and a tenth
+more for what the allocator cannot use. What the
 process takes without a model comes on top, and on a GPU its context and workspaces (`gahb.hardware`). Compiled, as much
 is kept as eagerly, and the step's memory is the CUDA graph's own, so an evaluation comes beside it.
 """
 
+import itertools
 from functools import cache
 
 from gahb.denoising.levels import INPUT_PSNR, evaluation_batch
@@ -50,19 +52,15 @@ def training_flops(trial: Trial) -> float:
     return float(TRAINING_FACTOR * forward_flops(trial.architecture, trial.dataset.resolution) * trial.images)
 
 
-def evaluation_steps(steps: int) -> list[int]:
-    """Steps after which PSNR is measured: FIRST_EVALUATION, twice as many, and so on, and the last."""
-    found = []
-    step = FIRST_EVALUATION
-    while step < steps:
-        found.append(step)
-        step *= 2
-    return [*found, steps]
+def evaluation_steps(steps: int, in_a_doubling: int = 1) -> list[int]:
+    """Steps after which PSNR is measured: FIRST_EVALUATION, then so many in each doubling, and the last."""
+    spaced = (round(FIRST_EVALUATION * 2 ** (number / in_a_doubling)) for number in itertools.count())
+    return [*dict.fromkeys(itertools.takewhile(lambda step: step < steps, spaced)), steps]
 
 
 def images(trial: Trial) -> float:
     """Images seen in training, and those of the evaluations as the number that takes as long to train on."""
-    evaluations = len(evaluation_steps(trial.steps))
+    evaluations = len(evaluation_steps(trial.steps, trial.evaluations))
     return trial.images + evaluations * len(INPUT_PSNR) * 2 * trial.n_test / TRAINING_FACTOR
 
 
@@ -112,9 +110,11 @@ def memory(trial: Trial, level: Level = "none", *, on_gpu: bool = True) -> int:
     evaluation = min(trial.n_test, evaluation_batch(resolution)) * _alive_in_evaluation(architecture, resolution)
     recorded = on_gpu and trial.compile and level != "host"
     most = step + evaluation if recorded else max(step, evaluation)
+    averages, copied = (12 * weights, 8 * weights) if trial.ema else (0, 0)
+    at_rest, in_copy = 18 * weights + averages, 28 * weights + averages + copied
     if not on_gpu:
-        return int(images + CPU_WASTE * (28 * weights + most))
-    return int(images + WASTE * max(28 * weights, 18 * weights + most))
+        return int(images + CPU_WASTE * (in_copy + most))
+    return int(images + WASTE * max(in_copy, at_rest + most))
 
 
 def host_memory(trial: Trial, level: Level) -> int:

@@ -1,7 +1,7 @@
 """A training step as one CUDA graph: recorded once, and from then on launched as a whole.
 
 A graph repeats what was recorded, at the addresses where it was recorded. So what differs from step to step is data on
-the device: weights, running standard deviations, the state of Adam, its learning rate, and the seed of the random
+the device: weights, running standard deviations, the optimizer's state and learning rate, and the seed of the random
 numbers, which torch writes to the device at each launch.
 """
 
@@ -24,14 +24,21 @@ class CudaGraph:
     Args:
         body: a step without a synchronisation: noise, forward, backward, `optimizer`, running standard deviations.
         net: what `body` trains.
-        optimizer: Adam, fused, with its moments made and a learning rate that is a tensor on the device.
+        optimizer: with its moments made and learning rates that are tensors on the device.
         draws: the generator of all random numbers of `body`, seeded before each call.
+        averages: what else `body` changes from step to step.
     """
 
     def __init__(
-        self, body: Callable[[], Tensor], net: nn.Module, optimizer: torch.optim.Adam, draws: torch.Generator
+        self,
+        body: Callable[[], Tensor],
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        draws: torch.Generator,
+        averages: Iterable[Tensor] = (),
     ) -> None:
         self.body, self.net, self.optimizer, self.draws = body, net, optimizer, draws
+        self.averages = averages
         self.launch: Callable[[], None] | None = None
 
     def __call__(self) -> Tensor:
@@ -46,7 +53,7 @@ class CudaGraph:
     def warm_up(self) -> None:
         """Run the step as often as it takes until it runs as always, and leave no trace of that."""
         moments = (tensor for state in self.optimizer.state.values() for tensor in state.values())
-        with unchanged([*self.net.parameters(), *self.net.buffers(), *moments]):
+        with unchanged([*self.net.parameters(), *self.net.buffers(), *moments, *self.averages]):
             for _ in range(WARM_UP):
                 self.body()
         self.optimizer.zero_grad()

@@ -4,7 +4,8 @@
 
 The state after step t is a function of the trial and t alone: every draw of step t comes from a generator seeded
 by (seed, subset, t). So a training that starts from the checkpoint at t ends with the same bits as one that was
-never interrupted, on the same machine.
+never interrupted, on the same machine. At a constant rate it does not depend on the length either: trainings that
+differ in nothing else have one course, and a longer one may start from where a shorter one ended.
 """
 
 import functools
@@ -12,7 +13,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -24,8 +25,8 @@ from gahb.denoising import psnr
 from gahb.models.activation_checkpointing import Level, activation_checkpointing
 from gahb.models.layers import Denoiser
 from gahb.training import cost, out_of_memory
-from gahb.training.checkpoints import Checkpoints, Damaged
-from gahb.training.step import learning_rate, make_deterministic, restore, start, state, stepper
+from gahb.training.checkpoints import Check, Checkpoints, Damaged, Saved
+from gahb.training.step import learning_rate, make_deterministic, restore, start, start_average, state, stepper
 from gahb.trial import Trial
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ MOST_BESIDE_TENSORS = 16 << 20
 
 MOST_ON_CHECKPOINTS = 0.03
 """Share of a training's time that may go into writing its checkpoints."""
+
+SETTLED_DB, SETTLED_SHARE = 0.1, 0.25
+"""A training has settled once nothing has changed by more than so many dB since such a share of its images."""
 
 
 @dataclass(frozen=True)
@@ -102,23 +106,27 @@ class Options:
             than MOST_ON_CHECKPOINTS of it; 0 means after every step.
         on_evaluation: called with all evaluations so far after each evaluation, and once at a resumption.
         control: what another thread uses to ask for a checkpoint or an early end.
+        course: the checkpoints of other trainings of the same course, from one of which it may start.
         say: takes a line when memory is scarce or ran out.
     """
 
     checkpoint_seconds: float = 60
     on_evaluation: Callable[[list[Evaluation]], None] = lambda history: None
     control: Control = field(default_factory=Control)
+    course: Sequence[Checkpoints] = ()
     say: Callable[[str], None] = log.warning
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves: the denoiser in evaluation mode; all evaluations, the last at its end; and the seconds
-    that it took, without those that a dead worker took after its last checkpoint, NaN if that knows none."""
+    """What a training leaves: the denoiser in evaluation mode; all evaluations, the last at its end; the seconds that
+    it took, with those of the training that it went on from and without those that a dead worker took after its last
+    checkpoint, NaN if that knows none; and how many images that other training had seen."""
 
     denoiser: Denoiser
     history: list[Evaluation]
     seconds: float = math.nan
+    images_reused: int = 0
 
 
 def train(training: Training, checkpoints: Checkpoints, options: Options | None = None) -> Trained:
@@ -153,52 +161,91 @@ def _train(training: Training, checkpoints: Checkpoints, options: Options, level
     train_images, test_images = training.train_images.to(device), training.test_images.to(device)
     net, optimizer = start(trial, device)
     activation_checkpointing(net, level)
-    step, history = 0, list[Evaluation]()
-    like = state(net, optimizer)
+    average = start_average(trial, net)
+    step, images_reused, history = 0, 0, list[Evaluation]()
+    evaluation_steps = set(cost.evaluation_steps(trial.steps, trial.evaluations))
+    like = state(net, optimizer, average)
     size = sum(tensor.numel() * tensor.element_size() for tensor in like.values())
-    if saved := checkpoints.latest(functools.partial(_check_saved, trial, like), size + MOST_BESIDE_TENSORS):
+    check, most = functools.partial(_check_saved, trial, like), size + MOST_BESIDE_TENSORS
+    if saved := checkpoints.latest(check, most) or _from_course(trial, checkpoints, options.course, check, most):
         step, tensors, facts = saved
+        images_reused = facts.get("images_reused", 0)
         history = [Evaluation.of(plain) for plain in facts["history"]]
         started -= facts.get("seconds", math.nan)
-        restore(net, optimizer, tensors, step)
+        restore(net, optimizer, tensors, step, average)
     if history:
         options.on_evaluation(history)
 
-    do_step = stepper(trial, net, optimizer, train_images, level)
-    evaluation_steps = set(cost.evaluation_steps(trial.steps))
+    do_step = stepper(trial, net, optimizer, train_images, level, average)
     next_checkpoint = time.monotonic() + options.checkpoint_seconds
-    while step < trial.steps:
+    ended = has_ended(trial, history)
+    while not ended:
         loss, rate = do_step(step), learning_rate(trial, step)
         step += 1
 
         if evaluate := step in evaluation_steps:
-            net.eval()
-            curve = psnr.curve(Denoiser(net), train_images, test_images)
+            shown = average.net() if average else net.eval()
+            curve = psnr.curve(Denoiser(shown), train_images, test_images)
             net.train()
             images_seen = step * trial.batch_size
-            first_time = checkpoints.save_weights(images_seen, net.state_dict())
+            first_time = checkpoints.save_weights(images_seen, shown.state_dict())
             history.append(Evaluation(images_seen, loss.item(), rate, curve, first_time))
             if not all(map(math.isfinite, history[-1].metrics().values())):
                 raise _diverged(loss, step, trial)
 
+        ended = evaluate and has_ended(trial, history)
         halt = control.halt.is_set()
-        if step == trial.steps or time.monotonic() >= next_checkpoint or halt or control.save.is_set():
+        if ended or time.monotonic() >= next_checkpoint or halt or control.save.is_set():
             control.save.clear()
             if not loss.isfinite():
                 raise _diverged(loss, step, trial)
             write_started = time.monotonic()
-            facts = {"history": [asdict(evaluation) for evaluation in history], "seconds": write_started - started}
-            written = checkpoints.save(step, state(net, optimizer), facts)
+            facts = {
+                "history": [asdict(evaluation) for evaluation in history],
+                "seconds": write_started - started,
+                **({"images_reused": images_reused} if images_reused else {}),
+            }
+            written = checkpoints.save(step, state(net, optimizer, average), facts)
             write_ended = time.monotonic()
             write_seconds = write_ended - write_started if written else 0
             next_checkpoint = write_ended + checkpoint_pause(options.checkpoint_seconds, write_seconds)
 
         if evaluate:
             options.on_evaluation(history)
-        if halt and step < trial.steps:
+        if halt and not ended:
             raise Halted(f"halted after {step} of {trial.steps} steps")
 
-    return Trained(Denoiser(net).eval(), history, time.monotonic() - started)
+    denoiser = Denoiser(average.net() if average else net).eval()
+    return Trained(denoiser, history, time.monotonic() - started, images_reused)
+
+
+def has_ended(trial: Trial, history: Sequence[Evaluation]) -> bool:
+    """Whether the last of some evaluations ends the training: all images have been seen, or test PSNR and gap, in one
+    that goes on until it has settled, have differed by at most SETTLED_DB since a share of SETTLED_SHARE of them."""
+    if not history:
+        return False
+    seen = history[-1].images_seen
+    if trial.until == "images" or seen >= trial.images:
+        return seen >= trial.images
+    since = [evaluation.metrics() for evaluation in history if evaluation.images_seen >= SETTLED_SHARE * seen]
+    moved = [abs(row[key] - since[-1][key]) for row in since for key in ("test_psnr", "psnr_gap")]
+    return history[0].images_seen <= SETTLED_SHARE * seen and max(moved) <= SETTLED_DB
+
+
+def _from_course(
+    trial: Trial, checkpoints: Checkpoints, course: Sequence[Checkpoints], check: Check, most: int
+) -> Saved | None:
+    """The furthest checkpoint of other trainings of the same course that is not beyond the trial's end, with the
+    evaluations that the trial has too, whose weights join its own."""
+    evaluated = {step * trial.batch_size for step in cost.evaluation_steps(trial.steps, trial.evaluations)}
+    on_the_way = [(other.step, other) for other in course if 0 < other.step < trial.steps]
+    for _, other in sorted(on_the_way, key=lambda pair: pair[0], reverse=True):
+        if saved := other.latest(check, most):
+            step, tensors, facts = saved
+            history = [plain for plain in facts["history"] if plain["images_seen"] in evaluated]
+            checkpoints.copy_weights(other, [plain["images_seen"] for plain in history])
+            return step, tensors, {**facts, "history": history, "images_reused": step * trial.batch_size}
+    return None
 
 
 def _check_saved(

@@ -31,6 +31,9 @@ def test_signature_changes_with_everything_that_changes_the_result_and_with_noth
         {"precision": "tf32"}, {"compile": True}, {"width": 32}, {"architecture": "bf_cnn"},
         {"architecture": "transformer"}, {"architecture": "transformer", "patch": 2},
         {"architecture": "transformer", "depth": 2}, {"architecture": "transformer", "heads": 2},
+        {"optimizer": "muon"}, {"beta2": 0.95}, {"warmup": 100}, {"ema": 0.05}, {"noise_law": "lognormal"},
+        {"weighting": "inverse_sigma"}, {"evaluations": 2}, {"schedule": "constant"},
+        {"schedule": "constant", "until": "settled"},
     ]  # fmt: skip
     # alpha, shuffled and resolution reach the signature through the data set's hash
     signatures = {
@@ -81,7 +84,15 @@ def test_defaults_are_the_papers() -> None:
         ({"learning_rate": -1.0}, "positive number"),
         ({"seed": -1}, "seed"),
         ({"subset": "C"}, "one of A, B"),
-        ({"schedule": "warm"}, "halving, cosine"),
+        ({"schedule": "warm"}, "halving, cosine, constant"),
+        ({"optimizer": "sgd"}, "adam, muon"),
+        ({"noise_law": "white"}, "square, lognormal, log_uniform"),
+        ({"weighting": "sigma"}, "uniform, inverse_sigma"),
+        ({"ema": 0.3}, r"0 … 0\.25"),
+        ({"beta2": 1.0}, "beta2"),
+        ({"warmup": -1}, "warmup"),
+        ({"evaluations": 0}, "at least 1"),
+        ({"until": "settled"}, "until=settled needs schedule=constant"),
         ({"precision": "float16"}, "float32, tf32, bfloat16"),
         ({"architecture": "resnet"}, "unknown architecture"),
         ({"resolution": 30, "blocks": 2}, "multiples of 4"),
@@ -106,6 +117,16 @@ def test_defaults_are_the_papers() -> None:
 def test_trials_that_cannot_be(change: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Trial.of({**PLAIN, **change})
+
+
+def test_trials_of_one_course_differ_in_their_length_alone() -> None:
+    constant = {**PLAIN, "schedule": "constant", "images": 1000}
+    course = Trial.of(constant).course("data")
+    assert course == Trial.of({**constant, "images": 2000}).course("data") is not None
+    others = [{"n_train": 11}, {"subset": "B"}, {"ema": 0.05}, {"until": "settled"}, {"batch_size": 16}]
+    assert course not in {Trial.of({**constant, **change}).course("data") for change in others}
+    assert course != Trial.of(constant).course("other")
+    assert Trial.of(PLAIN).course("data") is None
 
 
 def test_a_trial_needs_data_resolution_and_size() -> None:

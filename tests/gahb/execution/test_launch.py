@@ -311,6 +311,32 @@ def test_a_worker_that_died_at_the_very_end_has_left_nothing_out(ray_here: None,
     assert first / 2 < 32 * 100 / run.metrics["images_per_second"] < both
 
 
+RECIPE = {"schedule": "constant", "optimizer": "muon", "learning_rate": 0.01, "ema": 0.05}
+
+
+def test_a_longer_sweep_pays_the_difference_only(ray_here: None, place: Place, tmp_path: Path) -> None:
+    """The launch of the first half is killed, and that of the second."""
+    flat: dict[str, Any] = {**LONG, **RECIPE}
+    half, whole = flat["images"] // 2, flat["images"]
+    for images, begins in ((half, 0), (whole, half)):
+        planned = plan([Trial.of({**flat, "images": images})], place.store, place.record)
+        assert [p.images_reused for p in planned] == [begins]
+        process = sweep_process(place, **{**RECIPE, "images": images})
+        while Checkpoints(place.store, f"trials/{planned[0].signature}").step * 32 <= begins:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.kill()
+        process.communicate()
+        (row,) = place.launch([Trial.of({**flat, "images": images})], sweep="demo")
+        assert row["state"] == "finished" and row["images_reused"] == begins
+    (tmp_path / "other").mkdir()
+    other = Place(tmp_path / "other")
+    said: list[str] = []
+    (fresh,) = other.launch([Trial.of(flat)], say=said.append)
+    assert fresh["images_reused"] == 0 and not any("reused" in line for line in said)
+    assert_same_result((other, fresh["run_id"]), (place, row["run_id"]))
+
+
 def test_a_trial_whose_lease_a_living_launch_holds_is_left_alone(place: Place) -> None:
     first = sweep_process(place, images=10**6)
     while not place.record.runs(Kind.TRIAL) or place.record.runs(Kind.TRIAL)[0].state != "running":

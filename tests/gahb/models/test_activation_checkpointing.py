@@ -24,7 +24,7 @@ def trial(**changes: object) -> Trial:
 
 def batch(trial: Trial, step: int) -> tuple[Tensor, Tensor]:
     images = torch.randint(0, 256, (4, 1, 16, 16), dtype=torch.uint8, generator=noise.generator("images"))
-    return noise.noisy_batch(images, trial.batch_size, noise.generator("batch", step))
+    return noise.noisy_batch(images, trial.batch_size, noise.generator("batch", step))[:2]
 
 
 def steps(trial: Trial, level: Level) -> list[Tensor]:

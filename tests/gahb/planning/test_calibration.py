@@ -129,7 +129,7 @@ def test_what_is_measured_is_the_time_of_a_step_alone() -> None:
     def steps(count: int) -> float:
         begun = time.process_time()
         for number in range(count):
-            noisy, target = noise.noisy_batch(images, 32, noise.generator("batch", 0, "A", number))
+            noisy, target, _ = noise.noisy_batch(images, 32, noise.generator("batch", 0, "A", number))
             step.training_step(step.squared_error, net, optimizer, noisy, target, "float32")
         return time.process_time() - begun
 

@@ -64,7 +64,7 @@ def test_plan_rows_have_what_others_script_against(place: Place) -> None:
     assert [row["state"] for row in rows] == ["new", "new"]
     assert rows[0].keys() == {
         "name", "signature", "dataset", "resolution", "n_train", "subset", "architecture", "parameters",
-        "receptive_field", "images", "flops", "hours", "hours_from", "memory", "state",
+        "receptive_field", "images", "images_reused", "flops", "hours", "hours_from", "memory", "state",
     }  # fmt: skip
     assert rows[0]["flops"] == 3 * cost.forward_flops(UNet(blocks=1, width=8), 16) * 32 * 300
     assert not place.storage.exists()

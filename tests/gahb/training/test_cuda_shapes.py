@@ -33,7 +33,7 @@ def stepper(trial: Trial, device: torch.device, level: Level = "none") -> tuple[
     net, optimizer = step.start(trial, device)
     activation_checkpointing(net, level)
     images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8, device=device)
-    return step.stepper(trial, net, optimizer, images, level), net
+    return step.stepper(trial, net, optimizer, images, level, step.start_average(trial, net)), net
 
 
 @pytest.fixture
@@ -72,6 +72,24 @@ def test_a_graph_can_hold_a_step(network: str, level: Level, precision: str, rec
     first, later = recorded
     assert any("_fused_adam_.tensor_lr" in operation for operation in first.seen)
     assert any("aten.randn" in operation for operation in first.seen)
+    assert first.unfit == [] and first.seen == later.seen
+
+
+RECIPE = {"optimizer": "muon", "ema": 0.05, "weighting": "inverse_sigma", "schedule": "constant"}
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # where a network is copied
+@pytest.mark.parametrize("law", ["lognormal", "log_uniform"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_graph_can_hold_a_step_of_a_faster_recipe(network: str, law: str, recorded: list[Operations]) -> None:
+    with fake_cuda() as device:
+        chosen = trial(network, precision="bfloat16", compile=True, noise_law=law, **RECIPE)
+        do_step, _ = stepper(chosen, device)
+        do_step(0)
+        do_step(9)
+    first, later = recorded
+    for part in ("_fused_adam_.tensor_lr", "aten.baddbmm", "aten.lerp_.Tensor"):
+        assert any(part in operation for operation in first.seen)
     assert first.unfit == [] and first.seen == later.seen
 
 

@@ -80,7 +80,7 @@ def test_a_graph_gives_the_bits_of_its_launches_one_by_one(
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_step_is_that_of_the_cpu(network: str) -> None:
     chosen = trial(network)
-    noisy, target = noise.noisy_batch(IMAGES, 64, noise.generator("batch"))  # a GPU draws other numbers
+    noisy, target, _ = noise.noisy_batch(IMAGES, 64, noise.generator("batch"))  # a GPU draws other numbers
     gradients = []
     for device in (torch.device("cpu"), GPU):
         step.make_deterministic()
@@ -171,7 +171,7 @@ def test_images_of_16_bits_are_read_as_on_the_cpu() -> None:
     rows = torch.tensor([3, 0, 63])
     assert torch.equal(unit(images.to(GPU)).cpu(), unit(images))
     assert torch.equal(unit(images.to(GPU), rows.to(GPU)).cpu(), unit(images, rows))
-    noisy, _ = noise.noisy_batch(images.to(GPU), 16, noise.generator("test", device=GPU))
+    noisy, _, _ = noise.noisy_batch(images.to(GPU), 16, noise.generator("test", device=GPU))
     assert noisy.isfinite().all() and noisy.dtype == torch.float32
 
 

@@ -49,9 +49,16 @@ class Killed(Exception):
 TRANSFORMER = {"architecture": "transformer", "patch": 2, "depth": 2, "width": 16, "heads": 2, "blocks": None}
 
 
+MUON = {"optimizer": "muon", "schedule": "constant", "learning_rate": 0.01, "ema": 0.1}
+
+
 @pytest.mark.parametrize(
-    "changes", [{}, {"architecture": "bf_cnn", "layers": 4, "blocks": None}, {"schedule": "cosine"}, TRANSFORMER]
-)
+    "changes",
+    [
+        {}, {"architecture": "bf_cnn", "layers": 4, "blocks": None}, {"schedule": "cosine"}, TRANSFORMER, MUON,
+        {**TRANSFORMER, "ema": 0.05, "warmup": 80, "noise_law": "log_uniform", "evaluations": 3},
+    ],
+)  # fmt: skip
 def test_resuming_gives_the_same_bits(changes: dict, images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     interrupted_trial = trial(**changes)
     whole = run(interrupted_trial, images, tmp_path / "whole")
@@ -98,9 +105,81 @@ def test_evaluations_are_log_spaced_and_end_at_the_end(images: tuple[Tensor, Ten
     assert cost.evaluation_steps(600) == [16, 32, 64, 128, 256, 512, 600]
     assert cost.evaluation_steps(64) == [16, 32, 64]
     assert cost.evaluation_steps(3) == [3]
+    assert cost.evaluation_steps(70, 2) == [16, 23, 32, 45, 64, 70]
+    many = cost.evaluation_steps(100, 100)
+    assert many == sorted(set(many)) and {16, 17, 32, 64, 100} <= set(many)
     seen: list[list[float]] = []
     run(trial(), images, tmp_path, on_evaluation=lambda rows: seen.append([row.images_seen for row in rows]))
     assert seen == [[128], [128, 256], [128, 256, 320]]
+
+
+@pytest.mark.parametrize("changes", [{}, MUON, {"beta2": 0.95, "ema": 0.05, "evaluations": 2}])
+def test_a_longer_training_goes_on_from_a_shorter_one(
+    changes: dict, images: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    longer = trial(**{"schedule": "constant", **changes})
+    shorter = trial(
+        **{"schedule": "constant", **changes, "images": 8 * 20}
+    )  # its last evaluation is none of the longer
+    run(shorter, images, tmp_path / "short")
+    fresh = run(longer, images, tmp_path / "fresh")
+    steps: list[int] = []
+
+    class Counting(Checkpoints):
+        def save(self, step: int, *rest: Any) -> bool:
+            steps.append(step)
+            return super().save(step, *rest)
+
+    course = [Checkpoints(Folder(tmp_path / name)) for name in ("nothing", "short")]
+    extended = train(longer, images, Counting(Folder(tmp_path / "long")), checkpoint_seconds=0, course=course)
+    assert steps == list(range(21, 41)) and extended.images_reused == 8 * 20 and fresh.images_reused == 0
+    assert all(torch.equal(value, weights(extended)[key]) for key, value in weights(fresh).items())
+    assert extended.history == fresh.history
+    kept = [
+        Checkpoints(Folder(tmp_path / name)).weight_history(fresh.denoiser.net.state_dict())
+        for name in ("long", "fresh")
+    ]
+    assert kept[0].keys() == kept[1].keys() == {evaluation.images_seen for evaluation in fresh.history}
+    assert all(torch.equal(value, kept[1][seen][key]) for seen in kept[0] for key, value in kept[0][seen].items())
+    again = run(longer, images, tmp_path / "long", course=course)
+    assert again.images_reused == 8 * 20 and again.history == fresh.history
+
+
+def test_a_training_does_not_start_from_beyond_its_end_or_from_what_is_damaged(
+    images: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    run(trial(schedule="constant"), images, tmp_path / "long")
+    shorter = trial(schedule="constant", images=8 * 20)
+    fresh = run(shorter, images, tmp_path / "fresh")
+    course = [Checkpoints(Folder(tmp_path / "long"))]
+    assert run(shorter, images, tmp_path / "short", course=course).images_reused == 0
+    for file in (tmp_path / "fresh").glob("step-*"):
+        file.write_bytes(b"cut off")
+    longer = run(
+        trial(schedule="constant"), images, tmp_path / "other", course=[Checkpoints(Folder(tmp_path / "fresh"))]
+    )
+    assert longer.images_reused == 0 and fresh.history[0] == longer.history[0]
+
+
+def test_what_is_evaluated_and_kept_is_the_average(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    averaged, plain = (run(trial(schedule="constant", ema=e), images, tmp_path / str(e)) for e in (0.1, 0.0))
+    _, tensors, _ = Checkpoints(Folder(tmp_path / "0.1")).latest() or (0, {}, {})
+    for key, value in averaged.denoiser.net.state_dict().items():
+        assert torch.equal(value, tensors[f"average:{key}"].float())
+        assert torch.equal(tensors[key], plain.denoiser.net.state_dict()[key])  # the training itself is the same
+        assert not torch.equal(value, tensors[key])
+    assert averaged.history != plain.history
+
+
+def test_a_training_ends_when_it_has_settled(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    """Where the rate is all but 0 nothing changes, and an evaluation has to be four times as far as the first."""
+    still = trial(schedule="constant", learning_rate=1e-9, until="settled", images=8 * 1000)
+    trained = run(still, images, tmp_path / "still")
+    assert [evaluation.images_seen for evaluation in trained.history] == [128, 256, 512]
+    assert Checkpoints(Folder(tmp_path / "still")).step == 64
+    assert run(still, images, tmp_path / "still").history == trained.history
+    moving = run(trial(schedule="constant", learning_rate=3e-3, until="settled"), images, tmp_path / "moving")
+    assert moving.history[-1].images_seen == 8 * 40
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:

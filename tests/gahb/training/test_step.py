@@ -15,6 +15,9 @@ def trial(**changes: object) -> Trial:
     return Trial.of({**flat, "images": 8 * 1000, **changes})
 
 
+IMAGES = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
 def test_the_loss_is_the_papers() -> None:
     class Zero(nn.Module):
         def __init__(self) -> None:
@@ -35,6 +38,33 @@ def test_learning_rates() -> None:
     assert rates[100] == 5e-4 and rates[999] == 1e-3 / 2**9
     rates = [step.learning_rate(trial(schedule="cosine"), number) for number in (0, 500, 1000)]
     assert rates == pytest.approx([1e-3, 0.505e-3, 1e-5])
+    assert {step.learning_rate(trial(schedule="constant"), number) for number in range(1000)} == {1e-3}
+    warm = trial(schedule="constant", warmup=80)
+    assert [step.learning_rate(warm, number) for number in (0, 4, 9, 500)] == pytest.approx([1e-4, 5e-4, 1e-3, 1e-3])
+
+
+def test_a_weight_multiplies_an_images_squares() -> None:
+    net, _ = step.start(trial(), torch.device("cpu"))
+    noisy, target, weight = torch.randn(8, 1, 8, 8), torch.randn(8, 1, 8, 8), torch.rand(8, 1, 1, 1)
+    expected = (weight * (net(noisy) - target) ** 2).sum() / 8
+    found = step.squared_error(net, noisy, target, "float32", weight)
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(
+        step.squared_error(net, noisy, target, "float32", torch.ones(8, 1, 1, 1)),
+        step.squared_error(net, noisy, target, "float32"),
+    )
+
+
+def test_the_inverse_weighting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    sigmas = torch.tensor([1.0, 0.5, 0.01, 1e-6]).view(4, 1, 1, 1)
+    batch = torch.zeros(4, 1, 8, 8)
+    monkeypatch.setattr(noise, "noisy_batch", lambda *given: (batch, batch, sigmas))
+    monkeypatch.setattr(step, "training_step", lambda *given: seen.append(given[-1]) or torch.zeros(()))
+    chosen = trial(weighting="inverse_sigma", batch_size=4)
+    net, optimizer = step.start(chosen, torch.device("cpu"))
+    step.stepper(chosen, net, optimizer, IMAGES)(0)
+    torch.testing.assert_close(seen[0].flatten(), torch.tensor([1.0, 2.0, 100.0, 100.0]))
 
 
 def test_a_step_moves_each_running_sd_once() -> None:
@@ -57,33 +87,41 @@ def test_a_step_moves_each_running_sd_once() -> None:
         torch.testing.assert_close(norm.running_sd, running_sd)
 
 
-def test_the_state_after_a_step_comes_back() -> None:
-    def taken(steps: range, net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+RECIPES: list[dict[str, object]] = [
+    {},
+    {"ema": 0.1, "schedule": "constant", "warmup": 24},
+    {"optimizer": "muon", "beta2": 0.95},
+    {"optimizer": "muon", "ema": 0.05, "weighting": "inverse_sigma", "noise_law": "lognormal"},
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_state_after_a_step_comes_back(recipe: dict[str, object]) -> None:
+    def taken(steps: range, seed: int, before: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        net, optimizer = step.start(trial(seed=seed, **recipe), torch.device("cpu"))
+        average = step.start_average(trial(**recipe), net)
+        if before:
+            step.restore(net, optimizer, before, steps[0], average)
+        do_step = step.stepper(trial(**recipe), net, optimizer, IMAGES, average=average)
         for number in steps:
-            noisy = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(number))
-            step.training_step(step.squared_error, net, optimizer, noisy, noisy, "float32")
-        return {name: tensor.clone() for name, tensor in step.state(net, optimizer).items()}
+            do_step(number)
+        return {name: tensor.clone() for name, tensor in step.state(net, optimizer, average).items()}
 
-    cpu = torch.device("cpu")
-    whole = taken(range(4), *step.start(trial(), cpu))
-    half = taken(range(2), *step.start(trial(), cpu))
-    net, optimizer = step.start(trial(seed=1), cpu)
-    step.restore(net, optimizer, half, 2)
-    resumed = taken(range(2, 4), net, optimizer)
+    whole, half = taken(range(4), seed=0), taken(range(2), seed=0)
+    resumed = taken(range(2, 4), seed=1, before=half)
     assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-
-IMAGES = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert not any(torch.equal(whole[name], half[name]) for name in whole)
 
 
 def trained(trial: Trial, numbers: range = range(4)) -> tuple[list[Tensor], dict[str, Tensor]]:
     """The losses of steps, and the state after them."""
     net, optimizer = step.start(trial, torch.device("cpu"))
+    average = step.start_average(trial, net)
     if step.graphed(trial, torch.device("cpu"), "none"):
         step.keep_rate_on(torch.device("cpu"), optimizer)
-    do_step = step.stepper(trial, net, optimizer, IMAGES)
+    do_step = step.stepper(trial, net, optimizer, IMAGES, average=average)
     losses = [do_step(number).clone() for number in numbers]
-    return losses, step.state(net, optimizer)
+    return losses, step.state(net, optimizer, average)
 
 
 def same(a: tuple[list[Tensor], dict[str, Tensor]], b: tuple[list[Tensor], dict[str, Tensor]]) -> bool:
@@ -97,7 +135,7 @@ def test_a_step_is_noise_loss_adam_and_rate_of_its_number() -> None:
     for number in range(4):
         step.set_learning_rate(optimizer, step.learning_rate(chosen, number))
         draws = noise.generator("batch", chosen.seed, chosen.subset, number)
-        batch = noise.noisy_batch(IMAGES, chosen.batch_size, draws)
+        batch = noise.noisy_batch(IMAGES, chosen.batch_size, draws)[:2]
         losses.append(step.training_step(step.squared_error, net, optimizer, *batch, "float32"))
     assert same(trained(chosen), (losses, step.state(net, optimizer)))
 
@@ -111,11 +149,11 @@ def run_where_a_graph_would_be(
     return lambda: result.copy_(body().detach()), result
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_warming_up_a_graph_leaves_no_trace(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("changes", [{"precision": "bfloat16"}, *RECIPES])
+def test_warming_up_a_graph_leaves_no_trace(changes: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_graph, "record", run_where_a_graph_would_be)
     monkeypatch.setattr(step, "graphed", lambda *kind: True)
-    exact = trial(learning_rate=2**-10, precision=precision)  # a rate that is the same in the tensor's float32
+    exact = trial(learning_rate=2**-10, **{**changes, "warmup": 0})  # a rate that is the same in the tensor's float32
     recorded = trained(exact)
     monkeypatch.undo()
     assert same(trained(exact), recorded)
