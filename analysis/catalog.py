@@ -25,6 +25,8 @@ Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the sampling n
 SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep in the record.")]
 RunName = Annotated[str, typer.Argument(help="A run id, a unique prefix of one, or a name.")]
 Force = Annotated[bool, typer.Option(help="Compare runs of different, unknown or common images too.")]
+Threshold = Annotated[float, typer.Option(min=0.001, max=100, help="PSNR gap in dB that counts as closed.")]
+WhichGap = Annotated[Gap, typer.Option(help="Average it evenly over σ, or over input PSNR in dB.")]
 Fit = Annotated[tuple[float, float], typer.Option(help="Range of input PSNR in dB over which slopes are fitted.")]
 
 
@@ -191,13 +193,60 @@ def originality(
 def scaling(
     context: AnalysisContext,
     sweep: SweepName,
-    threshold: Annotated[float, typer.Option(min=0.001, max=100, help="PSNR gap in dB that counts as closed.")] = 1.0,
-    gap: Annotated[Gap, typer.Option(help="Average it evenly over σ, or over input PSNR in dB.")] = Gap.SIGMA,
+    threshold: Threshold = 1.0,
+    gap: WhichGap = Gap.SIGMA,
 ) -> AnalysisResult:
     """Draw the PSNR gap against N and find where it closes (Figure 15)."""
     from . import scaling
 
     return scaling.run(context, sweep=sweep, threshold=threshold, gap=Gap(gap))
+
+
+@described(
+    "Phase diagram",
+    reading="The PSNR gap over N and images seen, a row for each curve, with N*, where it closes, and predictions "
+    "(diamonds); the similarity of A's and B's samples and the fraction of them that are training images; when a trial "
+    "generalises and when it memorises; and the gap against images/N^q, with the q that brings all N together best.",
+    paper="The paper trains every N equally long. Bonnaire et al. (2025): models generalise after a time that does not "
+    "depend on N, and memorise after one that is proportional to N.",
+    asks=_of_sweep,
+    by_default=False,
+    on_cluster=True,
+)
+@sampled
+def phase(
+    context: AnalysisContext,
+    sweep: SweepName,
+    threshold: Threshold = 1.0,
+    gap: WhichGap = Gap.SIGMA,
+    window: Annotated[
+        tuple[float, float], typer.Option(help="Gaps in dB, from and to, of the cells to which laws are fitted.")
+    ] = (0.1, 6.0),
+    predict: Annotated[
+        list[float] | None,
+        typer.Option(metavar="IMAGES", help="Predict N* after so many images, not reached yet; may be repeated."),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=0, max=100_000, help="Images drawn from each model at each evaluation; 0 draws none.")
+    ] = 16,
+    seed: Seed = 0,
+    *,
+    sampler: Sampler,
+) -> AnalysisResult:
+    """Draw the PSNR gap over N and training time, fit the law of where it closes, and predict it (Bonnaire et al.)."""
+    from . import phase
+
+    return phase.run(
+        context,
+        sweep=sweep,
+        threshold=threshold,
+        gap=Gap(gap),
+        window=window,
+        predict=predict or (),
+        samples=samples,
+        seed=seed,
+        sampler=sampler,
+    )
 
 
 @described(
@@ -369,6 +418,7 @@ for _run in (
     pairs,
     originality,
     scaling,
+    phase,
     memorization,
     basis,
     dimension,

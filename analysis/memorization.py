@@ -30,7 +30,7 @@ from gahb.data import intensity
 from gahb.data.dataset import Prepared
 from gahb.data.similarity import two_closest_distances
 from gahb.denoising.sampler import Sampler
-from gahb.denoising.sampling import sample
+from gahb.denoising.sampling import Samples, sample
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
@@ -90,6 +90,11 @@ def memorised(
     """Whether each of the samples that converged passes the ratio test: (≤ count,)."""
     mean = intensity.mean(train_images[:512])
     drawn = sample(denoiser, count, train_images.shape[1:], mean=mean, seed=seed, device=device, sampler=sampler)
+    return copies(drawn, train_images)
+
+
+def copies(drawn: Samples, train_images: Tensor) -> NDArray[np.bool_]:
+    """Whether each of the samples that converged passes the ratio test: (≤ n,)."""
     distances = two_closest_distances(drawn.images[drawn.converged], train_images)
     return (distances[:, 0] < RATIO * distances[:, 1]).numpy()
 

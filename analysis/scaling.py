@@ -138,7 +138,7 @@ def crossings(trials: pd.DataFrame, threshold: float, gap: Gap = Gap.SIGMA) -> p
         gaps = group.pivot_table(index=["subset", "seed"], columns="n_train", values=gap.metric)
         sizes = [int(str(n)) for n in gaps.columns]
         star = crossing(sizes, gaps.mean().tolist(), threshold)
-        low, high = _interval(sizes, gaps.to_numpy(), threshold) if len(gaps) > 1 else (math.nan, math.nan)
+        low, high = interval(sizes, gaps.to_numpy(), threshold) if len(gaps) > 1 else (math.nan, math.nan)
         found = {"n_star": star, "low": low, "high": high}
         rows.append(
             {
@@ -168,17 +168,23 @@ def crossing(n_train: Sequence[int], gaps: Sequence[float], threshold: float) ->
     return math.exp(math.log(n_train[i]) + share * (math.log(n_train[i + 1]) - math.log(n_train[i])))
 
 
-def _interval(n_train: Sequence[int], gaps: NDArray[np.float64], threshold: float) -> tuple[float, float]:
-    """The bootstrap interval of N* from gaps (replicates, N); a replicate may lack some N."""
-    draws = np.random.default_rng(0).integers(len(gaps), size=(RESAMPLES, len(gaps)))
-    different, times = np.unique(np.sort(draws, axis=1), axis=0, return_counts=True)
+def interval(n_train: Sequence[int], gaps: NDArray[np.float64], threshold: float) -> tuple[float, float]:
+    """The bootstrap interval of N* from gaps (replicates, N), as `crossing` gives it; a replicate may lack some N."""
     stars = []
+    different, times = resamples(len(gaps), RESAMPLES)
     for chosen in gaps[different]:
         known = ~np.isnan(chosen).all(axis=0)
         means = np.nanmean(chosen[:, known], axis=0).tolist()
         stars.append(crossing([n for n, there in zip(n_train, known, strict=True) if there], means, threshold))
     low, high = np.quantile(np.repeat(stars, times), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="nearest")
     return float(low), float(high)
+
+
+def resamples(count: int, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The different ones among so many draws, with replacement, of `count` replicates, (n, count), and how often each
+    was drawn, (n,)."""
+    draws = np.random.default_rng(0).integers(count, size=(number, count))
+    return np.unique(np.sort(draws, axis=1), axis=0, return_counts=True)
 
 
 def figure(table: pd.DataFrame, stars: pd.DataFrame) -> Figure:

@@ -72,6 +72,16 @@ def test_its_weight_histories_and_rates_are_read(old: Place, command: Callable[.
     assert {rate.source for rate in device.rates} == {"runs", "calibration"}
 
 
+def test_its_histories_make_a_phase_diagram(old: Place, command: Callable[..., Ended]) -> None:
+    options = ("--samples", "0", "--gap", "db", *old.flags)
+    cells = command("gahb-analyze", "phase", "before", "--json", *options).json["cells"]
+    assert {row["n_train"] for row in cells} == {1, 4}, "the third is longer, and has not come to its end"
+    for row in cells:
+        assert row["psnr_gap_db"] > row["psnr_gap"], "of the PSNR curves that it left"
+    printed = command("gahb-analyze", "phase", "before", *options).out
+    assert "1 of 5 trials are not finished: 16x16-N16-A (interrupted)" in printed
+
+
 def test_a_trial_whose_images_are_drawn_otherwise_now_does_not_go_on(old: Place, command: Callable[..., Ended]) -> None:
     trial = lookup.find(old.record, "16x16-N16-A").trial
     assert isinstance(trial, Trial) and trial.images == 32_000
