@@ -1,11 +1,12 @@
 """The phase diagram: the PSNR gap over N × images seen, and the line N*(images seen) on which it closes.
 
 A trial's record has its PSNR at every evaluation, so a sweep over N gives the whole plane. A curve is all trials that
-differ in nothing but N, subset, seed and length; its cells are N × images seen. Of a curve's trials that have N, subset
-and seed in common, the shortest that comes to so many images counts there.
+differ in nothing but N, subset, seed, length and how often they are evaluated; its cells are N × images seen. Of a
+curve's trials that have N, subset and seed in common, the shortest that comes to so many images counts there.
 
 An evaluation of an annealed training, one whose learning rate falls, is not the end of a training of that length. Of
-annealed trials of several lengths the ends alone count; of one length, all evaluations do.
+annealed trials of several lengths the ends alone count; of one length, all evaluations do. At a constant rate every
+evaluation is an end. A trial that ended because it had settled counts for N* with its last evaluation from then on.
 
 From samples of A and B with common noise, at evaluations that lie at least a factor 2 apart, come the pair similarity,
 as excess (`pair`), and the memorised fraction (`memorization`). τ_gen and τ_mem are those of `memorization`, after
@@ -48,7 +49,7 @@ from .pair import check_pair, draw
 from .pairs import find_pairs
 from .scaling import CONFIDENCE, FLOOR, RESAMPLES, crossing, curve_names, interval, resamples
 
-AXES = ("n_train", "subset", "seed", "images")
+AXES = ("n_train", "subset", "seed", "images", "evaluations", "until")
 """The keys in which the trials of a curve may differ."""
 
 COURSE = ["curve", "n_train", "subset", "seed"]
@@ -183,8 +184,9 @@ def read(record: Record, runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFram
 
     Of trials: run_id, name, state, curve, curve_id, condition (what else than resolution, network and axes tells its
     law from others), resolution, parameters, pixels, n_train, subset, seed, annealed, end (the images that it will have
-    seen, or had when it finished or failed) and ends_alone (whether its curve counts at the ends of trials alone). Of
-    evaluations besides: images_seen, METRICS, and `ends`, whether the training ends there or might as well have.
+    seen, or had when it finished or failed), settled (whether it ended because it had) and ends_alone (whether its
+    curve counts at the ends of trials alone). Of evaluations besides: images_seen, METRICS, and `ends`, whether the
+    training ends there or might as well have.
     """
     found = [run.trial for run in runs]
     names, conditions = curve_names([_without_axes(trial, found[0]) for trial in found]), _conditions(found)
@@ -193,7 +195,8 @@ def read(record: Record, runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFram
         flat = trial.flat()
         own = {key: value for key, value in flat.items() if key not in AXES}
         evaluations = evaluations_of(record, run)
-        over = run.state in ("finished", "failed")
+        over = run.state in ("finished", "failed") and len(evaluations)
+        end = int(evaluations["images_seen"].max()) if over else trial.steps * trial.batch_size
         row = {
             "run_id": run.run_id,
             "name": run.name,
@@ -206,9 +209,8 @@ def read(record: Record, runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFram
             "pixels": trial.dataset.resolution**2,
             **{key: flat[key] for key in ("n_train", "subset", "seed")},
             "annealed": trial.schedule in ANNEALED,
-            "end": int(evaluations["images_seen"].max())
-            if over and len(evaluations)
-            else trial.steps * trial.batch_size,
+            "end": end,
+            "settled": run.state == "finished" and end < trial.images,
         }
         rows.append(row)
         parts.append(evaluations.assign(run_id=run.run_id))
@@ -222,7 +224,7 @@ def read(record: Record, runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFram
 
 
 def _without_axes(trial: Trial, like: Trial) -> Trial:
-    return replace(trial, seed=like.seed, images=like.images)
+    return replace(trial, seed=0, images=like.images, evaluations=1, until="images")
 
 
 def _conditions(trials: Sequence[Trial]) -> list[str]:
@@ -270,7 +272,7 @@ def stars_table(trials: pd.DataFrame, counted: pd.DataFrame, threshold: float, g
         gap: the one that crosses it.
     """
     rows = []
-    for curve, of_curve in counted.groupby("curve", sort=False):
+    for curve, of_curve in _with_settled(counted).groupby("curve", sort=False):
         same = trials[trials["curve"] == curve]
         for images, group in of_curve.groupby("images_seen"):
             gaps = group.pivot_table(index=["subset", "seed"], columns="n_train", values=gap.metric)
@@ -300,6 +302,15 @@ def stars_table(trials: pd.DataFrame, counted: pd.DataFrame, threshold: float, g
             )
     columns = ["curve", "resolution", "parameters", "pixels", "images_seen", "n_star", "low", "high", "bound"]
     return pd.DataFrame(rows, columns=[*columns, "train_psnr", "replicates", "missing", "ends"])
+
+
+def _with_settled(counted: pd.DataFrame) -> pd.DataFrame:
+    """The same, and the last evaluation of each trial that has settled wherever its curve was evaluated later."""
+    settled = counted[counted["settled"] & (counted["images_seen"] == counted["end"])]
+    seen = counted[["curve", "images_seen"]].drop_duplicates()
+    later = settled.drop(columns="images_seen").merge(seen, on="curve")
+    later = later.loc[later["images_seen"] > later["end"], counted.columns]
+    return pd.concat([counted, later]).drop_duplicates([*COURSE, "images_seen"]) if len(later) else counted
 
 
 def _sampled(

@@ -34,12 +34,13 @@ def add(
     sizes: Sequence[int],
     images: int,
     *,
-    until: int = 0,
+    running: int = 0,
+    settled: int = 0,
     factors: Sequence[float] = (0.9, 1.1),
     **keys: Any,
 ) -> None:
-    """Trials A and B of some N in the sweep `made`, with PSNR by the law, times a factor for each subset; running ones
-    have seen `until` images."""
+    """Trials A and B of some N in the sweep `made`, with PSNR by the law, N* times a factor for each subset. They are
+    `running` and have seen so many images, or have `settled` after so many, or have come to their end."""
     lengths = [BATCH * 16 * 2**k for k in range(30) if BATCH * 16 * 2**k < images] + [images]
     for n in sizes:
         for subset, factor in zip("AB", factors, strict=True):
@@ -56,11 +57,11 @@ def add(
             metrics = [
                 Metric(key, value, 0, seen)
                 for seen in lengths
-                if seen <= (until or images)
+                if seen <= (running or settled or images)
                 for key, value in _psnrs(gap_at(n, seen, factor), seen).items()
             ]
             place.record.client.log_batch(run_id, metrics=metrics)
-            if until:
+            if running:
                 place.writer.start(run_id)
             else:
                 place.writer.finish(run_id)
@@ -126,7 +127,7 @@ def test_a_sweep_under_way_says_what_is_missing(command: RUN, place: Place) -> N
     ended = command("gahb-analyze", "phase", "made", *place.flags)
     assert ended.code == 2
     add(place, SIZES[:4], 2**16)
-    add(place, SIZES[4:], 2**16, until=2**14)
+    add(place, SIZES[4:], 2**16, running=2**14)
     data = asked(command, place)
     stars = {row["images_seen"]: row for row in data["n_star"]}
     assert stars[2**14]["missing"] == 0 and stars[2**15]["missing"] == 2
@@ -152,7 +153,7 @@ def test_predictions_are_kept_and_held_against_what_comes(command: RUN, place: P
     kept = pd.read_csv(place.record.artifacts(first["run_id"]) / "predictions.csv")
     assert kept["n_star"].tolist() == pytest.approx([row["n_star"] for row in first["predictions"]])
 
-    add(place, SIZES, 2**19, until=2**18)
+    add(place, SIZES, 2**19, running=2**18)
     under_way = {(row["law"], row["images_seen"]): row for row in asked(command, place)["predictions"]}
     assert under_way.keys() == made.keys() and not any(row["measured_at"] for row in under_way.values())
     for run in place.record.runs("trial", sweep="made"):
@@ -181,6 +182,22 @@ def test_of_annealed_trials_of_several_lengths_the_ends_count(command: RUN, plac
     narrow = [row for row in data["cells"] if row["curve"] == "16×16 width=4"]
     assert {row["images_seen"] for row in narrow} == {2**k for k in range(9, 15)}
     assert all(row["trials"] == 2 for row in data["cells"]) and {row["missing"] for row in data["n_star"]} == {0}
+
+
+def test_a_trial_that_has_settled_counts_on_for_n_star(place: Place) -> None:
+    constant = {"schedule": "constant", "until": "settled"}
+    add(place, SIZES[:2], 2**16, **constant, settled=2**12)
+    add(place, SIZES[2:], 2**16, **constant)
+    add(place, SIZES[2:], 2**14, schedule="constant")  # the same course
+    trials, evaluations = phase.read(place.record, place.record.runs("trial", sweep="made"))
+    counted = phase.those_that_count(trials, evaluations)
+    assert evaluations["ends"].all() and counted["curve"].nunique() == 1
+    assert sorted(counted.loc[counted["n_train"] == 64, "images_seen"]) == [2**k for k in range(9, 17) for _ in "AB"]
+    assert set(counted.loc[counted["images_seen"] == 2**16, "n_train"]) == set(SIZES[2:])
+    stars = phase.stars_table(trials, counted, 8.0, Gap.SIGMA).set_index("images_seen")
+    assert stars["missing"].tolist() == [0] * 8
+    last = [(gap_at(n, 2**k, 0.9) + gap_at(n, 2**k, 1.1)) / 2 for n, k in ((16, 12), (64, 16))]
+    assert last[0] < 8 and 4 < stars["n_star"][2**16] < 16
 
 
 def test_a_law_is_fitted_for_each_condition_and_shared_by_widths() -> None:
