@@ -106,7 +106,7 @@ def run(
     longest = {str(curve): int(seen) for curve, seen in evaluations.groupby("curve")["images_seen"].max().items()}
     predictions.check_lengths(longest, predict)
 
-    counted = those_that_count(trials, evaluations)
+    counted = those_that_count(evaluations)
     course = counted.merge(_sampled(context, runs, counted, samples, seed, sampler), "left", ["run_id", "images_seen"])
     cells, stars = cells_table(course), stars_table(trials, counted, threshold, gap)
     times = times_table(trials, course)
@@ -174,7 +174,7 @@ def run(
             _in_short(stars.drop(columns=["resolution", "parameters", "pixels"])),
             *(_in_short(tables[stem]) for stem in ("exponents", "laws", "parameters")),
         ],
-        lines=_lines(trials, evaluations, stars, times, collapses, everything, samples, gap),
+        lines=_lines(trials, stars, times, collapses, everything, samples, gap),
     )
 
 
@@ -239,7 +239,7 @@ def _conditions(trials: Sequence[Trial]) -> list[str]:
     return [" ".join(f"{key}={flat[key]}" for key in told if key in flat) or "all curves" for flat in flats]
 
 
-def those_that_count(trials: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
+def those_that_count(evaluations: pd.DataFrame) -> pd.DataFrame:
     """One evaluation for each N, subset, seed and number of images seen of a curve: of the shortest trial; and where a
     curve counts at its ends alone, only these."""
     by_length = evaluations.sort_values("end", kind="stable").drop_duplicates([*COURSE, "images_seen"])
@@ -426,9 +426,9 @@ def exponents_table(times: pd.DataFrame) -> pd.DataFrame:
         for time in ("tau_gen", "tau_mem"):
             known = group[group[time].notna()]
             if time == "tau_mem":
+                if not len(known) and not censored.any():
+                    continue  # nothing was sampled
                 known = known[~known["n_train"].isin(group.loc[censored, "n_train"])]
-            if time == "tau_mem" and group["tau_mem"].isna().all() and not censored.any():
-                continue
             exponent, low, high = _slope(np.log(known["n_train"].to_numpy(float)), np.log(known[time].to_numpy(float)))
             rows.append(
                 {
@@ -476,7 +476,6 @@ def _laws(
 
 def _lines(
     trials: pd.DataFrame,
-    evaluations: pd.DataFrame,
     stars: pd.DataFrame,
     times: pd.DataFrame,
     collapses: Mapping[str, law.Collapse],

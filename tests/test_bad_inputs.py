@@ -71,6 +71,7 @@ WORDS: list[tuple[str, str]] = [
     ("gahb-sweep launch demo --cpus-per-trial nan", "cpus-per-trial"),
     ("gahb-analyze pair 16x16-N1-A", "Missing argument"),
     ("gahb-analyze pairs ''", "no sweep ''"),
+    ("gahb-analyze phase nothing", "no sweep 'nothing'"),
     ("gahb-analyze memorization nothing", "no sweep 'nothing'"),
     ("gahb-analyze memorization tiny --samples 1", "samples"),
     ("gahb-analyze report nothing", "no sweep 'nothing'"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from gahb_analysis import phase
+from gahb_analysis import phase, predictions
 from mlflow.entities import Metric
 
 from gahb.denoising.levels import Gap
@@ -170,6 +170,8 @@ def test_predictions_are_kept_and_held_against_what_comes(command: RUN, place: P
     assert to_come["measured_at"] is None and to_come["inside"] is None
     ended = command("gahb-analyze", "phase", "made", "--samples", "0", *place.flags)
     assert ended.out.count(": inside") == 1 and "predicted for 2,097,152 images" in ended.out
+    (place.record.artifacts(first["run_id"]) / "predictions.csv").write_text("made,curve\n1,2\n")
+    assert predictions.earlier(place.record, "made").empty, "a damaged table is left out"
 
 
 def test_of_annealed_trials_of_several_lengths_the_ends_count(command: RUN, place: Place) -> None:
@@ -190,7 +192,7 @@ def test_a_trial_that_has_settled_counts_on_for_n_star(place: Place) -> None:
     add(place, SIZES[2:], 2**16, **constant)
     add(place, SIZES[2:], 2**14, schedule="constant")  # the same course
     trials, evaluations = phase.read(place.record, place.record.runs("trial", sweep="made"))
-    counted = phase.those_that_count(trials, evaluations)
+    counted = phase.those_that_count(evaluations)
     assert evaluations["ends"].all() and counted["curve"].nunique() == 1
     assert sorted(counted.loc[counted["n_train"] == 64, "images_seen"]) == [2**k for k in range(9, 17) for _ in "AB"]
     assert set(counted.loc[counted["images_seen"] == 2**16, "n_train"]) == set(SIZES[2:])
