@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from gahb_analysis import phase, predictions
+from gahb_analysis import courses, plane, predictions
 from mlflow.entities import Metric
 
 from gahb.denoising.levels import Gap
@@ -112,10 +112,10 @@ def test_cells_line_and_law_of_a_record(command: RUN, place: Place) -> None:
 
 def test_n_star_beyond_the_sweep_is_a_bound(place: Place) -> None:
     add(place, SIZES[:3], 2**18)
-    trials, evaluations = phase.read(place.record, place.record.runs("trial", sweep="made"))
+    trials, evaluations = plane.read(place.record, place.record.runs("trial", sweep="made"))
 
     def stars(threshold: float, gap: Gap) -> pd.DataFrame:
-        return phase.stars_table(trials, evaluations, threshold, gap).set_index("images_seen")
+        return plane.stars_table(trials, evaluations, threshold, gap).set_index("images_seen")
 
     sigma, decibels = stars(1.0, Gap.SIGMA), stars(2.0, Gap.DB)
     assert sigma["bound"][2**18] == "> 64" and sigma.loc[2**18, ["n_star", "low", "train_psnr"]].isna().all()
@@ -178,12 +178,12 @@ def test_of_annealed_trials_of_several_lengths_the_ends_count(place: Place) -> N
     add(place, SIZES[:2], 2**12)
     add(place, SIZES[:2], 2**14)
     add(place, SIZES[:2], 2**14, width=4)
-    trials, evaluations = phase.read(place.record, place.record.runs("trial", sweep="made"))
-    counted = phase.those_that_count(evaluations)
+    trials, evaluations = plane.read(place.record, place.record.runs("trial", sweep="made"))
+    counted = plane.those_that_count(evaluations)
     seen = {curve: sorted(set(rows["images_seen"])) for curve, rows in counted.groupby("curve")}
     assert seen == {"16×16 width=8": [2**12, 2**14], "16×16 width=4": [2**k for k in range(9, 15)]}
-    assert phase.stars_table(trials, counted, 1.0, Gap.SIGMA)["missing"].tolist() == [0] * 8
-    assert not counted.duplicated([*phase.COURSE, "images_seen"]).any()
+    assert plane.stars_table(trials, counted, 1.0, Gap.SIGMA)["missing"].tolist() == [0] * 8
+    assert not counted.duplicated([*plane.COURSE, "images_seen"]).any()
 
 
 def test_a_trial_that_has_settled_counts_on_for_n_star(place: Place) -> None:
@@ -191,12 +191,12 @@ def test_a_trial_that_has_settled_counts_on_for_n_star(place: Place) -> None:
     add(place, SIZES[:2], 2**16, **constant, settled=2**12)
     add(place, SIZES[2:4], 2**16, **constant)
     add(place, SIZES[2:4], 2**14, schedule="constant")  # the same course
-    trials, evaluations = phase.read(place.record, place.record.runs("trial", sweep="made"))
-    counted = phase.those_that_count(evaluations)
+    trials, evaluations = plane.read(place.record, place.record.runs("trial", sweep="made"))
+    counted = plane.those_that_count(evaluations)
     assert evaluations["ends"].all() and counted["curve"].nunique() == 1
     assert sorted(counted.loc[counted["n_train"] == 64, "images_seen"]) == [2**k for k in range(9, 17) for _ in "AB"]
     assert set(counted.loc[counted["images_seen"] == 2**16, "n_train"]) == set(SIZES[2:4])
-    stars = phase.stars_table(trials, counted, 8.0, Gap.SIGMA).set_index("images_seen")
+    stars = plane.stars_table(trials, counted, 8.0, Gap.SIGMA).set_index("images_seen")
     assert stars["missing"].tolist() == [0] * 8
     last = [(gap_at(n, 2**k, 0.9) + gap_at(n, 2**k, 1.1)) / 2 for n, k in ((16, 12), (64, 16))]
     assert last[0] < 8 and 4 < stars["n_star"][2**16] < 16
@@ -207,23 +207,23 @@ def test_a_law_is_fitted_for_each_condition_and_shared_by_widths() -> None:
         Trial.of({**TINY, "n_train": 4, "width": width, "alpha": alpha, "seed": seed, "images": images})
         for width in (4, 8) for alpha in (1.0, 2.0) for seed in (0, 1) for images in (640, 1280)
     ]  # fmt: skip
-    assert phase._conditions(trials) == [f"alpha={trial.dataset.flat()['alpha']}" for trial in trials]
-    assert set(phase._conditions(trials[:2])) == {"all curves"}
+    assert plane._conditions(trials) == [f"alpha={trial.dataset.flat()['alpha']}" for trial in trials]
+    assert set(plane._conditions(trials[:2])) == {"all curves"}
 
 
 def test_evaluations_that_are_sampled_lie_a_factor_apart() -> None:
-    assert phase.apart([512, 1024, 2048, 4096, 8192, 9600]) == [512, 1024, 2048, 4096, 9600]
-    assert phase.apart({100, 150, 200, 300, 400}) == [100, 200, 400]
-    assert phase.apart([]) == []
+    assert courses.apart([512, 1024, 2048, 4096, 8192, 9600]) == [512, 1024, 2048, 4096, 9600]
+    assert courses.apart({100, 150, 200, 300, 400}) == [100, 200, 400]
+    assert courses.apart([]) == []
 
 
 def course(tau_mem: Callable[[int], float], sizes: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Trials and evaluations whose memorised fraction exceeds one half from τ_mem(N) on."""
     seen = [2**k for k in range(6, 14)]
     key = [("x", n, subset, 0) for n in sizes for subset in "AB"]
-    trials = pd.DataFrame(key, columns=phase.COURSE).assign(state="finished")
+    trials = pd.DataFrame(key, columns=plane.COURSE).assign(state="finished")
     rows = [
-        {**dict(zip(phase.COURSE, k, strict=True)), "images_seen": t, "test_psnr": 20 - 100 / t, "samples": 8,
+        {**dict(zip(plane.COURSE, k, strict=True)), "images_seen": t, "test_psnr": 20 - 100 / t, "samples": 8,
          "memorised": 0.9 if t >= tau_mem(k[1]) else 0.1, "low": 0, "high": 1}
         for k in key for t in seen
     ]  # fmt: skip
@@ -231,18 +231,18 @@ def course(tau_mem: Callable[[int], float], sizes: Sequence[int]) -> tuple[pd.Da
 
 
 def test_exponents_of_times_leave_out_an_n_where_memory_was_not_reached() -> None:
-    times = phase.times_table(*course(lambda n: 32 * n, (2, 8, 32, 128, 512)))
+    times = courses.times_table(*course(lambda n: 32 * n, (2, 8, 32, 128, 512)))
     assert times["tau_mem"].dropna().tolist() == [64, 64, 256, 256, 1024, 1024, 4096, 4096]
     assert times["bound"].tolist()[-2:] == ["> 8192"] * 2 and set(times["tau_gen"]) == {256}
-    rows = {row["time"]: row for row in phase.exponents_table(times).to_dict("records")}
+    rows = {row["time"]: row for row in courses.exponents_table(times).to_dict("records")}
     assert (rows["tau_gen"]["exponent"], rows["tau_gen"]["low"], rows["tau_gen"]["high"]) == (0, 0, 0)
     assert (rows["tau_mem"]["exponent"], rows["tau_mem"]["trials"], rows["tau_mem"]["censored"]) == (1, 8, 2)
     times.loc[7, ["tau_mem", "bound"]] = math.nan, "> 8192"
-    again = phase.exponents_table(times).set_index("time").loc["tau_mem"]
+    again = courses.exponents_table(times).set_index("time").loc["tau_mem"]
     assert (again["trials"], again["censored"]) == (6, 3), "the quick one of an N tells nothing without the slow one"
     trials, evaluations = course(lambda n: 32 * n, (1, 2, 8))
     trials.loc[trials["n_train"] == 8, "state"] = "running"
-    assert set(phase.times_table(trials, evaluations)["n_train"]) == {2}
+    assert set(courses.times_table(trials, evaluations)["n_train"]) == {2}
 
 
 def test_similarity_and_memory_of_trained_pairs(command: RUN, finished: Place) -> None:
