@@ -40,6 +40,7 @@ def cases() -> dict[str, dict[str, Any]]:
     if ON_GPU:
         large = {"resolution": 80, "batch_size": 64, "precision": "bfloat16", "compile": True}
         found["unet 80×80, bfloat16, compiled"] = large
+        found["unet 80×80, Muon and averaged weights"] = {**large, "optimizer": "muon", "ema": 0.05}
     return found
 
 
