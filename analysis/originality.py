@@ -34,14 +34,13 @@ from gahb.denoising.sampler import Sampler
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
-from gahb.grids import differing, pair_name
+from gahb.grids import curve_names, differing, pair_name
 from gahb.tracking import lookup
 from gahb.tracking.run import Run
 
 from .models import Model, load
 from .pair import check_pair, draw
 from .pairs import find_pairs, title
-from .scaling import curve_names
 
 LEAST_PATCH = 3
 PATCHES_A_SIDE = 4

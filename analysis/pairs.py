@@ -23,14 +23,13 @@ from gahb.denoising.sampler import Sampler
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
-from gahb.grids import differing, pair_name
+from gahb.grids import curve_names, differing, pair_name
 from gahb.tracking import lookup
 from gahb.tracking.run import METRICS, Run
 
 from .gaps import trial_metrics
 from .models import load
 from .pair import COLUMNS, ROW_LABELS, Pair, check_pair, compare, draw_histograms, say_diverged
-from .scaling import curve_names
 
 SHOWN = 3
 """Samples of each pair in the picture."""

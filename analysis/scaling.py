@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from gahb.denoising.levels import Gap
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
-from gahb.grids import differing
+from gahb.grids import curve_names
 from gahb.tracking import lookup
 from gahb.tracking.record import Record
 from gahb.tracking.run import Run
 from gahb.training import cost
-from gahb.trial import Trial
 
 from .gaps import trial_metrics
 
@@ -73,17 +72,6 @@ def _where(star: dict[str, Any]) -> str:
     low, high = (f"{star[key]:.0f}" if star[key] else "outside the sweep" for key in ("low", "high"))
     between = f" (95 % between {low} and {high})" if star["replicates"] > 1 else ""
     return f"at N = {star['n_star']:.0f}{between}"
-
-
-def curve_names(trials: Sequence[Trial]) -> list[str]:
-    """The curve that each of the trials lies on: its resolution, with the keys in which the trials differ, but for N,
-    subset and seed."""
-    keys = [key for key in differing(trials) if key != "seed"]
-    flats = [trial.flat() for trial in trials]
-    return [
-        " ".join([f"{flat['resolution']}×{flat['resolution']}", *(f"{key}={flat[key]}" for key in keys if key in flat)])
-        for flat in flats
-    ]
 
 
 def trials_table(record: Record, runs: Sequence[Run]) -> pd.DataFrame:

@@ -126,6 +126,17 @@ def pair_name(trial: Trial, keys: Iterable[str]) -> str:
     return _name(trial, keys)
 
 
+def curve_names(trials: Sequence[Trial]) -> list[str]:
+    """The curve that each of the trials lies on: its resolution, with the keys in which the trials differ, but for N,
+    subset and seed."""
+    keys = [key for key in differing(trials) if key != "seed"]
+    flats = [trial.flat() for trial in trials]
+    return [
+        " ".join([f"{flat['resolution']}×{flat['resolution']}", *(f"{key}={flat[key]}" for key in keys if key in flat)])
+        for flat in flats
+    ]
+
+
 def _name(trial: Trial, keys: Iterable[str]) -> str:
     flat = {**trial.flat(), "dataset": trial.dataset.name}
     rest = [_named(key, flat[key]) for key in keys if flat.get(key, False) is not False]

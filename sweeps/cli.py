@@ -3,9 +3,8 @@
 Heavy imports stand inside the commands, so that `--help` is quick.
 """
 
-import math
 import re
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -23,9 +22,6 @@ from gahb.cli import (
     run,
     say,
 )
-
-if TYPE_CHECKING:
-    from gahb.planning.placement import Placement
 
 app = App("Train denoisers over training-set size, resolution, architecture and data.")
 
@@ -99,7 +95,7 @@ def plan(
     import statistics
 
     from gahb import hardware
-    from gahb.execution import ray_jobs
+    from gahb.execution import ray_jobs, spots
     from gahb.planning import calibration
     from gahb.planning.plan import plan as plan_trials
     from gahb.storage.base import record_uri, storage_here
@@ -109,11 +105,11 @@ def plan(
     ray_jobs.hand_over("gahb-sweep", address, record, storage, wait=True)
     root = storage_here(storage)
     book, trials = Record(record_uri(record), root.url), _trials(name, overrides, small)
-    spots, unfit = _spots(trials, address, cluster)
+    fits, unfit = spots.find(trials, address, cluster)
     of_kind = calibration.by_kind(book)
-    speeds = {trial: of_kind(spots[trial].worker.kind if trial in spots else "") for trial in trials}
+    speeds = {trial: of_kind(fits[trial].worker.kind if trial in fits else "") for trial in trials}
     planned = plan_trials(trials, root, book, speeds.__getitem__)
-    rows = [{**p.row(), **(_fit(spots.get(p.trial)) if spots or unfit else {})} for p in planned]
+    rows = [{**p.row(), **(spots.columns(fits.get(p.trial)) if fits or unfit else {})} for p in planned]
     names = list(dict.fromkeys(speed.name for speed in speeds.values() if speed))
     if json:
         return print_json({"trials": rows})
@@ -473,46 +469,6 @@ def _check_paths(trials: list[Any]) -> None:
     for key, names in (("dataset", DATASETS), ("base", BASES)):
         for value in {trial.flat()[key] for trial in trials if key in trial.flat()}.difference(names):
             check_path(key, value)
-
-
-def _spots(trials: list[Any], address: str | None, cluster: str | None) -> tuple[dict[Any, "Placement"], list[str]]:
-    """Trial → where it fits on a cluster that runs, on one that a cluster file describes, or, if it has one, on this
-    machine's GPU; and why others fit nowhere."""
-    from gahb import hardware
-    from gahb.errors import UserError
-    from gahb.planning.placement import GPU_MEMORY, WorkerType, place
-
-    memory: dict[str, float] = dict(GPU_MEMORY)
-    if cluster:
-        from gahb.execution import worker_types
-
-        workers = worker_types.of_file(cluster)
-    elif address:
-        from gahb.execution import ray_cluster
-
-        with ray_cluster.connected(address):
-            workers, memory = ray_cluster.workers(), ray_cluster.gpu_memory()
-    elif found := hardware.gpus():
-        kind, number, size = found
-        workers, memory = [WorkerType("this machine", hardware.cores(), number, math.inf, kind)], {kind: size}
-    else:
-        return {}, []
-    spots, reasons = {}, []
-    for trial in trials:
-        try:
-            spots[trial] = place(trial, workers, cpus=1, gpu_memory=memory)
-        except UserError as error:
-            reasons.append(str(error))
-    return spots, reasons
-
-
-def _fit(spot: "Placement | None") -> dict[str, Any]:
-    """The columns of a plan that say where a trial fits."""
-    return {
-        "worker": spot and spot.worker.name,
-        "gpus": spot and spot.gpus,
-        "level": spot and spot.level,
-    }
 
 
 def _experiment(name: str) -> str:
