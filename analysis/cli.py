@@ -146,3 +146,7 @@ def _say_ui(record: "Record", sweep: str) -> None:
 def main() -> None:
     """Entry point."""
     run(app, "gahb-analyze")
+
+
+if __name__ == "__main__":
+    main()

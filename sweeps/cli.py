@@ -22,6 +22,7 @@ from gahb.cli import (
     run,
     say,
 )
+from gahb.denoising.levels import Gap
 
 app = App("Train denoisers over training-set size, resolution, architecture and data.")
 
@@ -47,6 +48,32 @@ GpusPerTrial = Annotated[
 ]
 Retries = Annotated[int, typer.Option(min=0, help="Restarts of a trial that has got no further since the last.")]
 CheckpointSeconds = Annotated[float, typer.Option(min=0, help="Least time between a trial's checkpoints.")]
+Sought = Annotated[
+    float | None,
+    typer.Option(
+        "--gap", min=0.001, max=100, help="N* is where the PSNR gap falls below so many dB.", show_default=False
+    ),
+]
+Average = Annotated[
+    Gap | None,
+    typer.Option("--average", help="With --gap: evenly over σ, or over input PSNR in dB [sigma].", show_default=False),
+]
+Similarity = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001,
+        max=0.999,
+        help="N* is where the cosine of A's and B's samples, means removed, rises so far above chance.",
+        show_default=False,
+    ),
+]
+Within = Annotated[float, typer.Option(help="How far N* is narrowed: high over low of its 95 % interval.")]
+SearchName = Annotated[
+    str | None,
+    typer.Option(
+        "--as", help="Name of the search in the record [NAME-search, or NAME-small-search].", show_default=False
+    ),
+]
 Small = Annotated[bool, typer.Option("--small", help="The sweep's small variant, minutes on a laptop.")]
 
 
@@ -87,11 +114,17 @@ def plan(
             metavar="FILE", help="A cluster file: on which of its worker types each trial fits.", show_default=False
         ),
     ] = None,
+    gap: Sought = None,
+    average: Average = None,
+    similarity: Similarity = None,
+    within: Within = 1.3,
+    experiment: SearchName = None,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
 ) -> None:
-    """Show each trial of a sweep, what it costs, where it fits and what is already done. Runs nothing."""
+    """Show each trial of a sweep, what it costs, where it fits and what is already done; or, with --gap or
+    --similarity, those that a search for N* would train next. Runs nothing."""
     import statistics
 
     from gahb import hardware
@@ -105,6 +138,16 @@ def plan(
     ray_jobs.hand_over("gahb-sweep", address, record, storage, wait=True)
     root = storage_here(storage)
     book, trials = Record(record_uri(record), root.url), _trials(name, overrides, small)
+    if gap or similarity:
+        from gahb.execution import search as searching
+
+        sought = searching.State(
+            trials, _search_name(experiment, name, small), _criterion(gap, average, similarity), within, root, book
+        )
+        units = sought.next(None if cluster else spots.room(sought.largest(), address))
+        if not units and not json:
+            return _print_found([sought.row(curve) for curve in sought.curves])
+        trials = sought.trials(units)
     fits, unfit = spots.find(trials, address, cluster)
     of_kind = calibration.by_kind(book)
     speeds = {trial: of_kind(fits[trial].worker.kind if trial in fits else "") for trial in trials}
@@ -214,6 +257,48 @@ def launch(
     sweep = _experiment((f"{name}-small" if small else name) if experiment is None else experiment)
     options = _Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
     _train(_trials(name, overrides, small), sweep, options, no_wait, json, record, storage, launched=name)
+
+
+@app.command()
+def search(
+    name: SweepName,
+    overrides: Overrides = None,
+    gap: Sought = None,
+    average: Average = None,
+    similarity: Similarity = None,
+    within: Within = 1.3,
+    small: Small = False,
+    address: Address = None,
+    experiment: SearchName = None,
+    cpus_per_trial: CpusPerTrial = 1,
+    gpus_per_trial: GpusPerTrial = None,
+    retries: Retries = 5,
+    checkpoint_seconds: CheckpointSeconds = 60,
+    no_wait: NoWait = False,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Find N* of each curve, where a gap closes, with trials placed where they tell most; n_train is the range."""
+    criterion = _criterion(gap, average, similarity)
+    trials, sweep = _trials(name, overrides, small), _search_name(experiment, name, small)
+    options = _Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
+    root, book, chosen = _begin(trials, sweep, options, no_wait, record, storage)
+    from gahb.execution import search as searching
+
+    from .catalog import find
+
+    state = searching.State(trials, sweep, criterion, within, root, book)
+    rows, failed = searching.search(state, storage=root, launched=find(name), options=chosen, say=say)
+    if json:
+        print_json({"curves": rows})
+    else:
+        _print_found(rows)
+    for row in rows:
+        if row["reason"]:
+            say(f"{row['curve']}: {row['reason']}")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -500,6 +585,17 @@ def _train(
     launched: str | None = None,
 ) -> None:
     """Train here, on a cluster that this machine belongs to, or as a job on one that it does not."""
+    place, book, chosen = _begin(trials, sweep, options, no_wait, record, storage)
+    from gahb.execution.launch import launch as launch_trials
+
+    rows = launch_trials(trials, sweep, storage=place, record=book, launched=launched, options=chosen, say=say)
+    _end(rows, json)
+
+
+def _begin(
+    trials: list[Any], sweep: str, options: _Options, no_wait: bool, record: str | None, storage: str | None
+) -> tuple[Any, Any, Any]:
+    """Storage, record and `LaunchOptions` of a command that trains; if it is to be a job, that ends this process."""
     from gahb.execution import ray_jobs
 
     if ray_jobs.is_server(options.address):
@@ -508,15 +604,38 @@ def _train(
         "gahb-sweep", options.address, record, storage, wait=not no_wait, stop=f"gahb-sweep stop {sweep}"
     )
     from gahb.execution.launch import LaunchOptions
-    from gahb.execution.launch import launch as launch_trials
     from gahb.storage.base import record_uri, storage_here
     from gahb.tracking.record import Record
 
-    place = storage_here(storage)
-    book = Record(record_uri(record), place.url)
-    chosen = LaunchOptions(**options._asdict())
-    rows = launch_trials(trials, sweep, storage=place, record=book, launched=launched, options=chosen, say=say)
-    _end(rows, json)
+    root = storage_here(storage)
+    return root, Record(record_uri(record), root.url), LaunchOptions(**options._asdict())
+
+
+def _criterion(gap: float | None, average: Gap | None, similarity: float | None) -> Any:
+    """What N* is."""
+    from gahb.errors import UserError
+    from gahb.execution.search import Criterion
+
+    if (gap is None) == (similarity is None):
+        raise UserError("say what N* is: either --gap DB or --similarity COSINE")
+    if gap is None and average:
+        raise UserError("--average is of the PSNR gap, and goes with --gap")
+    return Criterion(gap, average or Gap.SIGMA) if gap else Criterion(similarity or 0, None)
+
+
+def _search_name(given: str | None, name: str, small: bool) -> str:
+    from .catalog import find
+
+    return _experiment(f"{find(name)}{'-small' if small else ''}-search" if given is None else given)
+
+
+def _print_found(rows: list[dict[str, Any]]) -> None:
+    """What a search has found, as a table, and what a grid would have cost."""
+    keys = ("curve", "n_star", "low", "high", "bound", "trials", "images_spent", "grid_images")
+    print_table([{key: row[key] for key in keys} for row in rows])
+    spent, known, grid = (sum(row[key] for row in rows) for key in ("images_spent", "images_known", "grid_images"))
+    before = f", beside {known:.3g} of trials that were there" if known else ""
+    say(f"{spent:.3g} images seen{before}; grids of such steps see {grid:.3g}")
 
 
 def _end(rows: list[dict[str, Any]], json: bool) -> None:

@@ -110,7 +110,7 @@ class Launch:
         check_guests(to_train)
         self.check_locations(to_train)
         self.check_compiler(to_train)
-        check_data(to_train)
+        check_data([p.trial for p in to_train])
         if to_train:
             planned, trained = self.train(planned, to_train)
         else:
@@ -148,7 +148,7 @@ class Launch:
         with contextlib.ExitStack() as stack:
             stack.enter_context(ray_cluster.connected(self.options.address))
             placements, device = self.placements(to_train)
-            prepare_data(to_train, self.storage, self.say)
+            prepare_data([p.trial for p in to_train], self.storage, self.say)
             self.say(_counts(planned))
             launch_id = stack.enter_context(leases.heartbeat(self.storage))
             stack.enter_context(own_node.watched(lambda: leases.end(self.storage, launch_id)))
@@ -275,23 +275,23 @@ def say_reused(planned: Sequence[Planned], say: Callable[[str], None]) -> None:
         say(f"{len(going_on)} go on from shorter trials: {reused:,} of {images:,} images are reused")
 
 
-def check_data(to_train: Sequence[Planned]) -> None:
+def check_data(trials: Sequence[Trial]) -> None:
     """Raise UserError if a data set is known to have too few images for its largest trial."""
-    for dataset, trial in _largest(to_train).items():
+    for dataset, trial in _largest(trials).items():
         if (count := dataset.source.count) is not None:
             trial.split.check_size(count, dataset.name)
 
 
-def prepare_data(to_train: Sequence[Planned], storage: Storage, say: Callable[[str], None]) -> None:
+def prepare_data(trials: Sequence[Trial], storage: Storage, say: Callable[[str], None]) -> None:
     """Prepare as many images of each data set as its largest trial needs. Raises UserError if there are not as many."""
-    for dataset, trial in _largest(to_train).items():
+    for dataset, trial in _largest(trials).items():
         prepared = prepare(dataset, storage, trial.split.needed, say)
         trial.split.check(prepared, dataset.name)
 
 
-def _largest(to_train: Sequence[Planned]) -> dict[Dataset, Trial]:
+def _largest(trials: Sequence[Trial]) -> dict[Dataset, Trial]:
     """Data set → its trial that needs the most images."""
-    return {p.trial.dataset: p.trial for p in sorted(to_train, key=lambda p: p.trial.split.needed)}
+    return {trial.dataset: trial for trial in sorted(trials, key=lambda trial: trial.split.needed)}
 
 
 def check_guests(to_train: Sequence[Planned]) -> None:

@@ -1,10 +1,11 @@
-"""Where the trials of a plan would run."""
+"""Where trials would run, and how many at once."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from gahb import hardware
+from gahb.data.splits import SUBSETS
 from gahb.errors import UserError
 from gahb.planning.placement import GPU_MEMORY, Placement, WorkerType, place
 from gahb.trial import Trial
@@ -27,11 +28,10 @@ def find(trials: Sequence[Trial], address: str | None, cluster: str | None) -> t
 
         with ray_cluster.connected(address):
             workers, memory = ray_cluster.workers(), ray_cluster.gpu_memory()
-    elif found := hardware.gpus():
-        kind, number, size = found
-        workers, memory = [WorkerType("this machine", hardware.cores(), number, math.inf, kind)], {kind: size}
     else:
-        return {}, []
+        workers, memory = here()
+        if not workers[0].gpus:
+            return {}, []
     spots, reasons = {}, []
     for trial in trials:
         try:
@@ -39,6 +39,32 @@ def find(trials: Sequence[Trial], address: str | None, cluster: str | None) -> t
         except UserError as error:
             reasons.append(str(error))
     return spots, reasons
+
+
+def here() -> tuple[list[WorkerType], dict[str, float]]:
+    """This machine as a worker, and the memory of its kind of GPU, if it has any."""
+    kind, number, size = hardware.gpus() or ("", 0, 0)
+    return [WorkerType("this machine", hardware.cores(), number, math.inf, kind)], {kind: size} if number else {}
+
+
+def room(trial: Trial, address: str | None, cpus: float = 1, gpus: float | None = None) -> int | None:
+    """How many pairs of such trials a cluster at an address, or this machine, trains at once; None where the cluster
+    grows as is asked for.
+
+    Raises:
+        UserError: no cluster at the address, or the trial fits on no node of it.
+    """
+    workers, memory = here()
+    if address:
+        from gahb.execution import ray_cluster, worker_types
+
+        with ray_cluster.connected(address):
+            if worker_types.startable():
+                return None
+            workers, memory = worker_types.living(), ray_cluster.gpu_memory()
+    part = place(trial, workers, cpus=cpus, gpus=gpus, gpu_memory=memory).gpus
+    shares = [min(worker.cpus / cpus, worker.gpus / part if part else math.inf) for worker in workers]
+    return sum(int(share + 1e-9) for share in shares) // len(SUBSETS)
 
 
 def columns(spot: Placement | None) -> dict[str, Any]:
