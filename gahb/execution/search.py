@@ -166,14 +166,11 @@ class State:
 
     def not_compared(self) -> list[tuple[Run, Run]]:
         """The finished pairs of which similarity is asked for and not known."""
-        pairs = [
-            (runs["A"], runs["B"])
-            for units in self.runs.values()
-            for runs in units.values()
-            if len(runs) == len(SUBSETS) and all(run.state == "finished" for run in runs.values())
-        ]
-        known = {frozenset(), *self.excess}
-        return [] if self.criterion.gap else [(a, b) for a, b in pairs if {a.run_id, b.run_id} not in known]
+        if self.criterion.gap:
+            return []
+        finished = [runs for units in self.runs.values() for runs in units.values() if _whole(runs.values())]
+        pairs = [(runs["A"], runs["B"]) for runs in finished]
+        return [(a, b) for a, b in pairs if frozenset((a.run_id, b.run_id)) not in self.excess]
 
     def next(self, room: int | None, ended: Collection[str] = ()) -> list[Unit]:
         """What this search has begun and not brought to its end; else what to begin next.
@@ -186,14 +183,11 @@ class State:
             Unit(name, n_train, seed, "to go on")
             for name, units in self.runs.items()
             for (n_train, seed), runs in units.items()
-            if name not in ended and self._begun(list(runs.values()))
+            if name not in ended
+            and not _whole(runs.values())
+            and any(self.sweep in run.sweeps for run in runs.values())
         ]
         return sorted(begun) or self.search.proposals(room, ended)
-
-    def _begun(self, runs: Sequence[Run]) -> bool:
-        """Whether this search has begun a unit and it is not finished."""
-        finished = len(runs) == len(SUBSETS) and all(run.state == "finished" for run in runs)
-        return not finished and any(self.sweep in run.sweeps for run in runs)
 
     def trials(self, units: Sequence[Unit]) -> list[Trial]:
         """A and B of each unit."""
@@ -234,6 +228,11 @@ class State:
             "grid_images": len(SUBSETS) * len(grid) * sought.trial.images,
             "reason": reason,
         }
+
+
+def _whole(runs: Collection[Run]) -> bool:
+    """Whether A and B are both finished."""
+    return len(runs) == len(SUBSETS) and all(run.state == "finished" for run in runs)
 
 
 def search(

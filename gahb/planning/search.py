@@ -166,7 +166,7 @@ class Search:
     def _fit(self, priors: Mapping[str, tuple[float, float]]) -> None:
         """Fit each curve's points, with priors of their slopes: `weights` are the probabilities of the noises,
         `estimates` what is known of each curve's N*."""
-        self.fits = {name: _Fit(self.curves[name].points, *prior, self.subsets) for name, prior in priors.items()}
+        self.fits = {name: Fit(self.curves[name].points, *prior, self.subsets) for name, prior in priors.items()}
         logs = np.zeros(len(SIGMAS))
         for noise in (SIGMAS, IMAGES):
             logs -= FREEDOM * (np.log(noise) + (NOISE / noise) ** 2 / 2)
@@ -235,7 +235,7 @@ class Search:
             units.append(Unit(curve.name, n_train, seed, why))
             expected = float((self.weights @ fit.heights(np.log([n_train]))[0])[0])
             more = [Point(n_train, (subset, seed), expected) for subset in self.subsets]
-            fit = _Fit([*fit.points, *more], *fit.prior, self.subsets)
+            fit = Fit([*fit.points, *more], *fit.prior, self.subsets)
         return units
 
     def _first(self, curve: Curve, count: int) -> list[Unit]:
@@ -248,7 +248,7 @@ class Search:
         tried = [round(curve.least * (curve.largest / curve.least) ** part) for part in parts]
         return [Unit(curve.name, n_train, curve.seed, "over the range") for n_train in dict.fromkeys(tried)]
 
-    def _best(self, curve: Curve, fit: "_Fit") -> tuple[int, int]:
+    def _best(self, curve: Curve, fit: "Fit") -> tuple[int, int]:
         """N and seed of the unit that would leave the narrowest interval."""
         found, margin = self.estimates[curve.name], math.log(self.within)
         ends = math.log(found.low or curve.least) - margin, math.log(found.high or curve.largest) + margin
@@ -263,7 +263,7 @@ class Search:
         return n_train, max(used) + 1 if used else curve.seed
 
 
-class _Fit:
+class Fit:
     """The posterior of a curve's height for each of the noises.
 
     Args:
