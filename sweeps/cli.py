@@ -123,8 +123,7 @@ def plan(
     record: RecordUri = None,
     storage: Storage = None,
 ) -> None:
-    """Show each trial of a sweep, what it costs, where it fits and what is already done; or, with --gap or
-    --similarity, those that a search for N* would train next. Runs nothing."""
+    """Show each trial of a sweep, or the next of a search: what it costs, where it fits, what is done. Runs nothing."""
     import statistics
 
     from gahb import hardware

@@ -193,10 +193,10 @@ class State:
         """A and B of each unit."""
         return [trial for unit in units for trial in self.curves[unit.curve].trials(unit)]
 
-    def finished(self, name: str, own: bool) -> list[Trial]:
-        """The finished trials of a curve that the search has trained, or the others."""
+    def finished(self, name: str, own: bool) -> list[tuple[Trial, Run]]:
+        """The finished trials of a curve that the search has trained, or the others, with their runs."""
         return [
-            replace(self.curves[name].trial, n_train=n_train, subset=subset, seed=seed)
+            (replace(self.curves[name].trial, n_train=n_train, subset=subset, seed=seed), run)
             for (n_train, seed), runs in self.runs[name].items()
             for subset, run in runs.items()
             if run.state == "finished" and (self.sweep in run.sweeps) == own
@@ -214,18 +214,20 @@ class State:
     def row(self, name: str, reason: str | None = None) -> dict[str, Any]:
         """The row of `search --json`."""
         sought, found = self.curves[name], self.search.estimates[name]
-        spent, known = self.finished(name, own=True), self.finished(name, own=False)
+        spent, known = ([run for _, run in self.finished(name, own)] for own in (True, False))
+        seen = {run.run_id: int(run.metrics.get("images_seen", run.flat["images"])) for run in [*spent, *known]}
         grid = grid_sizes(sought.curve.least, sought.curve.largest, self.within)
+        of_each = sum(seen.values()) / len(seen) if seen else sought.trial.images
         return {
             "curve": name,
             "n_star": found.n_star,
             "low": found.low,
             "high": found.high,
             "bound": found.bound,
-            "trials": len(spent) + len(known),
-            "images_spent": sum(trial.images for trial in spent),
-            "images_known": sum(trial.images for trial in known),
-            "grid_images": len(SUBSETS) * len(grid) * sought.trial.images,
+            "trials": len(seen),
+            "images_spent": sum(seen[run.run_id] - run.images_reused for run in spent),
+            "images_known": sum(seen[run.run_id] - run.images_reused for run in known),
+            "grid_images": round(len(SUBSETS) * len(grid) * of_each),
             "reason": reason,
         }
 
@@ -303,7 +305,7 @@ class _Rounds:
         self.count += 1
         self.say(f"round {self.count}: {'; '.join(map(_told, units))}")
         new = self.state.trials(units)
-        old = [trial for name in self.state.curves for trial in self.state.finished(name, own=True)]
+        old = [trial for name in self.state.curves for trial, _ in self.state.finished(name, own=True)]
         rows = launch(
             [*(trial for trial in old if trial not in new), *new],  # of all, names tell the curves apart
             self.state.sweep,
