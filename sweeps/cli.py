@@ -143,6 +143,8 @@ def plan(
         sought = searching.State(
             trials, _search_name(experiment, name, small), _criterion(gap, average, similarity), within, root, book
         )
+        if pairs := sought.not_compared():
+            say(f"{len(pairs)} pairs are trained and not compared yet; a search compares them first")
         units = sought.next(None if cluster else spots.room(sought.largest(), address))
         if not units and not json:
             return _print_found([sought.row(curve) for curve in sought.curves])

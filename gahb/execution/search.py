@@ -261,14 +261,14 @@ def search(
         UserError: see `launch`; or a comparison of two models ended in an error.
         KeyboardInterrupt: the user interrupted.
     """
-    with contextlib.ExitStack() as stack:
-        rounds = _Rounds(state, storage, launched, options, say, stack)
+    rounds = _Rounds(state, storage, launched, options, say)
+    with rounds.stack:
         rounds.run()
     return [state.row(name, rounds.ended.get(name)) for name in state.curves], rounds.failed
 
 
 class _Rounds:
-    """The rounds of a search; arguments as for `search`, and what holds the connection to the cluster."""
+    """The rounds of a search; arguments as for `search`. `stack` holds the connection to the cluster."""
 
     def __init__(
         self,
@@ -277,10 +277,9 @@ class _Rounds:
         launched: str | None,
         options: LaunchOptions,
         say: Callable[[str], None],
-        stack: contextlib.ExitStack,
     ) -> None:
         self.state, self.storage, self.launched, self.options, self.say = state, storage, launched, options, say
-        self.stack, self.count, self.trained = stack, 0, dict.fromkeys(state.curves, 0)
+        self.stack, self.count, self.trained = contextlib.ExitStack(), 0, dict.fromkeys(state.curves, 0)
         self.ended: dict[str, str] = {}
         self.failed = False
 

@@ -63,8 +63,13 @@ def room(trial: Trial, address: str | None, cpus: float = 1, gpus: float | None 
                 return None
             workers, memory = worker_types.living(), ray_cluster.gpu_memory()
     part = place(trial, workers, cpus=cpus, gpus=gpus, gpu_memory=memory).gpus
-    shares = [min(worker.cpus / cpus, worker.gpus / part if part else math.inf) for worker in workers]
-    return sum(int(share + 1e-9) for share in shares) // len(SUBSETS)
+    return trials_at_once(workers, cpus, part) // len(SUBSETS)
+
+
+def trials_at_once(workers: Sequence[WorkerType], cpus: float, gpus: float) -> int:
+    """How many trials of so many CPUs and GPUs these workers train at once."""
+    shares = [min(worker.cpus / cpus, worker.gpus / gpus if gpus else math.inf) for worker in workers]
+    return sum(int(share + 1e-9) for share in shares)  # three thirds are a whole
 
 
 def columns(spot: Placement | None) -> dict[str, Any]:

@@ -16,16 +16,16 @@ def words(settings: dict[str, object]) -> list[str]:
 def test_a_search_finds_n_star_and_typed_again_trains_nothing(
     command: Callable[..., Ended], ray_here: None, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ["demo", *words(SHORT), "--gap", "0.2", "--within", "4", *place.flags]
+    asked = ["demo", *words(SHORT), "--gap", "0.2", "--within", "8", *place.flags]
     planned = command("gahb-sweep", "plan", *asked, "--json").json["trials"]
     assert [(row["n_train"], row["subset"], row["state"]) for row in planned] == [(8, "A", "new"), (8, "B", "new")]
     ended = command("gahb-sweep", "search", *asked, "--json")
     (row,) = ended.json["curves"]
     assert ended.code == 0 and row["curve"] == "16×16" and row["reason"] is None
-    assert row["low"] < row["n_star"] < row["high"] <= 4 * row["low"] and row["bound"] is None
+    assert row["low"] < row["n_star"] < row["high"] <= 8 * row["low"] and row["bound"] is None
     runs = place.record.runs(Kind.TRIAL, sweep="demo-search")
     assert {run.state for run in runs} == {"finished"} and row["trials"] == len(runs) >= 4
-    assert row["images_spent"] == len(runs) * SHORT["images"] and row["grid_images"] == 8 * SHORT["images"]
+    assert row["images_spent"] == len(runs) * SHORT["images"] and row["grid_images"] == 6 * SHORT["images"]
     assert {run.flat["subset"] for run in runs if run.flat["n_train"] == 8} == {"A", "B"}
     assert "round 1: 16×16 at N = 8, over the range" in ended.err and "round 2: " in ended.err
 

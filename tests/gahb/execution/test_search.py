@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gahb import hardware
 from gahb.denoising.levels import Gap
 from gahb.errors import UserError
+from gahb.execution import spots, worker_types
 from gahb.execution.search import EXCESS, PAIR, Criterion, State, curves_of
 from gahb.grids import grid
+from gahb.planning.placement import WorkerType
 from gahb.planning.search import Unit, grid_sizes
 from gahb.tracking.run import PSNRS, Tag, link, member_of
 from gahb.trial import Trial
@@ -129,3 +132,16 @@ def test_what_cannot_be_searched_is_refused(place: Place) -> None:
     np.save(place.folder / "few.npy", np.random.default_rng(0).integers(0, 256, (50, 16, 16), dtype=np.uint8))
     with pytest.raises(UserError, match=r"n_train=10: few has 50 images.*at most 9"):
         state(place, grid({**TINY, "dataset": str(place.folder / "few.npy"), "n_train": (2, 10)}))
+
+
+def test_as_many_trials_have_room_as_their_cpus_and_parts_of_gpus_allow() -> None:
+    workers = [WorkerType("one", 8, 2, math.inf, "T4"), WorkerType("other", 3, 0, math.inf, "")]
+    for cpus, gpus, count in ((1, 0, 11), (3, 0, 3), (0.5, 0, 22), (1, 1, 2), (1, 1 / 3, 6), (2, 1 / 3, 4), (1, 3, 0)):
+        assert spots.trials_at_once(workers, cpus, gpus) == count
+
+
+def test_this_machine_has_room_for_a_pair_on_two_cores(ray_here: None) -> None:
+    workers, _ = spots.here()
+    if not workers[0].gpus:
+        assert spots.room(RANGE[0], None) == hardware.cores() // 2
+    assert spots.room(RANGE[0], "auto", gpus=0) == int(sum(each.cpus for each in worker_types.living())) // 2
