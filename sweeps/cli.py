@@ -137,6 +137,7 @@ def plan(
     ray_jobs.hand_over("gahb-sweep", address, record, storage, wait=True)
     root = storage_here(storage)
     book, trials = Record(record_uri(record), root.url), _trials(name, overrides, small)
+    among: list[Any] = []
     if gap or similarity:
         from gahb.execution import search as searching
 
@@ -148,11 +149,11 @@ def plan(
         units = sought.next(None if cluster else spots.room(sought.largest(), address))
         if not units and not json:
             return _print_found([sought.row(curve) for curve in sought.curves])
-        trials = sought.trials(units)
+        trials, among = sought.trials(units), sought.among
     fits, unfit = spots.find(trials, address, cluster)
     of_kind = calibration.by_kind(book)
     speeds = {trial: of_kind(fits[trial].worker.kind if trial in fits else "") for trial in trials}
-    planned = plan_trials(trials, root, book, speeds.__getitem__)
+    planned = plan_trials(trials, root, book, speeds.__getitem__, among)
     rows = [{**p.row(), **(spots.columns(fits.get(p.trial)) if fits or unfit else {})} for p in planned]
     names = list(dict.fromkeys(speed.name for speed in speeds.values() if speed))
     if json:

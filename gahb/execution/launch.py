@@ -62,6 +62,7 @@ def launch(
     launched: str | None = None,
     options: LaunchOptions = DEFAULTS,
     say: Callable[[str], None] = lambda line: None,
+    among: Sequence[Trial] = (),
 ) -> list[dict[str, Any]]:
     """Bring every trial to its end and return one row for each: that of `plan`, with `run_id`, `trained` (False where
     nothing was left to do), `metrics` and `reason` (of a failure).
@@ -74,6 +75,7 @@ def launch(
         launched: the sweep that is launched under that name, as `gahb-sweep list` names it, if it is one of those.
         options: where and with what to train.
         say: takes a line of progress.
+        among: others that are launched under that name, from which the names of the new runs tell them.
 
     Raises:
         UserError: data that do not do, a cluster out of reach, a trial too large for every node that lives or may be
@@ -81,7 +83,7 @@ def launch(
             go elsewhere than to the storage. Nothing has started.
         KeyboardInterrupt: the user interrupted.
     """
-    return Launch(trials, sweep, storage, record, options, say, launched).run()
+    return Launch(trials, sweep, storage, record, options, say, launched, among).run()
 
 
 class Launch:
@@ -96,8 +98,9 @@ class Launch:
         options: LaunchOptions,
         say: Callable[[str], None],
         launched: str | None = None,
+        among: Sequence[Trial] = (),
     ) -> None:
-        self.trials, self.sweep, self.storage = trials, sweep, storage
+        self.trials, self.sweep, self.storage, self.among = trials, sweep, storage, among
         self.membership = member_of(sweep, launched)
         self.options, self.say = options, say
         self.record = RecordWriter(record.uri, storage.url)  # while nothing has started, a user waits seconds
@@ -119,10 +122,10 @@ class Launch:
 
     def plan(self) -> list[Planned]:
         """The plan, once it is known which launches on other machines are alive."""
-        planned = plan(self.trials, self.storage, self.record)
+        planned = plan(self.trials, self.storage, self.record, among=self.among)
         launches = {p.run.tags.get(Tag.LAUNCH, "") for p in planned if p.run and p.state == "running"}
         if leases.wait_for_heartbeats(launches, self.storage, self.say):
-            return plan(self.trials, self.storage, self.record)
+            return plan(self.trials, self.storage, self.record, among=self.among)
         return planned
 
     def check_locations(self, to_train: Sequence[Planned]) -> None:
@@ -153,7 +156,9 @@ class Launch:
             launch_id = stack.enter_context(leases.heartbeat(self.storage))
             stack.enter_context(own_node.watched(lambda: leases.end(self.storage, launch_id)))
             acquired = {p.signature for p in to_train if leases.acquire(self.storage, p.signature, launch_id)}
-            planned = plan(self.trials, self.storage, self.record, device)  # a launch may have ended since the last one
+            planned = plan(
+                self.trials, self.storage, self.record, device, self.among
+            )  # a launch may have ended since the last one
             ours = [p for p in planned if p.signature in acquired and p.to_train]
             say_reused(ours, self.say)
             tasks = {p.signature: self.task(p, launch_id, placements[p.trial]) for p in largest_first(ours)}

@@ -193,14 +193,15 @@ class State:
         """A and B of each unit."""
         return [trial for unit in units for trial in self.curves[unit.curve].trials(unit)]
 
-    def finished(self, name: str, own: bool) -> list[tuple[Trial, Run]]:
-        """The finished trials of a curve that the search has trained, or the others, with their runs."""
-        return [
-            (replace(self.curves[name].trial, n_train=n_train, subset=subset, seed=seed), run)
-            for (n_train, seed), runs in self.runs[name].items()
-            for subset, run in runs.items()
-            if run.state == "finished" and (self.sweep in run.sweeps) == own
-        ]
+    @property
+    def among(self) -> list[Trial]:
+        """A trial of each curve, between which the names of new trials tell."""
+        return [sought.trial for sought in self.curves.values()]
+
+    def finished(self, name: str, own: bool) -> list[Run]:
+        """The finished trials of a curve that the search has trained, or the others."""
+        runs = [run for of_unit in self.runs[name].values() for run in of_unit.values()]
+        return [run for run in runs if run.state == "finished" and (self.sweep in run.sweeps) == own]
 
     def largest(self) -> Trial:
         """A trial of the largest N of the costliest curve."""
@@ -214,7 +215,7 @@ class State:
     def row(self, name: str, reason: str | None = None) -> dict[str, Any]:
         """The row of `search --json`."""
         sought, found = self.curves[name], self.search.estimates[name]
-        spent, known = ([run for _, run in self.finished(name, own)] for own in (True, False))
+        spent, known = self.finished(name, own=True), self.finished(name, own=False)
         seen = {run.run_id: int(run.metrics.get("images_seen", run.flat["images"])) for run in [*spent, *known]}
         grid = grid_sizes(sought.curve.least, sought.curve.largest, self.within)
         of_each = sum(seen.values()) / len(seen) if seen else sought.trial.images
@@ -303,16 +304,15 @@ class _Rounds:
         """Train some units, and read what has come of it."""
         self.count += 1
         self.say(f"round {self.count}: {'; '.join(map(_told, units))}")
-        new = self.state.trials(units)
-        old = [trial for name in self.state.curves for trial, _ in self.state.finished(name, own=True)]
         rows = launch(
-            [*(trial for trial in old if trial not in new), *new],  # of all, names tell the curves apart
+            self.state.trials(units),
             self.state.sweep,
             storage=self.storage,
             record=self.state.record,
             launched=self.launched,
             options=self.options,
             say=self.say,
+            among=self.state.among,
         )
         self.state.read()
         self.compare()
@@ -322,7 +322,7 @@ class _Rounds:
                 self.ended[unit.curve] = f"nothing is known of the models of N = {unit.n_train}"
             elif self.trained[unit.curve] >= MOST and self.state.search.open(unit.curve):
                 self.ended[unit.curve] = f"{MOST} pairs did not narrow it as much; the same command goes on"
-        for unit, row in zip((unit for unit in units for _ in SUBSETS), rows[-len(new) :], strict=True):
+        for unit, row in zip((unit for unit in units for _ in SUBSETS), rows, strict=True):
             if row["state"] != "finished":
                 self.ended[unit.curve] = ": ".join(filter(None, (f"{row['name']} is {row['state']}", row["reason"])))
                 self.failed |= row["state"] == "failed"

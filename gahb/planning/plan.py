@@ -77,14 +77,15 @@ def plan(
     storage: Storage,
     record: Record,
     device: Callable[[Trial], Device | None] = lambda trial: None,
+    among: Sequence[Trial] = (),
 ) -> list[Planned]:
-    """Each trial with its name, signature, state and cost on its device. Reads data sets' files to hash them, prepares
-    nothing.
+    """Each trial with its name, which tells it from the others and from those of `among`, signature, state and cost on
+    its device. Reads data sets' files to hash them, prepares nothing.
 
     Raises:
         UserError: a data set that is not there.
     """
-    varying = differing(trials)
+    varying = differing([*trials, *among])
     hashes = {dataset: dataset.hash(storage) for dataset in dict.fromkeys(trial.dataset for trial in trials)}
     signatures = [trial.signature(hashes[trial.dataset]) for trial in trials]
     known = record.by_signature(signatures)

@@ -16,7 +16,7 @@ over SIGMAS and IMAGES, weighted by a prior and by the evidence of all trials.
 All of this is normal, so each N has a probability that the height is positive there. As the height falls with N, N*
 lies above every N where that is at least 97.5 % and below every larger one where it is at most 2.5 %: the interval,
 given the images of A and B. Next comes what would leave it narrowest, were it measured as expected: beyond N* while an
-end is open, then around it, with another seed where a further N would tell less.
+end is open or all trials are on one side of N*, then around it, with another seed where a further N would tell less.
 
 Nothing here is random or remembered: what is proposed is a function of what is known, in whatever order that came.
 """
@@ -177,9 +177,19 @@ class Search:
         self.estimates = {name: self._estimate(curve) for name, curve in self.curves.items()}
 
     def open(self, name: str) -> bool:
-        """Whether a curve's interval is wider than asked for, and may be narrowed within the range."""
+        """Whether a curve's interval is wider than asked for, or all its trials are on one side of N*, and that may be
+        mended within the range."""
         found = self.estimates[name]
-        return not found.bound and found.factor > self.within and not found.whole
+        wide = found.factor > self.within and not found.whole
+        return not found.bound and (wide or bool(self._one_sided(self.curves[name])))
+
+    def _one_sided(self, curve: Curve) -> int:
+        """1 if all trials of a curve have less images than its N*, -1 if all have more; else 0, and where nothing
+        remains to be tried on the other side."""
+        star, sizes = self.estimates[curve.name].n_star, [point.n_train for point in curve.points]
+        if star is None or not curve.least < star < curve.largest:
+            return 0
+        return (max(sizes) < star) - (min(sizes) > star)
 
     def proposals(self, room: int | None = None, ended: Collection[str] = ()) -> list[Unit]:
         """What to train next; nothing where all is known.
@@ -254,6 +264,9 @@ class Search:
         ends = math.log(found.low or curve.least) - margin, math.log(found.high or curve.largest) + margin
         x = np.linspace(*ends, GRID)
         tried = np.unique(np.exp(x[::STRIDE]).round().clip(curve.least, curve.largest))
+        if found.n_star and (side := self._one_sided(curve)):
+            tried = np.union1d(tried, math.ceil(found.n_star) if side > 0 else math.floor(found.n_star))
+            tried = tried[side * tried >= side * found.n_star]
         mean, sd = fit.after(x, np.log(tried))
         positive = np.tensordot(self.weights, ndtr(mean / sd), 1)
         positive = np.maximum.accumulate(positive[::-1])[::-1]  # it falls with N

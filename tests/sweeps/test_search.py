@@ -19,6 +19,10 @@ def test_a_search_finds_n_star_and_typed_again_trains_nothing(
     asked = ["demo", *words(SHORT), "--gap", "0.2", "--within", "8", *place.flags]
     planned = command("gahb-sweep", "plan", *asked, "--json").json["trials"]
     assert [(row["n_train"], row["subset"], row["state"]) for row in planned] == [(8, "A", "new"), (8, "B", "new")]
+    both = command(
+        "gahb-sweep", "plan", "demo", *words({**SHORT, "width": "4,8"}), "--gap", "1", "--json", *place.flags
+    )
+    assert {row["name"] for row in both.json["trials"]} >= {"16x16-N8-A-width4", "16x16-N8-B-width4"}
     ended = command("gahb-sweep", "search", *asked, "--json")
     (row,) = ended.json["curves"]
     assert ended.code == 0 and row["curve"] == "16×16" and row["reason"] is None

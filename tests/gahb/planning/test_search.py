@@ -119,6 +119,16 @@ def test_a_curve_begins_where_another_crosses() -> None:
     assert sum(unit.curve == "d" for (unit,) in second) < len(rounds)
 
 
+def test_an_interval_counts_once_there_are_trials_on_both_sides_of_n_star() -> None:
+    first, _ = rounds_of({"c": law(40.0)})
+    for star, side in ((40.3, 1), (39.7, -1)):
+        known = {"c": list(first.curves["c"].points), "d": law(star)(Unit("d", 40, 0, ""))}
+        found = state(known, within=3)
+        assert found.estimates["d"].factor < 3 and found.open("d")
+        (unit,) = found.proposals()
+        assert side * unit.n_train > side * 40 and not state({**known, "d": [*known["d"], *law(star)(unit)]}).open("d")
+
+
 def test_the_slope_of_other_curves_is_learned() -> None:
     steep, _ = rounds_of({"c": law(40.0, slope=2.5)})
     known = {"c": list(steep.curves["c"].points), "d": law(500.0, slope=2.5)(Unit("d", 40, 0, ""))}
