@@ -9,7 +9,6 @@ passes 0 for good: d is interpolated linearly in log N between the last N where 
 one for raw cosines, as in the paper, and one for those of images whose means are removed.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -84,15 +83,10 @@ def find_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
     Raises:
         UserError: no trial has one.
     """
-    halves: dict[str, dict[str, Run]] = {}
-    for run in runs:
-        flat = run.flat
-        subset = flat.pop("subset")
-        halves.setdefault(json.dumps(flat, sort_keys=True), {})[subset] = run
-    pairs = [(half["A"], half["B"]) for half in halves.values() if len(half) == 2]
-    if not pairs:
+    found = lookup.pairs(runs)
+    if not found:
         raise UserError("no two finished trials of this sweep differ in their subset alone")
-    return sorted(pairs, key=lambda pair: (pair[0].flat["resolution"], pair[0].flat["n_train"]))
+    return found
 
 
 def pairs_table(pairs: Sequence[Pair], metrics: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:

@@ -4,6 +4,7 @@ trials of a sweep apart.
     n_train=1,10,100 subset=A,B    →    six trials
 """
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
@@ -135,6 +136,11 @@ def curve_names(trials: Sequence[Trial]) -> list[str]:
         " ".join([f"{flat['resolution']}×{flat['resolution']}", *(f"{key}={flat[key]}" for key in keys if key in flat)])
         for flat in flats
     ]
+
+
+def pair_key(flat: Mapping[str, Any]) -> str:
+    """What a flat trial has in common with its counterpart on the other subset, and with no other trial."""
+    return json.dumps({key: value for key, value in flat.items() if key != "subset"}, sort_keys=True)
 
 
 def _name(trial: Trial, keys: Iterable[str]) -> str:

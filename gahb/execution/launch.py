@@ -18,6 +18,7 @@ from gahb import registry
 from gahb.data.dataset import Dataset, prepare
 from gahb.execution import own_node
 from gahb.execution.task import Task
+from gahb.grids import pair_key
 from gahb.models.architectures import ARCHITECTURES
 from gahb.planning import calibration
 from gahb.planning.placement import Placement, place
@@ -266,10 +267,18 @@ class Launch:
 
 
 def largest_first(planned: Sequence[Planned]) -> list[Planned]:
-    """The trials in the order in which they begin: the longest first, so that none is left over at the end."""
-    if all(p.seconds for p in planned):
-        return sorted(planned, key=lambda p: p.seconds or 0, reverse=True)
-    return sorted(planned, key=lambda p: cost.training_flops(p.trial), reverse=True)
+    """The trials in the order in which they begin: the longest first, so that none is left over at the end, but those of
+    a pair next to each other, so that it can be compared early."""
+    known = all(p.seconds for p in planned)
+    pairs = dict[str, list[Planned]]()
+    for p in planned:
+        pairs.setdefault(pair_key(p.trial.flat()), []).append(p)
+
+    def length(p: Planned) -> float:
+        return (p.seconds or 0) if known else cost.training_flops(p.trial)
+
+    ordered = sorted(pairs.values(), key=lambda pair: max(map(length, pair)), reverse=True)
+    return [p for pair in ordered for p in pair]
 
 
 def say_reused(planned: Sequence[Planned], say: Callable[[str], None]) -> None:

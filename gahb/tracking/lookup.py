@@ -1,9 +1,10 @@
 """What a user means by a word: a run, by its id, a prefix of it, signature or name, or the runs of a sweep."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gahb.errors import UserError
+from gahb.grids import pair_key
 from gahb.tracking.record import Record, tagged
 from gahb.tracking.run import Kind, Run, Tag
 
@@ -110,6 +111,16 @@ def finished_trials(record: Record, sweep: str) -> list[Run]:
     if not finished:
         raise UserError(f"no trial of sweep {sweep!r} has finished yet; see: gahb-sweep status")
     return finished
+
+
+def pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """(A, B) of the trials that have a counterpart on the other subset among these, ordered by resolution and N."""
+    halves = dict[str, dict[str, Run]]()
+    for run in runs:
+        flat = run.flat
+        halves.setdefault(pair_key(flat), {})[flat["subset"]] = run
+    found = [(half["A"], half["B"]) for half in halves.values() if len(half) == 2]
+    return sorted(found, key=lambda pair: (pair[0].flat["resolution"], pair[0].flat["n_train"]))
 
 
 def analyses(record: Record, sweep: str) -> list[Run]:

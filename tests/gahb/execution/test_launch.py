@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import gahb
 from gahb.data.dataset import prepare
 from gahb.denoising.psnr import INPUT_PSNR, average_over_sigma
 from gahb.errors import UserError
+from gahb.execution.launch import largest_first
 from gahb.grids import grid
 from gahb.planning import calibration
 from gahb.planning.plan import plan
@@ -140,6 +142,16 @@ def test_of_a_half_finished_sweep_the_rest_is_trained_the_longest_first(copied: 
     runs = {run.run_id: run for run in copied.record.runs(Kind.TRIAL)}
     created = [MlflowClient(copied.record.uri).get_run(row["run_id"]).info.start_time for row in rows[1:]]
     assert created[1] <= created[0] and all(runs[row["run_id"]].state == "finished" for row in rows)
+
+
+def test_the_trials_of_a_pair_begin_next_to_each_other_the_longest_pair_first(place: Place) -> None:
+    axes = {"subset": ("B", "A"), "width": (8, 16), "n_train": (1, 4), "seed": (0, 1)}
+    ordered = [p.trial for p in largest_first(plan(grid({**TINY, **axes}), place.store, place.record))]
+    halves = list(zip(ordered[::2], ordered[1::2], strict=True))
+    assert all(replace(b, subset="A") == a for b, a in halves)
+    assert [(a.architecture.flat()["width"], a.n_train, a.seed) for _, a in halves] == [
+        (width, n, seed) for width in (16, 8) for n in (1, 4) for seed in (0, 1)
+    ]
 
 
 def test_a_trial_belongs_to_every_sweep_that_asked_for_it(finished: Place) -> None:
