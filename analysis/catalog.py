@@ -14,7 +14,7 @@ import typer
 
 from gahb.cli import parameter
 from gahb.denoising.levels import Gap
-from gahb.denoising.sampler import Sampler
+from gahb.denoising.sampler import SAMPLES, SEED, Sampler
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, AnalysisRun, Question, described
 from gahb.registry import ANALYSES
@@ -140,8 +140,8 @@ def curves(context: AnalysisContext, sweep: SweepName, fit: Fit = WEAK_NOISE) ->
 def pairs(
     context: AnalysisContext,
     sweep: SweepName,
-    samples: Samples = 64,
-    seed: Seed = 0,
+    samples: Samples = SAMPLES,
+    seed: Seed = SEED,
     *,
     sampler: Sampler,
 ) -> AnalysisResult:
@@ -165,8 +165,8 @@ def pairs(
 def originality(
     context: AnalysisContext,
     sweep: SweepName,
-    samples: Samples = 64,
-    seed: Seed = 0,
+    samples: Samples = SAMPLES,
+    seed: Seed = SEED,
     patch: Annotated[
         int | None, typer.Option(min=2, help="Pixels a side of a patch [a quarter of the image's, at least 3].")
     ] = None,
@@ -261,8 +261,8 @@ def phase(
 def memorization(
     context: AnalysisContext,
     sweep: SweepName,
-    samples: Samples = 64,
-    seed: Seed = 0,
+    samples: Samples = SAMPLES,
+    seed: Seed = SEED,
     *,
     sampler: Sampler,
 ) -> AnalysisResult:
@@ -339,7 +339,7 @@ def trajectories(
     sample: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Number of the sample, as in the table of `pair`.")
     ] = 0,
-    seed: Seed = 0,
+    seed: Seed = SEED,
     *,
     sampler: Sampler,
     force: Force = False,
@@ -393,8 +393,8 @@ def pair(
     context: AnalysisContext,
     run1: RunName,
     run2: RunName,
-    samples: Samples = 64,
-    seed: Seed = 0,
+    samples: Samples = SAMPLES,
+    seed: Seed = SEED,
     *,
     sampler: Sampler,
     force: Force = False,

@@ -35,10 +35,11 @@ from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 from gahb.models.layers import Denoiser
-from gahb.tracking import lookup
 from gahb.tracking.run import Run
 from gahb.training import weights
 from gahb.trial import Trial
+
+from .underway import trials_of
 
 RATIO = 1 / 3
 CONFIDENCE = 0.95
@@ -56,7 +57,8 @@ def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int, sample
         seed: of the sampling noise.
         sampler: the constants of the sampling.
     """
-    runs = with_two_images(lookup.finished_trials(context.record, sweep))
+    trials = trials_of(context, sweep)
+    runs = with_two_images(trials.finished)
     work = [(run, samples, seed, sampler) for run in runs]
     history = pd.concat(context.map_on_cluster(_history, work, [run.name for run in runs]), ignore_index=True)
     ends = times(history)
@@ -70,8 +72,9 @@ def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int, sample
         settings={"samples": samples, "seed": seed, **asdict(sampler)},
         tables={"memorization": ends, "history": history},
         pictures={"memorization": figure(history, ends)},
-        data={"memorization": rows},
+        data={"memorization": rows, "unfinished": trials.rows},
         shown=[rows],
+        lines=trials.lines,
     )
 
 
@@ -150,7 +153,9 @@ def with_two_images(runs: Sequence[Run]) -> list[Run]:
     """
     chosen = [run for run in runs if run.flat["n_train"] >= 2]
     if not chosen:
-        raise UserError("the ratio test needs a second training image, and every trial of this sweep has N = 1")
+        raise UserError(
+            "the ratio test needs a second training image, and every finished trial of this sweep has N = 1"
+        )
     return chosen
 
 

@@ -17,13 +17,16 @@ where the difficulty of the images cancels.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import safetensors.numpy
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 
 from gahb.cli import say
@@ -36,6 +39,7 @@ from gahb.denoising.sampling import Samples, sample
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult
 from gahb.figures import style
+from gahb.storage.local import content_of
 from gahb.tracking import lookup
 from gahb.tracking.run import Run
 
@@ -57,8 +61,14 @@ COLUMNS = (
 """Measures in the table of samples: raw cosines, like the paper's, and of images whose means are removed, `_centered`;
 excess is of the latter."""
 
+TABLE = ("sample", "converged", *COLUMNS, "closest_a", "closest_b", "steps_a", "steps_b")
+"""The columns of that table."""
+
 SHOWN = 8
 """Samples in the picture."""
+
+LARGEST = 64 << 20
+"""Bytes of the largest comparison that is read."""
 
 
 def run(
@@ -90,6 +100,7 @@ def run(
         metrics=flat_metrics(summary),
         tables={"pair": pair.table},
         pictures={"pair": figure(pair)},
+        arrays={"pair": pair.arrays()},
         data=summary,
         shown=[distributions],
         lines=[f"swap gap {pair.swap_gap:.2f} dB over σ, {pair.swap_gap_db:.2f} dB over input PSNR"]
@@ -100,18 +111,16 @@ def run(
 
 @dataclass(frozen=True)
 class Pair:
-    """The comparison of two models.
+    """The comparison of two models, which `arrays` and `of` take apart and put together.
 
-    `table` has a row a sample: `sample`, `converged` (in both models), COLUMNS, `closest_a`, `closest_b` (rows of the
-    image of largest raw cosine within each model's own training images) and `steps_a`, `steps_b`. What needs training
-    images that are not known is NaN, and its row 0. `shown` are the four rows of Figure 2 for the first SHOWN samples
+    `table` has a row a sample and the columns TABLE: `converged` in both models, `closest_a` and `closest_b` the rows
+    of the image of largest raw cosine within each model's own training images. What needs training images that are not
+    known is NaN, and its row 0. `shown` are the four rows of Figure 2 for the first SHOWN samples
     that converged, each (n, 1, H, W) in [0, 1], white where training images are not known.
     """
 
     a: Run
     b: Run
-    samples_a: Samples
-    samples_b: Samples
     table: pd.DataFrame
     swap_gap: float
     swap_gap_db: float
@@ -127,6 +136,27 @@ class Pair:
             "samples": len(self.table),
             "diverged": int((~self.table["converged"]).sum()),
         }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All but the runs, by name."""
+        shown = {f"shown_{i}": images.numpy() for i, images in enumerate(self.shown)}
+        gaps = np.array([self.swap_gap, self.swap_gap_db])
+        return {**{key: self.table[key].to_numpy() for key in TABLE}, **shown, "swap_gaps": gaps}
+
+    @classmethod
+    def of(cls, a: Run, b: Run, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """The comparison of two runs from its arrays.
+
+        Raises:
+            KeyError: there is one missing.
+            ValueError: these are none of a comparison.
+        """
+        table = pd.DataFrame({key: arrays[key] for key in TABLE})
+        shown = [torch.from_numpy(arrays[f"shown_{i}"]) for i in range(len(ROW_LABELS))]
+        if table["converged"].dtype != bool or any(images.ndim != 4 for images in shown):
+            raise ValueError
+        swap_gap, swap_gap_db = map(float, arrays["swap_gaps"])
+        return cls(a, b, table, swap_gap, swap_gap_db, shown)
 
 
 def check_pair(a: Model, b: Model, *, force: bool = False) -> None:
@@ -193,7 +223,16 @@ def compare(a: Model, b: Model, count: int, seed: int, device: torch.device, sam
         images_b[chosen],
         _images(b, table["closest_b"].to_numpy()[chosen]),
     ]
-    return Pair(a.run, b.run, drawn[0], drawn[1], table, *swap_gaps(a, b, device), shown)
+    return Pair(a.run, b.run, table, *swap_gaps(a, b, device), shown)
+
+
+def stored(context: AnalysisContext, analysis: Run, a: Run, b: Run) -> Pair | None:
+    """The comparison that an analysis `pair` of the record has kept; None if it is not there, or damaged."""
+    try:
+        file = context.record.artifacts(analysis.run_id, "pair.safetensors")
+        return Pair.of(a, b, safetensors.numpy.load(content_of(file, LARGEST)))
+    except (UserError, OSError, KeyError, ValueError, TypeError, SafetensorError):
+        return None
 
 
 def draw(

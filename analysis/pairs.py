@@ -18,9 +18,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gahb.cli import say
 from gahb.denoising.sampler import Sampler
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
+from gahb.execution.answers import in_words
 from gahb.figures import style
 from gahb.grids import curve_names, differing, pair_name
 from gahb.tracking import lookup
@@ -28,10 +30,13 @@ from gahb.tracking.run import METRICS, Run
 
 from .gaps import trial_metrics
 from .models import load
-from .pair import COLUMNS, ROW_LABELS, Pair, check_pair, compare, draw_histograms, say_diverged
+from .pair import COLUMNS, ROW_LABELS, Pair, check_pair, compare, draw_histograms, say_diverged, stored
+from .underway import trials_of
 
 SHOWN = 3
 """Samples of each pair in the picture."""
+
+NO_PAIR = "no two finished trials of this sweep differ in their subset alone"
 
 
 def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int, sampler: Sampler) -> AnalysisResult:
@@ -43,9 +48,11 @@ def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int, sample
         seed: of the sampling noise.
         sampler: the constants of the sampling.
     """
-    found = find_pairs(lookup.finished_trials(context.record, sweep))
-    names = [f"{a.name} and {b.name}" for a, b in found]
-    pairs = context.map_on_cluster(_compare, [(a, b, samples, seed, sampler) for a, b in found], names)
+    trials = trials_of(context, sweep)
+    found = lookup.pairs(trials.finished)
+    if not found:
+        raise UserError("; ".join([NO_PAIR, *trials.lines]))
+    pairs = _compared(context, found, samples, seed, sampler)
     for pair in pairs:
         say_diverged(pair)
     table = pairs_table(pairs, {run.run_id: trial_metrics(context.record, run) for runs in found for run in runs})
@@ -65,9 +72,32 @@ def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int, sample
         },
         tables={"pairs": table, "samples": per_sample, "n_overtake": crossed},
         pictures={"pairs": figure(pairs, table, crossed)},
-        data={"pairs": rows, "n_overtake": crossings},
+        data={"pairs": rows, "n_overtake": crossings, "unfinished": trials.rows},
         shown=[rows, crossings],
+        lines=[*trials.lines, *trials.missing_pairs],
     )
+
+
+def _compared(
+    context: AnalysisContext, found: Sequence[tuple[Run, Run]], samples: int, seed: int, sampler: Sampler
+) -> list[Pair]:
+    """The comparisons of pairs: those that the record has of `gahb-analyze pair`, the others computed."""
+    settings = {"samples": samples, "seed": seed, **asdict(sampler)}
+    asked = context.record.runs("pair")
+    pairs = list[Pair | None]()
+    for a, b in found:
+        analysis = lookup.answer(asked, (a, b), settings)
+        pairs.append(stored(context, analysis, a, b) if analysis else None)
+    rest = [both for both, pair in zip(found, pairs, strict=True) if not pair]
+    if len(rest) < len(found):
+        say(f"{len(found) - len(rest)} of {len(found)} pairs are in the record already")
+    if not rest:
+        return [pair for pair in pairs if pair]
+    keys = differing(a.trial for a, _ in found)
+    names = [f"pair {pair_name(a.trial, keys)}" for a, _ in rest]
+    work = [(a, b, samples, seed, sampler) for a, b in rest]
+    computed = iter(context.map_on_cluster(_compare, work, names, lambda pair: f": {in_words(pair.summary())}"))
+    return [pair or next(computed) for pair in pairs]
 
 
 def _compare(context: AnalysisContext, work: tuple[Run, Run, int, int, Sampler]) -> Pair:
@@ -85,7 +115,7 @@ def find_pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
     """
     found = lookup.pairs(runs)
     if not found:
-        raise UserError("no two finished trials of this sweep differ in their subset alone")
+        raise UserError(NO_PAIR)
     return found
 
 

@@ -11,7 +11,7 @@ import base64
 import html
 import inspect
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -33,6 +33,7 @@ from gahb.tracking import lookup
 from gahb.tracking.run import Run
 
 from .scaling import trials_table
+from .underway import trials_of
 
 LONGEST = 60
 """Rows of the longest table that a page shows; longer ones are artifacts of their analysis."""
@@ -51,7 +52,8 @@ td, th { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #ddd
 
 def run(context: AnalysisContext, *, sweep: str) -> AnalysisResult:
     """The result of `gahb-analyze report` for a sweep in the record."""
-    runs = lookup.finished_trials(context.record, sweep)
+    trials = trials_of(context, sweep)
+    runs = trials.finished
     stated = stated_by(runs[0].launched(sweep))
     asked = [(kind, question) for kind in ANALYSES for question in questions(kind, sweep, runs, stated)]
     known = lookup.analyses(context.record, sweep)
@@ -72,9 +74,9 @@ def run(context: AnalysisContext, *, sweep: str) -> AnalysisResult:
         name=f"report of {sweep}",
         sweep=sweep,
         runs=runs,
-        texts={"report.html": page(sweep, trials_table(context.record, runs), shown, refused)},
-        data={"shown": names, "refused": refused},
-        lines=[*names, *(f"not {name}: {reason}" for name, reason in refused.items())],
+        texts={"report.html": page(sweep, trials_table(context.record, runs), shown, refused, trials.lines)},
+        data={"shown": names, "refused": refused, "unfinished": trials.rows},
+        lines=[*names, *(f"not {name}: {reason}" for name, reason in refused.items()), *trials.lines],
     )
 
 
@@ -131,7 +133,7 @@ def answers(analysis: Run, kind: str, question: Question) -> bool:
 
 def newest(analyses: Sequence[Run], asked: Sequence[tuple[str, Question]]) -> list[Run]:
     """Of analyses in the order of time, the last answer to each question, and of those that answer none the last of
-    each kind and name, unless an answer has these; in the order of ANALYSES."""
+    each kind and name, unless an answer has these or, for a pair, holds it; in the order of ANALYSES."""
     answer: dict[int, Run] = {}
     other: dict[tuple[str, str], Run] = {}
     for analysis in analyses:
@@ -140,18 +142,33 @@ def newest(analyses: Sequence[Run], asked: Sequence[tuple[str, Question]]) -> li
         if not answered:
             other[analysis.kind, analysis.name] = analysis
     taken = {(run.kind, run.name) for run in answer.values()}
-    last = [*(answer[i] for i in sorted(answer)), *(run for key, run in other.items() if key not in taken)]
+    others = [run for key, run in other.items() if key not in taken and not _held(run, answer.values())]
+    last = [*(answer[i] for i in sorted(answer)), *others]
     order = [*ANALYSES, *sorted({run.kind for run in last} - set(ANALYSES))]
     return sorted((run for run in last if run.kind != "report"), key=lambda run: order.index(run.kind))
 
 
-def page(sweep: str, trials: pd.DataFrame, analyses: Sequence[tuple[Run, Path]], refused: Mapping[str, str]) -> str:
+def _held(analysis: Run, answers: Iterable[Run]) -> bool:
+    """Whether it is of a pair that an answer has among others, with the same settings."""
+    return analysis.kind == "pair" and any(
+        run.kind == "pairs" and analysis.links <= run.links and analysis.params == run.params for run in answers
+    )
+
+
+def page(
+    sweep: str,
+    trials: pd.DataFrame,
+    analyses: Sequence[tuple[Run, Path]],
+    refused: Mapping[str, str],
+    unfinished: Sequence[str] = (),
+) -> str:
     """The page as HTML.
 
     Args:
         trials: a row a finished trial, as `scaling.trials_table` makes it.
         analyses: the analyses to show and the folders with their artifacts.
         refused: what could not be computed, and why.
+        unfinished: lines on what is not finished.
     """
     missing = [usage(kind, sweep) for kind in ANALYSES if kind != "report" and not _has(analyses, kind)]
     more = "; ".join(f"<code>gahb-analyze {html.escape(command)}</code>" for command in missing)
@@ -160,6 +177,7 @@ def page(sweep: str, trials: pd.DataFrame, analyses: Sequence[tuple[Run, Path]],
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(sweep)}</title><style>{STYLE}</style>",
         f"<h1>{html.escape(sweep)}</h1>",
         f"<p>{len(trials)} finished trials. PSNR in dB, averaged over noise levels σ in [0, 1].</p>",
+        *(f"<p>{html.escape(line)}</p>" for line in unfinished),
         _table(trials.drop(columns="run_id")),
         *(_section(run, folder) for run, folder in analyses),
         f"<p>Could not be computed:</p><ul>{reasons}</ul>" if reasons else "",

@@ -22,12 +22,12 @@ from gahb.denoising.levels import Gap
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 from gahb.grids import curve_names
-from gahb.tracking import lookup
 from gahb.tracking.record import Record
 from gahb.tracking.run import Run
 from gahb.training import cost
 
 from .gaps import trial_metrics
+from .underway import trials_of
 
 FLOOR = 1e-3
 """The lowest gap that the picture shows, in dB; smaller and negative ones lie on it."""
@@ -45,7 +45,8 @@ def run(context: AnalysisContext, *, sweep: str, threshold: float, gap: Gap = Ga
         threshold: the PSNR gap in dB that counts as closed.
         gap: which of the two gaps is drawn and crosses it.
     """
-    runs = lookup.finished_trials(context.record, sweep)
+    under_way = trials_of(context, sweep)
+    runs = under_way.finished
     trials = trials_table(context.record, runs)
     table, stars = scaling_table(trials, gap), crossings(trials, threshold, gap)
     rows, crossed = rows_of(table), rows_of(stars)
@@ -57,11 +58,14 @@ def run(context: AnalysisContext, *, sweep: str, threshold: float, gap: Gap = Ga
         metrics={f"n_star_{i}": star["n_star"] for i, star in enumerate(crossed) if star["n_star"]},
         tables={"scaling": table, "crossings": stars, "trials": trials},
         pictures={"scaling": figure(table, stars)},
-        data={"scaling": rows, "crossings": crossed},
+        data={"scaling": rows, "crossings": crossed, "unfinished": under_way.rows},
         shown=[rows],
         lines=[
-            f"{star['curve']}: the gap averaged over {gap.average} falls below {threshold:g} dB {_where(star)}"
-            for star in crossed
+            *(
+                f"{star['curve']}: the gap averaged over {gap.average} falls below {threshold:g} dB {_where(star)}"
+                for star in crossed
+            ),
+            *under_way.lines,
         ],
     )
 

@@ -4,6 +4,7 @@ Heavy imports stand inside the commands, so that `--help` is quick.
 """
 
 import re
+from contextlib import nullcontext
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -72,6 +73,13 @@ SearchName = Annotated[
     str | None,
     typer.Option(
         "--as", help="Name of the search in the record [NAME-search, or NAME-small-search].", show_default=False
+    ),
+]
+Report = Annotated[
+    bool,
+    typer.Option(
+        "--report",
+        help="Compare each pair as soon as it is trained, with what trials leave free, and report at the end.",
     ),
 ]
 Small = Annotated[bool, typer.Option("--small", help="The sweep's small variant, minutes on a laptop.")]
@@ -247,6 +255,7 @@ def launch(
     gpus_per_trial: GpusPerTrial = None,
     retries: Retries = 5,
     checkpoint_seconds: CheckpointSeconds = 60,
+    report: Report = False,
     no_wait: NoWait = False,
     json: Json = False,
     record: RecordUri = None,
@@ -258,7 +267,7 @@ def launch(
     name = find(name)
     sweep = _experiment((f"{name}-small" if small else name) if experiment is None else experiment)
     options = _Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
-    _train(_trials(name, overrides, small), sweep, options, no_wait, json, record, storage, launched=name)
+    _train(_trials(name, overrides, small), sweep, options, no_wait, json, record, storage, report, launched=name)
 
 
 @app.command()
@@ -352,6 +361,7 @@ def retry(
     gpus_per_trial: GpusPerTrial = None,
     retries: Retries = 5,
     checkpoint_seconds: CheckpointSeconds = 60,
+    report: Report = False,
     no_wait: NoWait = False,
     json: Json = False,
     record: RecordUri = None,
@@ -374,7 +384,7 @@ def retry(
                 f"gahb drew or another file held; launch the sweep anew"
             )
     options = _Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
-    _train([run.trial for run in runs], name, options, no_wait, json, record, storage)
+    _train([run.trial for run in runs], name, options, no_wait, json, record, storage, report)
 
 
 @app.command()
@@ -584,13 +594,16 @@ def _train(
     json: bool,
     record: str | None,
     storage: str | None,
+    report: bool,
     launched: str | None = None,
 ) -> None:
     """Train here, on a cluster that this machine belongs to, or as a job on one that it does not."""
     place, book, chosen = _begin(trials, sweep, options, no_wait, record, storage)
+    from gahb.execution import answers
     from gahb.execution.launch import launch as launch_trials
 
-    rows = launch_trials(trials, sweep, storage=place, record=book, launched=launched, options=chosen, say=say)
+    with answers.as_they_come(sweep, book, place, options.address, say) if report else nullcontext():
+        rows = launch_trials(trials, sweep, storage=place, record=book, launched=launched, options=chosen, say=say)
     _end(rows, json)
 
 

@@ -6,6 +6,9 @@ from functools import cached_property
 
 from gahb.errors import UserError
 
+SAMPLES, SEED = 64, 0
+"""How many images are drawn from a model, and the seed of their noise, where nothing else is asked for."""
+
 LONGEST = 100_000
 """Steps that a constant f may take."""
 

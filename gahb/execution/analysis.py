@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gahb.child import uninterrupted
 from gahb.cli import say
 from gahb.storage.base import Storage, record_uri, storage_here
 from gahb.text import printable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
     from gahb.tracking.record import Record
 
@@ -66,10 +68,14 @@ class AnalysisContext:
         return Record(self.uri, self.storage.url)
 
     def map_on_cluster(
-        self, function: Callable[["AnalysisContext", Item], Result], items: Sequence[Item], names: Sequence[str]
+        self,
+        function: Callable[["AnalysisContext", Item], Result],
+        items: Sequence[Item],
+        names: Sequence[str],
+        found: Callable[[Result], str] = lambda result: "",
     ) -> list[Result]:
         """`function(context, item)` of every item, as Ray tasks, each with a core and, where there are any, a GPU. A
-        line with its name says when each is done.
+        line with its name, and what `found` has to say of it, tells when each is done.
 
         Raises:
             UserError: what the function raises of that kind; a cluster out of reach.
@@ -81,7 +87,7 @@ class AnalysisContext:
             work = [(function, replace(self), item) for item in items]
             for i, result in ray_cluster.map_unordered(_on_worker, work, say=say):
                 done[i] = result
-                say(f"[{len(done)}/{len(items)}] {names[i]}")
+                say(f"[{len(done)}/{len(items)}] {names[i]}{found(result)}")
         return [done[i] for i in range(len(items))]
 
 
@@ -104,6 +110,7 @@ class AnalysisResult:
         metrics: its numbers.
         tables: file stem → table, kept as CSV.
         pictures: file stem → figure, kept as PNG and as SVG, for print.
+        arrays: file stem → name → array, kept as safetensors.
         texts: file name → content.
         data: what `--json` prints beside the run.
         shown: the tables that are printed.
@@ -117,6 +124,7 @@ class AnalysisResult:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tables: Mapping[str, "pd.DataFrame"] = field(default_factory=dict)
     pictures: Mapping[str, "Figure"] = field(default_factory=dict)
+    arrays: Mapping[str, Mapping[str, "NDArray[Any]"]] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any]
     shown: Sequence[Sequence[dict[str, Any]]] = ()
@@ -199,16 +207,17 @@ def description_of(kind: str, run: Callable[..., AnalysisResult] | None) -> Desc
 def log_result(
     context: AnalysisContext, kind: str, result: AnalysisResult, sweep: str | None = None
 ) -> tuple[str, Path]:
-    """Log a result; returns its run id and the folder with its artifacts.
+    """Log a result; returns its run id and the folder with its artifacts. An interruption waits until it is there.
 
     Args:
         kind: the analysis, as the command names it.
         sweep: whose experiment it joins; the result's own, or else the first run's, if left out.
     """
+    from safetensors.numpy import save_file
+
     from gahb.figures import style
     from gahb.tracking.record_writer import RecordWriter
 
-    record = RecordWriter(context.uri, context.storage.url)
     sweep = sweep or result.sweep or result.runs[0].sweeps[0]
     links = "\n".join(
         f"- [{in_markdown(run.name)}](#/experiments/{run.experiment_id}/runs/{run.run_id})" for run in result.runs
@@ -219,18 +228,23 @@ def log_result(
         **{link(i): run.run_id for i, run in enumerate(result.runs)},
         "mlflow.note.content": f"{in_markdown(kind)} of\n\n{links}",
     }
-    run_id = record.create(f"{sweep}-analysis", result.name, params=result.settings, tags=tags)
-    with tempfile.TemporaryDirectory() as folder:
+    record = RecordWriter(context.uri, context.storage.url)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         for stem, table in result.tables.items():
-            _no_formulas(table).to_csv(Path(folder) / f"{stem}.csv", index=False)
+            _no_formulas(table).to_csv(folder / f"{stem}.csv", index=False)
         for stem, picture in result.pictures.items():
             for suffix in ("png", "svg"):
-                style.save(picture, Path(folder) / f"{stem}.{suffix}")
-        for name, text in result.texts.items():
-            (Path(folder) / name).write_text(text)
-        record.add_artifacts(run_id, Path(folder))
-    record.log_metrics(run_id, result.metrics)
-    record.finish(run_id)
+                style.save(picture, folder / f"{stem}.{suffix}")
+        for stem, arrays in result.arrays.items():
+            save_file(dict(arrays), folder / f"{stem}.safetensors")
+        for file, text in result.texts.items():
+            (folder / file).write_text(text)
+        with uninterrupted():
+            run_id = record.create(f"{sweep}-analysis", result.name, params=result.settings, tags=tags)
+            record.add_artifacts(run_id, folder)
+            record.log_metrics(run_id, result.metrics)
+            record.finish(run_id)
     return run_id, record.artifacts(run_id, keep=True)
 
 

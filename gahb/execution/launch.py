@@ -267,8 +267,8 @@ class Launch:
 
 
 def largest_first(planned: Sequence[Planned]) -> list[Planned]:
-    """The trials in the order in which they begin: the longest first, so that none is left over at the end, but those of
-    a pair next to each other, so that it can be compared early."""
+    """The trials in the order in which they begin: the longest first, so that none is left over at the end, but those
+    of a pair next to each other, so that it can be compared early."""
     known = all(p.seconds for p in planned)
     pairs = dict[str, list[Planned]]()
     for p in planned:

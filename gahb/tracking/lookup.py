@@ -1,12 +1,13 @@
 """What a user means by a word: a run, by its id, a prefix of it, signature or name, or the runs of a sweep."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from gahb.errors import UserError
 from gahb.grids import pair_key
 from gahb.tracking.record import Record, tagged
-from gahb.tracking.run import Kind, Run, Tag
+from gahb.tracking.run import Kind, Run, Tag, link
 
 QUOTABLE = re.compile(r"[^'\"`\\]+")
 """Texts that may stand in a filter of MLflow's."""
@@ -121,6 +122,19 @@ def pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
         halves.setdefault(pair_key(flat), {})[flat["subset"]] = run
     found = [(half["A"], half["B"]) for half in halves.values() if len(half) == 2]
     return sorted(found, key=lambda pair: (pair[0].flat["resolution"], pair[0].flat["n_train"]))
+
+
+def answer(analyses: Iterable[Run], runs: Sequence[Run], settings: Mapping[str, Any]) -> Run | None:
+    """The last of the analyses that is finished and was computed from these runs, in this order, with these settings,
+    if there is one."""
+    links = {link(i): run.run_id for i, run in enumerate(runs)}
+    wanted = {key: str(value) for key, value in settings.items()}
+    found = None
+    for analysis in analyses:
+        of_these = links.items() <= analysis.tags.items() and len(analysis.links) == len(links)
+        if analysis.state == "finished" and of_these and wanted.items() <= analysis.params.items():
+            found = analysis
+    return found
 
 
 def analyses(record: Record, sweep: str) -> list[Run]:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.numpy
 import torch
 from gahb_analysis import models
-from gahb_analysis.pair import check_pair, compare
+from gahb_analysis.pair import Pair, check_pair, compare, draw
 from gahb_analysis.pairs import overtaking, overtakings
 
 from gahb.errors import UserError
@@ -31,7 +32,7 @@ def test_pair_command(command: Callable[..., Ended], finished: Place) -> None:
     assert linked == {lookup.find(finished.record, f"16x16-N64-{s}").run_id for s in "AB"}
     assert run.metrics["cosine_mean"] == pytest.approx(data["cosine"]["mean"]) and run.state == "finished"
     folder = finished.record.artifacts(run.run_id)
-    assert {file.name for file in folder.iterdir()} == {"pair.csv", "pair.png", "pair.svg"}
+    assert {file.name for file in folder.iterdir()} == {"pair.csv", "pair.png", "pair.svg", "pair.safetensors"}
     table = pd.read_csv(folder / "pair.csv")
     assert len(table) == 8 and table["cosine"].mean() == pytest.approx(data["cosine"]["mean"])
     assert command("gahb-analyze", *arguments[:5], *finished.flags).out.startswith("measure")
@@ -42,7 +43,7 @@ def test_a_model_paired_with_itself_is_one(finished: Place) -> None:
     pair = compare(a, a, 6, 0, CPU)
     np.testing.assert_allclose(pair.table["cosine"], 1, atol=1e-5)
     np.testing.assert_allclose(pair.table["cosine_centered"], 1, atol=1e-5)
-    others = (np.corrcoef(pair.samples_a.images.flatten(1)).sum(axis=1) - 1) / 5
+    others = (np.corrcoef(pair.shown[1].flatten(1)).sum(axis=1) - 1) / 5
     np.testing.assert_allclose(pair.table["mismatched_centered"], others, atol=1e-5)
     np.testing.assert_allclose(pair.table["excess"], 1 - others, atol=1e-5)
 
@@ -97,7 +98,8 @@ def test_memorisation_and_generalisation_look_different(finished: Place) -> None
     few_summary, many_summary = few.summary(), many.summary()
     assert few_summary["closest_train"]["mean"] > few_summary["closest_other"]["mean"]
     assert many_summary["excess"]["mean"] > few_summary["excess"]["mean"]
-    samples = (many.samples_a.images.flatten(1), many.samples_b.images.flatten(1))
+    models_of_many = finished.model("16x16-N64-A"), finished.model("16x16-N64-B")
+    samples = [drawn.images.flatten(1) for drawn in draw(*models_of_many, 16, 0, CPU, None)]
     correlation = np.corrcoef(*samples)[:16, 16:]  # of every sample of A with every sample of B
     chance = (correlation.sum(axis=1) - correlation.diagonal()) / 15
     np.testing.assert_allclose(many.table["excess"], correlation.diagonal() - chance, atol=1e-5)
@@ -154,6 +156,36 @@ def test_pairs_command(command: Callable[..., Ended], finished: Place) -> None:
         assert (n is None) == (bound is not None)
         assert ahead[0] < 0 and (bound == "> 64" if ahead[1] < 0 else 1 < n < 64)
     assert run.params["h"] == "0.01" and run.params["growing"] == "True" and run.params["sigma_end"] == "0.05"
+
+
+def test_a_comparison_comes_back_from_its_arrays(finished: Place) -> None:
+    pair = compare(finished.model("16x16-N1-A"), finished.model("16x16-N1-B"), 10, 0, CPU)
+    again = Pair.of(pair.a, pair.b, pair.arrays())
+    pd.testing.assert_frame_equal(again.table, pair.table, check_exact=True)
+    assert all(torch.equal(one, other) for one, other in zip(again.shown, pair.shown, strict=True))
+    assert again.summary() == pair.summary() and len(pair.shown[0]) == 8
+
+
+def test_pairs_of_the_record_are_not_computed_again_unless_they_are_damaged(
+    command: Callable[..., Ended], copied: Place
+) -> None:
+    few = ("--samples", "4", "--json", *copied.flags)
+    data = command("gahb-analyze", "pair", "16x16-N1-A", "16x16-N1-B", *few).json
+    file = copied.record.artifacts(data["run_id"]) / "pair.safetensors"
+    arrays = safetensors.numpy.load_file(file)
+    assert arrays["cosine"].mean() == pytest.approx(data["cosine"]["mean"])
+    safetensors.numpy.save_file({**arrays, "cosine": np.full(4, 0.125)}, file)
+
+    def first_pair(*options: str) -> tuple[float, str]:
+        ended = command("gahb-analyze", "pairs", "tiny", *(options or few))
+        return ended.json["pairs"][0]["cosine"], ended.err
+
+    cosine, err = first_pair()
+    assert cosine == 0.125 and "1 of 2 pairs are in the record already" in err and "[1/1] pair 16x16-N64: cosine" in err
+    assert "already" not in first_pair("--samples", "5", *few[2:])[1], "with other settings"
+    file.write_bytes(file.read_bytes()[:-9])
+    cosine, err = first_pair()
+    assert cosine == pytest.approx(data["cosine"]["mean"]) and "[2/2] pair" in err
 
 
 def test_the_similarity_of_a_pair_overtakes_where_the_lines_cross() -> None:

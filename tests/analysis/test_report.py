@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from gahb_analysis.catalog import ANALYSES
-from gahb_analysis.report import answers, described, usage
+from gahb_analysis.report import answers, described, newest, usage
 
 from gahb.execution.analysis import Question
 from gahb.grids import grid
@@ -148,3 +148,14 @@ def test_settings_that_an_older_analysis_does_not_have_were_the_defaults(finishe
     assert answers(old, "basis", Question({"runs": [run.run_id]}, [run]))
     assert not answers(old, "basis", Question({"runs": [run.run_id], "vectors": "0:4"}, [run]))
     assert not answers(old, "basis", Question({"runs": [run.run_id], "sigma": 0.04}, [run]))
+
+
+def test_a_pair_that_pairs_has_with_the_same_settings_is_not_shown_beside_it(finished: Place) -> None:
+    a, b = (lookup.find(finished.record, f"16x16-N64-{subset}") for subset in "AB")
+    both = {"gahb.of.0": a.run_id, "gahb.of.1": b.run_id}
+    pairs = replace(a, name="pairs of tiny", tags={"gahb.kind": "pairs", **both}, params={"samples": "64", "seed": "0"})
+    pair = replace(pairs, name="a pair", tags={"gahb.kind": "pair", **both})
+    other = replace(pair, name="another", params={"samples": "8", "seed": "0"})
+    asked = [("pairs", Question({"sweep": "tiny"}, [a, b]))]
+    assert newest([pair, other, pairs], asked) == [pairs, other]
+    assert newest([pair, other], asked) == [pair, other]

@@ -35,9 +35,10 @@ def test_shown_steps_are_evenly_spaced_in_log_sigma() -> None:
 def test_the_way_of_a_sample_ends_at_the_sample_of_pair(finished: Place) -> None:
     a, b = finished.model("16x16-N64-A"), finished.model("16x16-N64-B")
     ways, pair = follow(a, b, 3, 0, CPU), compare(a, b, 4, 0, CPU)
-    assert ways.converged and len(ways.table) == max(pair.samples_a.steps[3], pair.samples_b.steps[3])
-    torch.testing.assert_close(ways.denoised_a[-1], pair.samples_a.images[3], atol=1e-4, rtol=0)
-    torch.testing.assert_close(ways.denoised_b[-1], pair.samples_b.images[3], atol=1e-4, rtol=0)
+    assert ways.converged and len(ways.table) == pair.table[["steps_a", "steps_b"]].max(axis=1)[3]
+    _, of_a, of_b, _ = pair.shown
+    torch.testing.assert_close(ways.denoised_a[-1], of_a[3], atol=1e-4, rtol=0)
+    torch.testing.assert_close(ways.denoised_b[-1], of_b[3], atol=1e-4, rtol=0)
     assert ways.metrics()["cosine_end"] == pytest.approx(pair.table["cosine_centered"][3], abs=1e-3)
     assert (ways.table[["sigma_a", "sigma_b"]].iloc[-1] <= 0.05).all()
 
