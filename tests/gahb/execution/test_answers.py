@@ -1,6 +1,7 @@
 """Answers beside trials: real children of a finished sweep, and launches that ask for them."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -72,25 +73,25 @@ def test_a_comparison_that_fails_is_one_line_and_an_error_leaves_no_report(copie
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another system has the lowest priority alone")
 def test_a_child_runs_only_when_a_core_is_idle() -> None:
-    import os
-
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         step_aside(process.pid)
         assert os.sched_getscheduler(process.pid) == os.SCHED_IDLE
         assert os.getpriority(os.PRIO_PROCESS, process.pid) == 19
 
 
-def launch(place: Place, *words: str) -> "subprocess.Popen[str]":
-    small = [f"{key}={value}" for key, value in {**TINY, "images": 3200}.items()]
-    code = "from gahb_sweeps.cli import main; main()"
-    command = [sys.executable, "-c", code, *words, *(small if words[0] == "launch" else []), *place.flags]
+def sweep_process(place: Place, *words: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", "from gahb_sweeps.cli import main; main()", *words, *place.flags]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def launch_of(images: int, *words: str) -> list[str]:
+    return ["launch", "demo", *(f"{key}={value}" for key, value in {**TINY, "images": images}.items()), *words]
 
 
 @pytest.mark.slow
 def test_a_launch_answers_its_pairs_and_reports(place: Place) -> None:
-    words = ("launch", "demo", "n_train=1,4", "--as", "mine", "--report", "--json")
-    process = launch(place, *words)
+    words = launch_of(3200, "n_train=1,4", "--as", "mine", "--report", "--json")
+    process = sweep_process(place, *words)
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert [row["state"] for row in json.loads(out)["trials"]] == ["finished"] * 4
@@ -100,7 +101,7 @@ def test_a_launch_answers_its_pairs_and_reports(place: Place) -> None:
     assert (place.folder / page).exists()
     kinds = [run.kind for run in lookup.analyses(place.record, "mine")]
     assert kinds.count("pairs") == kinds.count("report") == 1
-    process = launch(place, *words)
+    process = sweep_process(place, *words)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 0 and "pair 16x16" not in err
     again = [run.kind for run in lookup.analyses(place.record, "mine")]
@@ -110,19 +111,23 @@ def test_a_launch_answers_its_pairs_and_reports(place: Place) -> None:
 @pytest.mark.slow
 def test_an_interrupted_launch_takes_its_child_along_and_goes_on_at_retry(finished: Place, place: Place) -> None:
     copied = copy(finished, place.folder / "copied")
-    trials = ("launch", "demo", "n_train=2", "images=1000000", "--as", "tiny")
-    process = launch(copied, *trials, "--report")
-    wait_for(lambda: [run for run in copied.record.runs("pair") if run.state == "finished"])
+    process = sweep_process(copied, *launch_of(10**7, "n_train=2", "--as", "tiny", "--report"))
+
+    def compared() -> int:
+        assert process.poll() is None, process.communicate()
+        return len([run for run in copied.record.runs("pair") if run.state == "finished"])
+
+    wait_for(compared)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130 and re.search(f"pair 16x16-N1: {FOUND}", err), err
     assert {run.state for run in copied.record.runs("pair")} == {"finished"}
-    done = len(copied.record.runs("pair"))
+    copied.execute("UPDATE runs SET status = 'FAILED' WHERE name = '16x16-N64-A and 16x16-N64-B'")  # if it is there
     states = {run.name: run.state for run in copied.record.runs(Kind.TRIAL, sweep="tiny")}
     assert states["16x16-N2-A"] == states["16x16-N2-B"] == "interrupted"
 
-    process = launch(copied, "retry", "tiny", "--report")
-    wait_for(lambda: len(copied.record.runs("pair")) > done)
+    process = sweep_process(copied, "retry", "tiny", "--report")
+    wait_for(lambda: compared() == 2)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "16x16-N1:" not in err, err

@@ -118,6 +118,17 @@ def test_a_stranger_s_token_is_refused(cluster: Cluster) -> None:
 
 
 @pytest.mark.slow
+def test_a_job_s_answers_come_back_and_its_report_is_made_on_the_cluster(cluster: Cluster) -> None:
+    both = [word for word in SMALL if not word.startswith("subset")]
+    job = cluster.run("gahb-sweep", "launch", "demo", *both, "--as", "answered", "--report", "--json")
+    assert job.code == 0, job.err
+    assert [row["state"] for row in job.json["trials"]] == ["finished"] * 2
+    assert re.search(r"pair 16x16-N1: cosine \d\.\d\d, excess ", job.err), job.err
+    record = Record(cluster.record, cluster.storage.as_uri())
+    assert {"pairs", "report"} <= {run.kind for run in lookup.analyses(record, "answered")}
+
+
+@pytest.mark.slow
 def test_a_job_goes_on_alone_and_a_stopped_one_ends_as_interrupted(cluster: Cluster) -> None:
     long = [word for word in SMALL if not word.startswith(("images", "n_train"))]
     submitted = cluster.run(
