@@ -11,23 +11,24 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from gahb import child, registry
+from gahb import child
 from gahb.denoising.sampler import SAMPLES, SEED, Sampler
 from gahb.errors import UserError
+from gahb.execution.code import write_plugins
+from gahb.execution.ray_jobs import APPS
 from gahb.grids import differing, pair_name
 from gahb.storage.base import Storage
 from gahb.tracking import lookup
 from gahb.tracking.record import Record
 from gahb.tracking.run import Kind, Run
-
-ANALYSE = "gahb_analysis"
-"""The package of the command `gahb-analyze`."""
 
 SETTINGS = {"samples": SAMPLES, "seed": SEED, **asdict(Sampler())}
 """With which `pair` and `pairs` compare, unless told otherwise."""
@@ -58,24 +59,28 @@ def as_they_come(
         address: a Ray cluster for the report; this machine alone if left out.
         say: takes a line for each pair, and for each child that failed.
     """
-    answers = Answers(sweep, record, storage, say)
-    thread = threading.Thread(target=answers.compare, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        answers.end()
-        thread.join()
-    answers.report(address)
+    with tempfile.TemporaryDirectory() as folder:
+        answers = Answers(sweep, record, storage, say, write_plugins(Path(folder)))
+        thread = threading.Thread(target=answers.compare, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            answers.end()
+            thread.join()
+        answers.report(address)
 
 
 class Answers:
-    """The answers to one sweep; arguments as for `as_they_come`. `compare` runs in another thread until `end`."""
+    """The answers to one sweep; arguments as for `as_they_come`, and the words that load plugin files. `compare` runs
+    in another thread until `end`."""
 
-    def __init__(self, sweep: str, record: Record, storage: Storage, say: Callable[[str], None]) -> None:
-        self.sweep, self.say = sweep, say
-        self.record = Record(record.uri, storage.url)  # of this thread's own
-        self.places = {"MLFLOW_TRACKING_URI": record.uri, "GAHB_STORAGE": storage.uri}
+    def __init__(
+        self, sweep: str, record: Record, storage: Storage, say: Callable[[str], None], plugins: Sequence[str] = ()
+    ) -> None:
+        self.sweep, self.say, self.plugins = sweep, say, plugins
+        self.record = Record(record.uri, storage.url)  # of that thread's own
+        self.places = places(record.uri, storage.uri)
         self.tried = set[tuple[str, str]]()
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
@@ -112,17 +117,15 @@ class Answers:
         with self.lock:
             if self.ended.is_set():
                 return
-            words = ("pair", a.run_id, b.run_id, "--json", *_plugins())
-            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-            self.process = child.start(ANALYSE, *words, variables={**self.places, **BESIDE}, **pipes)
+            words = ("pair", a.run_id, b.run_id, "--json", *self.plugins)
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            self.process = start(*words, variables={**self.places, **BESIDE}, **pipes)
             step_aside(self.process.pid)
         out, err = self.process.communicate()
         if self.process.returncode == 0:
             self.say(f"pair {name}: {in_words(json.loads(out))}")
         elif not self.ended.is_set():
-            lines = err.decode(errors="replace").strip().splitlines()
-            reason = lines[-1] if lines else f"it ended with status {self.process.returncode}"
-            self.say(f"pair {name} could not be compared: {reason}")
+            self.say(f"pair {name} could not be compared: {reason(self.process, err)}")
 
     def end(self) -> None:
         """Interrupt the comparison at work, if there is one, and begin no other."""
@@ -133,8 +136,8 @@ class Answers:
 
     def report(self, address: str | None) -> None:
         """Write the report, whose talk is passed on."""
-        words = ["report", self.sweep, *(["--address", address] if address else []), *_plugins()]
-        process = child.start(ANALYSE, *words, variables=self.places, stdout=2, stdin=subprocess.DEVNULL)
+        words = ["report", self.sweep, *(["--address", address] if address else []), *self.plugins]
+        process = start(*words, variables=self.places, stdout=2)
         try:
             status = process.wait()
         except BaseException:
@@ -142,6 +145,24 @@ class Answers:
             raise
         if status:
             self.say(f"there is no report; ask for it with: gahb-analyze report {self.sweep}")
+
+
+def start(*words: str, variables: Mapping[str, str], **streams: Any) -> subprocess.Popen[bytes]:
+    """`gahb-analyze` with these words in a process of its own, as what trains may not import what analyses; see
+    `child.start`."""
+    return child.start(APPS["gahb-analyze"], *words, variables=variables, stdin=subprocess.DEVNULL, **streams)
+
+
+def places(record: str, storage: str) -> dict[str, str]:
+    """The environment variables that say where record and storage are: others may read a command line, and the record
+    may have a password."""
+    return {"MLFLOW_TRACKING_URI": record, "GAHB_STORAGE": storage}
+
+
+def reason(process: subprocess.Popen[bytes], err: bytes) -> str:
+    """Why a process failed, in one line, from what it left on stderr."""
+    lines = err.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"it ended with status {process.returncode}"
 
 
 def in_words(summary: Mapping[str, Any]) -> str:
@@ -157,9 +178,3 @@ def step_aside(pid: int) -> None:
     if sys.platform == "linux":  # Ray's workers have priorities near the lowest themselves
         with contextlib.suppress(PermissionError):
             os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
-
-
-def _plugins() -> list[str]:
-    """The words that load the plugin files which this process has loaded."""
-    files = (sys.modules[origin.module].__file__ for origin in registry.files())
-    return [word for file in files for word in ("--plugin", str(file))]

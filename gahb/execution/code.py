@@ -35,11 +35,19 @@ def code() -> Iterator[Path]:
             about.mkdir(exist_ok=True)
             for file in ("METADATA", "entry_points.txt"):
                 (about / file).write_text(distribution.read_text(file) or "")
-        for origin in registry.files():
-            path = folder / _place(origin)
-            path.parent.mkdir(parents=True)
-            path.write_text(origin.source or "", encoding="utf-8")
+        write_plugins(folder)
         yield folder
+
+
+def write_plugins(folder: Path) -> list[str]:
+    """Write the plugin files that were loaded into a folder; the words that load them there in another process."""
+    words = list[str]()
+    for origin in registry.files():
+        path = folder / _place(origin)
+        path.parent.mkdir(parents=True)
+        path.write_text(origin.source or "", encoding="utf-8")
+        words += ["--plugin", str(path)]
+    return words
 
 
 def at_destination(words: Sequence[str]) -> list[str]:

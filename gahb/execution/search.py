@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gahb import child, registry
 from gahb.data.splits import SUBSETS
 from gahb.denoising.levels import Gap
 from gahb.errors import UserError
-from gahb.execution import ray_jobs, spots
+from gahb.execution import answers, spots
+from gahb.execution.code import write_plugins
 from gahb.execution.launch import DEFAULTS, LaunchOptions, check_data, launch
 from gahb.grids import curve_names
 from gahb.planning.search import Curve, Point, Search, Unit, grid_sizes, of_excess, of_gap, points
@@ -359,15 +359,9 @@ def _analyze_pair(work: tuple[str, str, str, str], device: "torch.device") -> No
     """The command in a process of its own, as what trains may not import what analyses."""
     run1, run2, record, storage = work
     with tempfile.TemporaryDirectory() as folder:
-        files = list[str]()
-        for origin in registry.files():
-            path = Path(folder, origin.version, origin.name)
-            path.parent.mkdir()
-            path.write_text(origin.source or "", encoding="utf-8")
-            files += ["--plugin", str(path)]
-        words = ["pair", run1, run2, "--json", "--record", record, "--storage", storage, *files]
-        process = child.start(ray_jobs.APPS["gahb-analyze"], *words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        words = ["pair", run1, run2, "--json", *write_plugins(Path(folder))]
+        places = answers.places(record, storage)
+        process = answers.start(*words, variables=places, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         _, said = process.communicate()
     if process.returncode:
-        lines = said.decode(errors="replace").strip().splitlines()
-        raise UserError(lines[-1] if lines else f"gahb-analyze pair ended with status {process.returncode}")
+        raise UserError(answers.reason(process, said))
