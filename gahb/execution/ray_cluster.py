@@ -11,8 +11,10 @@ import logging
 import os
 import platform
 import secrets
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -217,7 +219,7 @@ def run_trials(
                 verbose=0,
             ),
         )
-        with contextlib.redirect_stdout(_Discarded()):
+        with contextlib.redirect_stdout(_Discarded()), _interrupts_as_before():
             tuner.fit()
     return failures
 
@@ -390,6 +392,17 @@ def _relay(
             failures[trial.config["task"]["run_id"]] = reason
 
     return Relay()
+
+
+@contextlib.contextmanager
+def _interrupts_as_before() -> Iterator[None]:
+    """Tune leaves a handler behind that the next interrupt would go to in vain."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 class _Discarded:

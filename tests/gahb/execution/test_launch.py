@@ -139,6 +139,7 @@ def test_of_a_half_finished_sweep_the_rest_is_trained_the_longest_first(copied: 
     trials = [Trial.of({**TINY, "subset": "A", **changes}) for changes in ({"n_train": 1}, *new)]
     rows = copied.launch(trials, say=said.append)
     assert [row["trained"] for row in rows] == [False, True, True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "the next interrupt is for us"
     runs = {run.run_id: run for run in copied.record.runs(Kind.TRIAL)}
     created = [MlflowClient(copied.record.uri).get_run(row["run_id"]).info.start_time for row in rows[1:]]
     assert created[1] <= created[0] and all(runs[row["run_id"]].state == "finished" for row in rows)
