@@ -44,6 +44,8 @@ SHORTER = (4_096, 8_192, 16_384, 32_768)
 SEEDS = (0, 1, 2)
 LEVELS = tuple(range(0, 43, 6))
 MANY, FEW = 4096, 30
+NARROW = 4
+"""Channels of a network that settles."""
 SIZES = (10, 30, 100, 300, 1000)
 SAMPLES = 32
 FIRST_OF_COURSE = 2000
@@ -154,6 +156,11 @@ class Bench:
         settings = {**MUON.settings, "n_train": n_train, "images": LENGTHS[-1], "learning_rate": 1.6e-2}
         return [self.trial(**settings, seed=seed) for seed in SEEDS[:2]]
 
+    def narrow(self, n_train: int) -> list[Trial]:
+        """Two seeds of a longer course of a network that has soon learnt what it can."""
+        settings = {**MUON.settings, "n_train": n_train, "images": 4 * LENGTHS[-1], "learning_rate": 1.6e-2}
+        return [self.trial(**{**settings, "width": NARROW}, seed=seed) for seed in SEEDS[:2]]
+
     def transition(self, recipe: Recipe) -> list[Trial]:
         """A and B at each of SIZES, at the recipe's best rate for many images."""
         rate = self.best(recipe, LENGTHS[-1])[0].learning_rate
@@ -171,7 +178,14 @@ class Bench:
         separate = [trial for n in (MANY, FEW) for length in SHORTER for trial in self.separate(n, length)]
         self.runs([*(trial for case in every for trial in self.first(*case)), *self.muon(FEW), *separate])
         self.runs([trial for case in every for trial in self.best(*case)])
-        self.runs([*self.muon(MANY), *(trial for recipe in (ANNEALED[1], MUON) for trial in self.transition(recipe))])
+        self.runs(
+            [
+                *self.muon(MANY),
+                *self.narrow(MANY),
+                *self.narrow(FEW),
+                *(trial for recipe in (ANNEALED[1], MUON) for trial in self.transition(recipe)),
+            ]
+        )
 
 
 Curves = Mapping[int, tuple[tuple[float, ...], tuple[float, ...]]]
@@ -252,9 +266,12 @@ def endpoints_table(bench: Bench) -> str:
 
 def settled_table(bench: Bench) -> str:
     """When `until=settled` would have ended the averaged courses, and what went on afterwards."""
-    lines = ["| N | seed | ends after | test PSNR then, at the end | gap then, at the end |", "|---|---|---|---|---|"]
-    for n_train in (MANY, FEW):
-        for trial, run in zip(trials := bench.muon(n_train), bench.runs(trials), strict=True):
+    lines = [
+        "| width | N | seed | ends after | of | test PSNR then, at the end | gap then, at the end |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for trials in (of(n) for of in (bench.muon, bench.narrow) for n in (MANY, FEW)):
+        for trial, run in zip(trials, bench.runs(trials), strict=True):
             course, stopping = bench.curves(run), replace(trial, until="settled")
             history = [Evaluation(seen, 0, 0, Curve(*course[seen]), 0) for seen in sorted(course)]
             seen = next(
@@ -262,7 +279,8 @@ def settled_table(bench: Bench) -> str:
             )
             then = {seen: course[seen]}
             cells = [f"{test_psnr(then):.2f}, {test_psnr(course):.2f}", f"{gap(then):.2f}, {gap(course):.2f}"]
-            lines.append(f"| {n_train} | {trial.seed} | {seen:,} | {' | '.join(cells)} |")
+            own = [run.flat["width"], trial.n_train, trial.seed, f"{seen:,}", f"{trial.images:,}", *cells]
+            lines.append(f"| {' | '.join(map(str, own))} |")
     return "\n".join(lines)
 
 
