@@ -2,12 +2,17 @@
 
 import importlib
 import os
+import signal
 from collections.abc import Callable, Iterator
+from copy import copy as shallow
 from pathlib import Path
 
+import gahb_analysis.catalog
+import gahb_sweeps.catalog
 import pytest
 import torch
 
+from gahb import registry
 from gahb.grids import grid
 from tests.helpers import TINY, Ended, Place, copy
 
@@ -24,6 +29,11 @@ LONG = (
 )
 
 
+def pytest_configure() -> None:
+    """An interrupt is an interrupt, also where the tests were started in the background, by a shell that ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: where files run beside each other, none is left over at the end."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
@@ -36,6 +46,21 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """What a test registers is gone after it; what is built in is there before."""
+    assert gahb_analysis.catalog and gahb_sweeps.catalog
+    groups = {name: (dict(group._things), group._installed) for name, group in registry.GROUPS.items()}
+    keys, files = shallow(registry.KEYS.__dict__), dict(registry._files)
+    owners, types = dict(registry.KEYS._owners), dict(registry.KEYS._types)
+    yield
+    for name, (things, installed) in groups.items():
+        registry.GROUPS[name]._things, registry.GROUPS[name]._installed = things, installed
+    registry.KEYS.__dict__.update({**keys, "_owners": owners, "_types": types})
+    registry._files.clear()
+    registry._files.update(files)
 
 
 @pytest.fixture(autouse=True)

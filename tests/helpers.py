@@ -100,12 +100,14 @@ class Place:
 
 
 def copy(finished: Place, folder: Path) -> Place:
-    """A copy of a record and its storage that knows nothing of where it was."""
+    """A copy of a record and its storage that knows nothing of where it was, nor of what other tests asked of it."""
     place = Place(folder)
     shutil.copytree(finished.folder, place.folder, ignore=shutil.ignore_patterns("*.lock"))
     for column in ("runs.artifact_uri", "experiments.artifact_location"):
         table, _, name = column.partition(".")
         place.execute(f"UPDATE {table} SET {name} = replace({name}, ?, ?)", str(finished.folder), str(place.folder))
+    analyses = "SELECT experiment_id FROM experiments WHERE name LIKE '%-analysis'"
+    place.execute(f"UPDATE runs SET lifecycle_stage = 'deleted' WHERE experiment_id IN ({analyses})")
     return place
 
 

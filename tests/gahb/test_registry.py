@@ -3,8 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from copy import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import gahb_analysis.catalog
@@ -13,30 +12,16 @@ import pytest
 import torch
 
 import gahb
-from gahb import plugins, registry
+from gahb import plugins
 from gahb.errors import UserError
 from gahb.models.architectures import ARCHITECTURES, UNet
-from gahb.registry import GROUPS, KEYS
+from gahb.registry import GROUPS
 from gahb.trial import Trial
 from tests.helpers import Ended, Place, file_of
 
 assert gahb_analysis.catalog and gahb_sweeps.catalog  # what is built in is there before a test registers anything
 
 PLAIN = {"dataset": "c_alpha", "resolution": 20, "n_train": 10}
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    """What a test registers is gone after it."""
-    groups = {name: (dict(group._things), group._installed) for name, group in GROUPS.items()}
-    keys, files = copy(KEYS.__dict__), dict(registry._files)
-    owners, types = dict(KEYS._owners), dict(KEYS._types)
-    yield
-    for name, (things, installed) in groups.items():
-        GROUPS[name]._things, GROUPS[name]._installed = things, installed
-    KEYS.__dict__.update({**keys, "_owners": owners, "_types": types})
-    registry._files.clear()
-    registry._files.update(files)
 
 
 def test_a_files_classes_are_named_in_trials_and_their_keys_are_typed(tmp_path: Path) -> None:
