@@ -18,6 +18,7 @@ from gahb.denoising.sampler import SAMPLES, SEED, Sampler
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, AnalysisRun, Question, described
 from gahb.registry import ANALYSES
+from gahb.tracking import lookup
 from gahb.tracking.run import Run
 
 Samples = Annotated[int, typer.Option(min=2, max=100_000, help="Images drawn from each model.")]
@@ -66,7 +67,7 @@ def _of_sweep(sweep: str, runs: Sequence[Run]) -> list[Question]:
 
 
 def _of_pairs(sweep: str, runs: Sequence[Run]) -> list[Question]:
-    both = [run for pair in _pairs(runs) for run in pair]
+    both = [run for pair in lookup.pairs(runs) for run in pair]
     return [Question({"sweep": sweep}, both)] if both else []
 
 
@@ -99,7 +100,7 @@ def _of_each_data_set(sweep: str, runs: Sequence[Run]) -> list[Question]:
 
 def _of_the_ends(sweep: str, runs: Sequence[Run]) -> list[Question]:
     """The pairs of the least and of the largest N."""
-    found = _pairs(runs)
+    found = lookup.pairs(runs)
     return [Question({"run1": a.run_id, "run2": b.run_id}, [a, b]) for a, b in found[:1] + found[1:][-1:]]
 
 
@@ -433,13 +434,6 @@ for _run in (
 
 def _several_sizes(runs: Sequence[Run]) -> bool:
     return len({run.flat["n_train"] for run in runs}) > 1
-
-
-def _pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
-    from .pairs import find_pairs
-
-    found: list[tuple[Run, Run]] = _or_none(find_pairs, runs)
-    return found
 
 
 def _largest(runs: Sequence[Run], ignored: Sequence[str]) -> list[Run]:

@@ -16,8 +16,8 @@ import torch
 
 from gahb.data.similarity import cosine, mismatched_cosine
 from gahb.denoising.sampler import Sampler
-from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext
+from gahb.tracking import lookup
 from gahb.tracking.run import Run
 from gahb.training import weights
 
@@ -25,7 +25,6 @@ from . import memorization
 from .law import Vector
 from .models import TrialModel, load_trial
 from .pair import check_pair, draw
-from .pairs import find_pairs
 from .plane import COURSE
 from .scaling import CONFIDENCE, RESAMPLES, resamples
 
@@ -42,7 +41,7 @@ def sampled(
     finished = [run for run in runs if samples and run.state == "finished" and run.flat["n_train"] >= 2]
     seen = counted.groupby("run_id")["images_seen"].agg(set)
     work, names = [], []
-    for a, b in _pairs(finished):
+    for a, b in lookup.pairs(finished):
         common = seen.get(a.run_id, set()) & seen.get(b.run_id, set())
         work.append((a, b, apart(common), samples, seed, sampler))
         names.append(f"{a.name} and {b.name}")
@@ -51,13 +50,6 @@ def sampled(
 
 
 TYPES = {"run_id": str, "images_seen": int, **dict.fromkeys(MEASURES, float)}
-
-
-def _pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
-    try:
-        return find_pairs(runs)
-    except UserError:
-        return []
 
 
 def apart(images_seen: Sequence[int] | set[int]) -> list[int]:

@@ -421,10 +421,11 @@ def logs(
     from gahb.storage.base import record_uri, storage_here
     from gahb.tracking import lookup
     from gahb.tracking.record import Record
+    from gahb.training.checkpoint_names import folder_of
 
     root = storage_here(storage)
     found = lookup.find(Record(record_uri(record), root.url), run)
-    texts = worker_log.texts(root, f"trials/{found.signature}")
+    texts = worker_log.texts(root, folder_of(found.signature))
     if json:
         return print_json({"run_id": found.run_id, "workers": [{"worker": w, "log": text} for w, text in texts]})
     for worker, text in texts:

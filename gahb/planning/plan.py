@@ -108,9 +108,10 @@ def _on_courses(planned: list[Planned], storage: Storage, record: Record) -> lis
     def seen(p: Planned) -> Planned:
         if p.run and p.state == "finished":
             return replace(p, images_reused=p.run.images_reused)
-        if p.signature not in courses or newest_step(storage, folder_of(p.signature)):
+        same = known.get(courses.get(p.signature, ""), ())
+        signatures = {run.signature for run in same} - {p.signature}
+        if not signatures or newest_step(storage, folder_of(p.signature)):
             return p
-        signatures = {run.signature for run in known.get(courses[p.signature], ())} - {p.signature}
         steps = {signature: newest_step(storage, folder_of(signature)) for signature in signatures}
         usable = sorted((s for s in steps if 0 < steps[s] < p.trial.steps), key=lambda s: -steps[s])
         return replace(p, course=tuple(usable), images_reused=steps[usable[0]] * p.trial.batch_size) if usable else p
