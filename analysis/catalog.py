@@ -18,7 +18,6 @@ from gahb.denoising.sampler import SAMPLES, SEED, Sampler
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, AnalysisRun, Question, described
 from gahb.registry import ANALYSES
-from gahb.tracking import lookup
 from gahb.tracking.run import Run
 
 Samples = Annotated[int, typer.Option(min=2, max=100_000, help="Images drawn from each model.")]
@@ -67,6 +66,8 @@ def _of_sweep(sweep: str, runs: Sequence[Run]) -> list[Question]:
 
 
 def _of_pairs(sweep: str, runs: Sequence[Run]) -> list[Question]:
+    from gahb.tracking import lookup
+
     both = [run for pair in lookup.pairs(runs) for run in pair]
     return [Question({"sweep": sweep}, both)] if both else []
 
@@ -100,6 +101,8 @@ def _of_each_data_set(sweep: str, runs: Sequence[Run]) -> list[Question]:
 
 def _of_the_ends(sweep: str, runs: Sequence[Run]) -> list[Question]:
     """The pairs of the least and of the largest N."""
+    from gahb.tracking import lookup
+
     found = lookup.pairs(runs)
     return [Question({"run1": a.run_id, "run2": b.run_id}, [a, b]) for a, b in found[:1] + found[1:][-1:]]
 
