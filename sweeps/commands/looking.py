@@ -1,0 +1,118 @@
+"""What the record knows: `status`, `show`, `logs`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from gahb.cli import Json, RecordUri, Storage, print_json, print_line, print_table, print_text, say
+
+from . import app
+from .rows import short
+
+
+@app.command()
+def status(
+    sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="One sweep only.", show_default=False)] = None,
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Show the trials in the record."""
+    from gahb.planning.plan import states_of
+    from gahb.storage.base import record_uri, storage_here
+    from gahb.tracking import lookup
+    from gahb.tracking.record import Record
+    from gahb.tracking.run import Kind
+
+    root = storage_here(storage)
+    book = Record(record_uri(record), root.url)
+    runs = book.runs(Kind.TRIAL) if sweep is None else lookup.sweep_trials(book, sweep)
+    states = states_of(runs, root)
+    rows: list[dict[str, Any]] = [
+        {
+            "sweep": "/".join(run.sweeps),
+            "name": run.name,
+            "run_id": run.run_id,
+            "state": states[run.run_id],
+            "images_seen": int(run.metrics.get("images_seen", 0)),
+            "images": run.flat["images"],
+            "metrics": run.psnrs,
+            "reason": run.reason,
+        }
+        for run in runs
+    ]
+    if json:
+        return print_json({"trials": rows})
+    print_table([{"sweep": row["sweep"], **short(row), "images_seen": row["images_seen"]} for row in rows])
+    for row in rows:
+        if row["reason"]:
+            say(f"{row['name']} ({row['run_id'][:8]}) {row['state']}: {row['reason']}")
+    if not rows:
+        say("no trials in the record")
+
+
+@app.command()
+def logs(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, or a name.")],
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Print the workers' logs of a trial, one after the other."""
+    from gahb.execution import worker_log
+    from gahb.storage.base import record_uri, storage_here
+    from gahb.tracking import lookup
+    from gahb.tracking.record import Record
+    from gahb.training.checkpoint_names import folder_of
+
+    root = storage_here(storage)
+    found = lookup.find(Record(record_uri(record), root.url), run)
+    texts = worker_log.texts(root, folder_of(found.signature))
+    if json:
+        return print_json({"run_id": found.run_id, "workers": [{"worker": w, "log": text} for w, text in texts]})
+    for worker, text in texts:
+        print_line(f"== {worker}")
+        print_text(text)
+    if not texts:
+        say(f"no worker has begun {found.name}")
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, or a name.")],
+    json: Json = False,
+    record: RecordUri = None,
+    storage: Storage = None,
+) -> None:
+    """Show everything the record has of one trial."""
+    from gahb.planning.plan import states_of
+    from gahb.storage.base import record_uri, storage_here
+    from gahb.tracking import lookup
+    from gahb.tracking.record import Record
+    from gahb.tracking.run import METRICS, PREFIX
+
+    root = storage_here(storage)
+    book = Record(record_uri(record), root.url)
+    found = lookup.find(book, run)
+    histories = {key: book.history(found.run_id, key) for key in METRICS}
+    data = {
+        "run_id": found.run_id,
+        "name": found.name,
+        "state": states_of([found], root)[found.run_id],
+        "sweeps": found.sweeps,
+        "tags": {key: value for key, value in found.tags.items() if key.startswith(PREFIX)},
+        "params": found.params,
+        "metrics": found.metrics,
+        "history": histories,
+        "artifacts": str(book.artifacts(found.run_id, keep=True)) if found.state == "finished" else None,
+    }
+    if json:
+        return print_json(data)
+    for key in ("run_id", "name", "state", "artifacts"):
+        print_line(f"{key:<20}{data[key] if data[key] is not None else '–'}")
+    for key, value in {"sweeps": "/".join(found.sweeps), **found.params}.items():
+        print_line(f"{key:<20}{value}")
+    print_line()
+    steps = [step for step, _ in histories[METRICS[0]]]
+    columns = {key: dict(pairs) for key, pairs in histories.items()}
+    print_table([{"images_seen": step, **{key: columns[key].get(step) for key in METRICS}} for step in steps])
