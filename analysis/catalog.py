@@ -34,6 +34,9 @@ def _option(name: str, kind: type, text: str, *flags: str) -> inspect.Parameter:
     return parameter(name, Annotated[kind, typer.Option(*flags, help=text)], getattr(Sampler, name))
 
 
+PAIRS, SCALING, INSIDE = "Pairs and samples", "Curves and scaling", "Inside a denoiser"
+"""The panels of the help."""
+
 WEAK_NOISE = (20.0, 34.0)
 """Where slopes are fitted by default, in dB."""
 
@@ -122,6 +125,11 @@ def _of_several_data_sets(sweep: str, runs: Sequence[Run]) -> list[Question]:
     paper="Figures 1, 9, 11: at N = 1 and 10 train has unit slope and test is poor at every noise level; at N = 10⁵ "
     "both coincide. Figure 4: slopes 0.46, 0.61, 0.75, 0.83 for α = 1, 2, 3, 5, where α/(α+1) is optimal.",
     asks=_of_sweep,
+    panel=SCALING,
+    examples=(
+        "gahb-analyze curves demo",
+        "gahb-analyze curves c_alpha_slopes --fit 18 30",
+    ),
 )
 def curves(context: AnalysisContext, sweep: SweepName, fit: Fit = WEAK_NOISE) -> AnalysisResult:
     """Draw the PSNR curves and fit their slopes (Figures 1, 4, 9, 11, 16)."""
@@ -139,6 +147,11 @@ def curves(context: AnalysisContext, sweep: SweepName, fit: Fit = WEAK_NOISE) ->
     "between N = 10³ and 10⁴.",
     asks=_of_pairs,
     on_cluster=True,
+    panel=PAIRS,
+    examples=(
+        "gahb-analyze pairs demo",
+        "gahb-analyze pairs demo --samples 200 --address http://head:8265",
+    ),
 )
 @sampled
 def pairs(
@@ -164,6 +177,8 @@ def pairs(
     asks=_of_pairs,
     by_default=False,
     on_cluster=True,
+    panel=PAIRS,
+    examples=("gahb-analyze originality demo --patch 5",),
 )
 @sampled
 def originality(
@@ -193,6 +208,11 @@ def originality(
     paper="Figure 15: the gap falls with N at every resolution; larger images need more N, but the step from 80×80 to "
     "160×160 costs much less than that from 40×40 to 80×80.",
     asks=_of_several_sizes,
+    panel=SCALING,
+    examples=(
+        "gahb-analyze scaling demo",
+        "gahb-analyze scaling resolution_scaling --threshold 0.5 --gap db",
+    ),
 )
 def scaling(
     context: AnalysisContext,
@@ -216,6 +236,8 @@ def scaling(
     asks=_of_sweep,
     by_default=False,
     on_cluster=True,
+    panel=SCALING,
+    examples=("gahb-analyze phase demo --predict 131072",),
 )
 @sampled
 def phase(
@@ -260,6 +282,8 @@ def phase(
     paper="Figure 2 shows copies up to N = 100, distorted copies at N = 1000 and none at 10⁵.",
     asks=_of_two_images,
     on_cluster=True,
+    panel=PAIRS,
+    examples=("gahb-analyze memorization demo",),
 )
 @sampled
 def memorization(
@@ -284,6 +308,11 @@ def memorization(
     "smooth regions. Figure 5 (disks): about five λ near 1, then a fall to 0.67, 0.55, 0.39. Figure 21: on shuffled "
     "images λ decays more slowly, and the vectors, with the pixels back in place, are noisier.",
     asks=_of_the_largest,
+    panel=INSIDE,
+    examples=(
+        "gahb-analyze basis 16x16-N1024-A",
+        "gahb-analyze basis 16x16-N1024-A 16x16-N4-A --sigma 0.3 --vectors 0:40:4",
+    ),
 )
 def basis(
     context: AnalysisContext,
@@ -317,6 +346,8 @@ def basis(
     asks=_of_a_largest,
     by_default=False,
     on_cluster=True,
+    panel=INSIDE,
+    examples=("gahb-analyze dimension 16x16-N1024-A --images 64",),
 )
 def dimension(
     context: AnalysisContext,
@@ -334,6 +365,8 @@ def dimension(
     reading="The denoised image on the way from noise to sample, in both models.",
     paper="Figure 8: paths that end in different images part near their middle.",
     asks=_of_the_ends,
+    panel=PAIRS,
+    examples=("gahb-analyze trajectories 16x16-N4-A 16x16-N4-B --sample 3",),
 )
 @sampled
 def trajectories(
@@ -362,6 +395,8 @@ def trajectories(
     paper="Section 2.1 and eq. 5: the gap to the true optimum, integrated over all noise levels, bounds the error of "
     "the density. Section 3.2: in the best bandlet basis squared coefficients of C^α images decay as k^-(α+1).",
     asks=_of_each_data_set,
+    panel=INSIDE,
+    examples=("gahb-analyze theory 16x16-N1024-A",),
 )
 def theory(context: AnalysisContext, run: RunName, fit: Fit = WEAK_NOISE) -> AnalysisResult:
     """Compare a model with denoisers that need no training, and its basis with bandlets (eqs. 5-13, 28-33)."""
@@ -376,6 +411,11 @@ def theory(context: AnalysisContext, run: RunName, fit: Fit = WEAK_NOISE) -> Ana
     "against the kind's own model.",
     paper="The paper poses this as a question: how far the inductive bias alone carries to images never seen.",
     asks=_of_several_data_sets,
+    panel=INSIDE,
+    examples=(
+        "gahb-analyze transfer demo disks",
+        "gahb-analyze transfer architecture",
+    ),
 )
 def transfer(
     context: AnalysisContext,
@@ -391,6 +431,8 @@ def transfer(
     "A single pair",
     reading="As above, for two chosen models.",
     paper="Figure 14: at N = 20,000 on 32×32 rooms, BF-CNN, the cosine of pairs is close to 1.",
+    panel=PAIRS,
+    examples=("gahb-analyze pair 16x16-N64-A 16x16-N64-B --samples 50",),
 )
 @sampled
 def pair(
@@ -409,7 +451,7 @@ def pair(
     return pair.run(context, run1=run1, run2=run2, samples=samples, seed=seed, sampler=sampler, force=force)
 
 
-@described("Report", on_cluster=True)
+@described("Report", on_cluster=True, panel="Reports and imports", examples=("gahb-analyze report demo",))
 def report(context: AnalysisContext, sweep: SweepName) -> AnalysisResult:
     """Ask all that applies to a sweep and put it on one page of HTML, beside what the paper found."""
     from . import report

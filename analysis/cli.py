@@ -41,18 +41,28 @@ ON_CLUSTER = [parameter("address", Address, None), parameter("no_wait", NoWait, 
 
 def _add_commands() -> None:
     """Make a command of every analysis, guests' included."""
-    app.registered_commands = [command for command in app.registered_commands if command.name == "import"]
+    own = [command for command in app.registered_commands if command.name == "import"]
+    app.registered_commands = []
     for name in ANALYSES:
         _add_command(name)
+    app.registered_commands += own
 
 
-app = App("Compare finished trials and draw the paper's figures from them.", _add_commands)
+app = App(
+    "Compare finished trials and draw the paper's figures from them.",
+    (
+        "gahb-analyze report demo                 # all that applies, on one page",
+        "gahb-analyze pair 16x16-N64-A 16x16-N64-B",
+    ),
+    _add_commands,
+)
 
 
 def _add_command(name: str) -> None:
     analyse = ANALYSES[name]
     own = [p for p in parameters_of(analyse) if p.name != "context"]
-    shared = [*(ON_CLUSTER if description_of(name, analyse).on_cluster else []), *COMMON]
+    description = description_of(name, analyse)
+    shared = [*(ON_CLUSTER if description.on_cluster else []), *COMMON]
     what = f"the analysis {name!r} of {ANALYSES.origin(name)}"
     if taken := {p.name for p in own} & {p.name for p in shared}:
         raise UserError(f"{what}: its option {min(taken)!r} is one that the command has already; name it otherwise")
@@ -64,14 +74,14 @@ def _add_command(name: str) -> None:
     if ANALYSES.guest(name):
         try:
             alone = App("")
-            alone.command(name)(command)
+            alone.command(name, panel="", examples=())(command)
             typer.main.get_command(alone)
         except Exception as error:  # of many kinds
             raise UserError(f"{what} cannot be a command: {error}") from None
-    app.command(name)(command)
+    app.command(name, panel=description.panel, examples=description.examples)(command)
 
 
-@app.command("import")
+@app.command("import", panel="Reports and imports", examples=("gahb-analyze import UNet_celeba.pt --as published",))
 def import_(
     file: Annotated[Path, typer.Argument(help="A checkpoint of the authors: UNet, BF_CNN, BF_CNN_RF or DnCNN.")],
     name: Annotated[str | None, typer.Option("--as", help="The run's name [the file's].")] = None,

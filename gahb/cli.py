@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from gahb import help_pages
 from gahb.errors import UserError
 from gahb.text import printable, without_passwords
 
@@ -46,14 +47,25 @@ INTERRUPTED = 130
 
 class App(typer.Typer):
     """An application whose help is plain text, which prints no tracebacks of its own making, and each command of which
-    takes --plugin. `prepare` is called before it reads the command line."""
+    takes --plugin. `prepare` is called before it reads the command line; `examples` are lines as they are typed."""
 
-    def __init__(self, help: str, prepare: Callable[[], None] = lambda: None) -> None:
-        super().__init__(help=help, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    def __init__(self, help: str, examples: Sequence[str] = (), prepare: Callable[[], None] = lambda: None) -> None:
+        super().__init__(
+            help=help,
+            epilog="\n".join(examples),
+            cls=help_pages.Commands,
+            context_settings={"max_content_width": help_pages.WIDTH},
+            add_completion=False,
+            rich_markup_mode=None,
+            pretty_exceptions_enable=False,
+        )
         self.prepare = prepare
 
-    def command(self, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
-        add = super().command(*arguments, **options)
+    def command(  # type: ignore[override]
+        self, name: str | None = None, *, panel: str, examples: Sequence[str]
+    ) -> Callable[[Any], Any]:
+        """A decorator that adds a command, under a heading of the help, with command lines that show its use."""
+        add = super().command(name, cls=help_pages.Command, rich_help_panel=panel, epilog="\n".join(examples))
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
             def call(values: dict[str, Any]) -> Any:

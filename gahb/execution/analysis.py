@@ -175,6 +175,8 @@ class Description:
         asks: what a report asks it of a sweep's finished trials: (sweep, runs) ↦ questions.
         by_default: whether a report asks it of every sweep, rather than of those alone that state it.
         on_cluster: whether it spreads over a Ray cluster (`AnalysisContext.map_on_cluster`), and so takes an address.
+        panel: under which heading of the help its command stands.
+        examples: command lines that its help shows.
     """
 
     title: str
@@ -183,6 +185,8 @@ class Description:
     asks: Callable[[str, Sequence[Run]], Sequence[Question]] = lambda sweep, runs: ()
     by_default: bool = True
     on_cluster: bool = False
+    panel: str = "Plugins"
+    examples: Sequence[str] = ()
 
 
 AnalysisRun = TypeVar("AnalysisRun", bound=Callable[..., AnalysisResult])

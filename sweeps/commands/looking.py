@@ -6,11 +6,17 @@ import typer
 
 from gahb.cli import Json, RecordUri, Storage, print_json, print_line, print_table, print_text, say
 
-from . import app
+from . import LOOK, app
 from .rows import short
 
 
-@app.command()
+@app.command(
+    panel=LOOK,
+    examples=(
+        "gahb-sweep status",
+        "gahb-sweep status demo --json",
+    ),
+)
 def status(
     sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="One sweep only.", show_default=False)] = None,
     json: Json = False,
@@ -51,7 +57,10 @@ def status(
         say("no trials in the record")
 
 
-@app.command()
+@app.command(
+    panel=LOOK,
+    examples=("gahb-sweep logs 16x16-N64-A",),
+)
 def logs(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, or a name.")],
     json: Json = False,
@@ -77,7 +86,13 @@ def logs(
         say(f"no worker has begun {found.name}")
 
 
-@app.command()
+@app.command(
+    panel=LOOK,
+    examples=(
+        "gahb-sweep show 16x16-N64-A",
+        "gahb-sweep show 4f1c09 --json     # a prefix of a run id",
+    ),
+)
 def show(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, or a name.")],
     json: Json = False,

@@ -6,7 +6,7 @@ import typer
 
 from gahb.cli import Address, Json, RecordUri, Storage, print_json, print_line, print_table, say
 
-from . import app
+from . import PLAN, app
 from .options import (
     Average,
     Overrides,
@@ -23,7 +23,14 @@ from .options import (
 from .rows import print_found
 
 
-@app.command("list")
+@app.command(
+    "list",
+    panel=PLAN,
+    examples=(
+        "gahb-sweep list",
+        "gahb-sweep list --json",
+    ),
+)
 def list_sweeps(json: Json = False) -> None:
     """Name every sweep with its figures and cost."""
     from gahb.registry import plugins
@@ -45,7 +52,15 @@ def list_sweeps(json: Json = False) -> None:
         print_line(f"{guest['name']:<20}{guest['group']} of {guest['origin']}")
 
 
-@app.command()
+@app.command(
+    panel=PLAN,
+    examples=(
+        "gahb-sweep plan demo",
+        "gahb-sweep plan transition dataset=disks resolution=40 n_train=1,10,100 images=2e6",
+        "gahb-sweep plan resolution_scaling --cluster cluster.yaml",
+        "gahb-sweep plan demo n_train=4,1024 --gap 1.0     # the first trials of a search",
+    ),
+)
 def plan(
     name: SweepName,
     overrides: Overrides = None,
@@ -142,7 +157,13 @@ def plan(
         say(f"past plans: {len(ratios)} trials took {typical} (median; {min(ratios):.2f} to {max(ratios):.2f})")
 
 
-@app.command()
+@app.command(
+    panel=PLAN,
+    examples=(
+        "gahb-sweep calibrate",
+        "gahb-sweep calibrate resolution=80 width=32 precision=bfloat16",
+    ),
+)
 def calibrate(
     settings: Annotated[
         list[str] | None,
@@ -179,7 +200,13 @@ def calibrate(
     say(f"{hardware.name(device)}, kept in run {run_id[:8]}")
 
 
-@app.command()
+@app.command(
+    panel=PLAN,
+    examples=(
+        "gahb-sweep data disks resolution=40 n_train=1000",
+        "gahb-sweep data /data/img_align_celeba.zip resolution=80 n_train=10000",
+    ),
+)
 def data(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A registered name or a path.")],
     settings: Annotated[

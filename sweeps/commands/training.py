@@ -7,7 +7,7 @@ import typer
 
 from gahb.cli import Address, Json, NoWait, RecordUri, Storage, print_json, print_table, say
 
-from . import app
+from . import TRAIN, app
 from .options import (
     Average,
     CheckpointSeconds,
@@ -32,7 +32,15 @@ from .options import (
 from .rows import print_found, short
 
 
-@app.command()
+@app.command(
+    panel=TRAIN,
+    examples=(
+        "gahb-sweep launch demo",
+        "gahb-sweep launch transition dataset=/data/faces.zip resolution=20 n_train=1,10,100 --as faces --report",
+        "gahb-sweep launch ./my_sweep.py --small",
+        "gahb-sweep launch demo --address http://head:8265 --record http://head:5000 --storage s3://bucket/gahb",
+    ),
+)
 def launch(
     name: SweepName,
     overrides: Overrides = None,
@@ -61,7 +69,13 @@ def launch(
     _train(trials_of(name, overrides, small), sweep, options, no_wait, json, record, storage, report, launched=name)
 
 
-@app.command()
+@app.command(
+    panel=TRAIN,
+    examples=(
+        "gahb-sweep search demo n_train=4,1024 --gap 1.0",
+        "gahb-sweep search demo n_train=4,1024 --similarity 0.5 --within 1.5 --as alike",
+    ),
+)
 def search(
     name: SweepName,
     overrides: Overrides = None,
@@ -103,7 +117,13 @@ def search(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(
+    panel=TRAIN,
+    examples=(
+        "gahb-sweep retry demo",
+        "gahb-sweep retry 16x16-N64-A",
+    ),
+)
 def retry(
     sweep: SweepOrRun,
     address: Address = None,
@@ -137,7 +157,13 @@ def retry(
     _train([run.trial for run in runs], name, options, no_wait, json, record, storage, report)
 
 
-@app.command()
+@app.command(
+    panel=TRAIN,
+    examples=(
+        "gahb-sweep stop demo",
+        "gahb-sweep stop 16x16-N64-A",
+    ),
+)
 def stop(sweep: SweepOrRun, json: Json = False, record: RecordUri = None, storage: Storage = None) -> None:
     """Let a trial, or all of a sweep, write a checkpoint and end; `launch` or `retry` goes on from there."""
     from gahb.planning.plan import states_of
