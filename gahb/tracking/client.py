@@ -17,6 +17,7 @@ from gahb.errors import UserError
 from gahb.storage import retry
 from gahb.storage.retry import with_retries
 from gahb.tracking.preflight import check_database, check_record
+from gahb.tracking.schema import check_schema
 
 HTTP_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 """How often MLflow itself repeats a request, of whatever kind."""
@@ -60,7 +61,7 @@ def connect(uri: str, *, retry: bool) -> "MlflowClient":
         retry: wait, as long as it takes, for a server that does not answer, here and in every idempotent call.
 
     Raises:
-        UserError: the record cannot be reached.
+        UserError: the record cannot be reached, or is another MLflow's.
     """
     if not retry:
         check_record(uri)
@@ -69,6 +70,8 @@ def connect(uri: str, *, retry: bool) -> "MlflowClient":
     def client() -> "MlflowClient":
         with _sqlite_lock(uri):
             check_database(uri)
+            if not uri.startswith("http"):
+                check_schema(uri)
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
             return client
