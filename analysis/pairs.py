@@ -26,9 +26,9 @@ from gahb.execution.answers import in_words
 from gahb.figures import style
 from gahb.grids import curve_names, differing, pair_name
 from gahb.tracking import lookup
+from gahb.tracking.evaluations import trial_metrics
 from gahb.tracking.run import METRICS, Run
 
-from .gaps import trial_metrics
 from .models import load
 from .pair import COLUMNS, ROW_LABELS, Pair, check_pair, compare, draw_histograms, say_diverged, stored
 from .underway import trials_of

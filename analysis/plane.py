@@ -19,12 +19,12 @@ import numpy as np
 import pandas as pd
 
 from gahb.denoising.levels import Gap
+from gahb.tracking.evaluations import evaluations_of
 from gahb.tracking.record import Record
 from gahb.tracking.run import METRICS, Run
 from gahb.training import cost
 from gahb.trial import Trial
 
-from .gaps import evaluations_of
 from .scaling import crossing, curve_names, interval
 
 AXES = ("n_train", "subset", "seed", "images", "evaluations", "until")

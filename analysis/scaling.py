@@ -22,11 +22,11 @@ from gahb.denoising.levels import Gap
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
 from gahb.grids import curve_names
+from gahb.tracking.evaluations import trial_metrics
 from gahb.tracking.record import Record
 from gahb.tracking.run import Run
 from gahb.training import cost
 
-from .gaps import trial_metrics
 from .underway import trials_of
 
 FLOOR = 1e-3

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer.main
 from gahb_analysis.cli import app as analyze
-from gahb_sweeps.catalog import SWEEPS, cost, description, figures, trials
+from gahb_sweeps.catalog import SWEEPS, cost, description, figures
 from gahb_sweeps.cli import app as sweep
 
 from gahb.cli import App
@@ -22,6 +22,7 @@ from gahb.data.dataset import Dataset
 from gahb.data.image_files import ImageFiles
 from gahb.data.sources import DATASETS
 from gahb.models.architectures import ARCHITECTURES, Architecture
+from gahb.planning.sweeps import sweep_trials
 from gahb.registry import ANALYSES, Group
 from gahb.trial import Trial
 
@@ -141,7 +142,7 @@ def summary(cls: type) -> str:
 def sweeps_table() -> str:
     """The sweeps with their figures, number of trials and cost."""
     rows = [
-        (f"[{name}](#{name})", description(name), figures(name), str(len(trials(name))), cost(name))
+        (f"[{name}](#{name})", description(name), figures(name), str(len(sweep_trials(name))), cost(name))
         for name in own(SWEEPS)
     ]
     return table(("sweep", "what it shows", "reproduces", "trials", "cost"), rows)

@@ -2,20 +2,52 @@
 
 The engine: images, models, denoising, training, and what carries it out: `tracking` (MLflow) and `execution` (Ray).
 What to train stands in `gahb_sweeps`, what to learn from it in `gahb_analysis`.
+
+    sweep = gahb.launch("transition", dataset="faces.zip", resolution=20, n_train=[10, 100, 1000], name="faces")
+    sweep.df
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gahb.api import load
+    from gahb.api import (
+        Plan,
+        Sweep,
+        Trial,
+        TrialRun,
+        UserError,
+        grid,
+        launch,
+        load,
+        load_run,
+        load_sweep,
+        plan,
+    )
 
-__all__ = ["__version__", "load"]
+__all__ = [
+    "Plan",
+    "Sweep",
+    "Trial",
+    "TrialRun",
+    "UserError",
+    "__version__",
+    "grid",
+    "launch",
+    "load",
+    "load_run",
+    "load_sweep",
+    "plan",
+]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        from gahb.api import load
+    if name not in __all__:
+        raise AttributeError(f"module 'gahb' has no attribute {name!r}")
+    from gahb import api  # all else waits until something is used
 
-        return load
-    raise AttributeError(f"module 'gahb' has no attribute {name!r}")
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,7 +13,7 @@ from typing import Any
 from gahb.config_fields import KINDS, field_types
 from gahb.errors import UserError, did_you_mean
 from gahb.models.architectures import ARCHITECTURES
-from gahb.trial import Trial, type_of
+from gahb.trial import Trial, type_of, typed
 
 MOST_AT_ONCE = 10_000
 """Trials of a sweep."""
@@ -98,6 +98,20 @@ def parse_overrides(words: Sequence[str]) -> dict[str, list[Any]]:
         kind = type_of(key)
         overrides[key] = [_parse(key, kind, value) for value in text.split(",")]
     return overrides
+
+
+def typed_overrides(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Overrides as they are written in Python: key → a value, or several in whatever holds some.
+
+        {"n_train": range(1, 3), "images": 2e6}    →    {"n_train": [1, 2], "images": [2000000]}
+
+    Raises:
+        UserError: an unknown key.
+    """
+    return {
+        key: [typed(key, v) for v in ([value] if isinstance(value, str) or not isinstance(value, Iterable) else value)]
+        for key, value in settings.items()
+    }
 
 
 ALWAYS_NAMED = ("resolution", "n_train", "subset")

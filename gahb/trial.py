@@ -161,19 +161,25 @@ class Trial:
         return {**self.dataset.flat(), **self.architecture.flat(), **own}
 
     @classmethod
-    def of(cls, flat: Mapping[str, Any], plugins: Any = ()) -> "Trial":
+    def of(cls, flat: Mapping[str, Any] | None = None, plugins: Any = (), **keys: Any) -> "Trial":
         """The trial that the keys and values describe; keys left out take their defaults.
 
         Args:
             flat: as `flat` makes it.
             plugins: what a record says of the guests that it uses, as `plugins` makes it.
+            keys: more keys, as arguments, with numbers of any type that mean the same (`typed`).
 
         Raises:
             UserError: an unknown key, a key of another data set or architecture, a value out of range, or a guest that
                 is not here.
+
+        Example:
+            >>> trial = gahb.Trial.of(dataset="c_alpha", resolution=16, n_train=64, images=2e6)
+            >>> trial.subset, trial.images, trial.architecture.name
+            ('A', 2000000, 'unet')
         """
         require(plugins)
-        flat = dict(flat)
+        flat = {**(flat or {}), **{key: typed(key, value) for key, value in keys.items()}}
         for key, value in flat.items():
             kind = type_of(key)
             if type(value) is not kind and not (kind is float and type(value) is int):
@@ -234,3 +240,11 @@ def type_of(key: str) -> type:
     if key not in types:
         raise UserError(f"unknown key {key!r}; {did_you_mean(key, types)}")
     return types[key]
+
+
+def typed(key: str, value: Any) -> Any:
+    """A value in the type of its key, where it means the same there: numpy's numbers, 2e6 for 2000000, 2 for 2.0. Any
+    other stays, to be refused. UserError if there is no such key."""
+    kind, value = type_of(key), value.item() if hasattr(value, "item") else value
+    whole = isinstance(value, float) and value.is_integer()
+    return kind(value) if (kind is int and whole) or (kind is float and type(value) is int) else value

@@ -1,6 +1,6 @@
 """The plan of a sweep: each trial with what the record knows of it and what it will cost. Nothing is run."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -117,6 +117,28 @@ def _on_courses(planned: list[Planned], storage: Storage, record: Record) -> lis
         return replace(p, course=tuple(usable), images_reused=steps[usable[0]] * p.trial.batch_size) if usable else p
 
     return [seen(p) for p in planned]
+
+
+def status_rows(runs: Sequence[Run], states: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The rows of `status --json`.
+
+    Args:
+        runs: trials.
+        states: as `states_of` makes them.
+    """
+    return [
+        {
+            "sweep": "/".join(run.sweeps),
+            "name": run.name,
+            "run_id": run.run_id,
+            "state": states[run.run_id],
+            "images_seen": int(run.metrics.get("images_seen", 0)),
+            "images": run.flat["images"],
+            "metrics": run.psnrs,
+            "reason": run.reason,
+        }
+        for run in runs
+    ]
 
 
 def states_of(runs: Iterable[Run], storage: Storage) -> dict[str, str]:

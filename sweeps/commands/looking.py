@@ -1,6 +1,6 @@
 """What the record knows: `status`, `show`, `logs`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -24,29 +24,14 @@ def status(
     storage: Storage = None,
 ) -> None:
     """Show the trials in the record."""
-    from gahb.planning.plan import states_of
-    from gahb.storage.base import record_uri, storage_here
+    from gahb.api.place import Place
+    from gahb.planning.plan import states_of, status_rows
     from gahb.tracking import lookup
-    from gahb.tracking.record import Record
     from gahb.tracking.run import Kind
 
-    root = storage_here(storage)
-    book = Record(record_uri(record), root.url)
+    book, root = Place.at(record, storage)
     runs = book.runs(Kind.TRIAL) if sweep is None else lookup.sweep_trials(book, sweep)
-    states = states_of(runs, root)
-    rows: list[dict[str, Any]] = [
-        {
-            "sweep": "/".join(run.sweeps),
-            "name": run.name,
-            "run_id": run.run_id,
-            "state": states[run.run_id],
-            "images_seen": int(run.metrics.get("images_seen", 0)),
-            "images": run.flat["images"],
-            "metrics": run.psnrs,
-            "reason": run.reason,
-        }
-        for run in runs
-    ]
+    rows = status_rows(runs, states_of(runs, root))
     if json:
         return print_json({"trials": rows})
     print_table([{"sweep": row["sweep"], **short(row), "images_seen": row["images_seen"]} for row in rows])

@@ -1,6 +1,5 @@
 """What the commands of `gahb-sweep` share: their options, and what their words mean."""
 
-import re
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -65,21 +64,13 @@ Report = Annotated[
 Small = Annotated[bool, typer.Option("--small", help="The sweep's small variant, minutes on a laptop.")]
 
 
-def trials_of(name: str, overrides: list[str] | None, small: bool) -> list[Any]:
+def settings_of(name: str, overrides: list[str] | None) -> dict[str, Any]:
+    """The settings that stand in place of a sweep's."""
     from gahb.grids import parse_overrides
+    from gahb.planning.sweeps import find
 
-    from ..catalog import find, trials
-
-    name = find(name)  # first, as its file may bring keys
-    return trials(name, parse_overrides(overrides or []), small=small)
-
-
-def experiment_name(name: str) -> str:
-    from gahb.errors import UserError
-
-    if not re.fullmatch("[A-Za-z0-9_-]{1,100}", name):
-        raise UserError(f"--as {name}: letters, digits, - and _ only, at most 100")
-    return name
+    find(name)  # first, as its file may bring keys
+    return parse_overrides(overrides or [])
 
 
 class Options(NamedTuple):
@@ -102,9 +93,3 @@ def criterion_of(gap: float | None, average: Gap | None, similarity: float | Non
     if gap is None and average:
         raise UserError("--average is of the PSNR gap, and goes with --gap")
     return Criterion(gap, average or Gap.SIGMA) if gap else Criterion(similarity or 0, None)
-
-
-def search_name(given: str | None, name: str, small: bool) -> str:
-    from ..catalog import find
-
-    return experiment_name(f"{find(name)}{'-small' if small else ''}-search" if given is None else given)

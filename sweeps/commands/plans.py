@@ -17,8 +17,7 @@ from .options import (
     SweepName,
     Within,
     criterion_of,
-    search_name,
-    trials_of,
+    settings_of,
 )
 from .rows import print_found
 
@@ -33,9 +32,10 @@ from .rows import print_found
 )
 def list_sweeps(json: Json = False) -> None:
     """Name every sweep with its figures and cost."""
+    from gahb.planning.sweeps import sweep_trials
     from gahb.registry import plugins
 
-    from ..catalog import SWEEPS, cost, description, figures, trials
+    from ..catalog import SWEEPS, cost, description, figures
 
     rows = [
         {"name": name, "figures": figures(name), "cost": cost(name), "description": description(name)}
@@ -43,7 +43,7 @@ def list_sweeps(json: Json = False) -> None:
     ]
     guests = plugins()
     if json:
-        sweeps = [{**row, "trials": len(trials(row["name"]))} for row in rows]
+        sweeps = [{**row, "trials": len(sweep_trials(row["name"]))} for row in rows]
         return print_json({"sweeps": sweeps, "plugins": guests})
     for row in rows:
         print_line(f"{row['name']:<20}{row['description']}")
@@ -85,76 +85,32 @@ def plan(
     storage: Storage = None,
 ) -> None:
     """Show each trial of a sweep, or the next of a search: what it costs, where it fits, what is done. Runs nothing."""
-    import statistics
-
-    from gahb import hardware
+    from gahb.api.place import Place
+    from gahb.api.plans import plan_trials
     from gahb.execution import ray_jobs, spots
-    from gahb.planning import calibration
-    from gahb.planning.plan import plan as plan_trials
-    from gahb.storage.base import record_uri, storage_here
-    from gahb.tracking.record import Record
-    from gahb.tracking.run import Kind
+    from gahb.planning.sweeps import choose, trials_of
 
     ray_jobs.hand_over("gahb-sweep", address, record, storage, wait=True)
-    root = storage_here(storage)
-    book, trials = Record(record_uri(record), root.url), trials_of(name, overrides, small)
-    among: list[Any] = []
+    place, settings = Place.at(record, storage), settings_of(name, overrides)
+    trials, among = trials_of(name, settings, small=small), list[Any]()
     if gap or similarity:
         from gahb.execution import search as searching
 
-        sought = searching.State(
-            trials, search_name(experiment, name, small), criterion_of(gap, average, similarity), within, root, book
-        )
+        criterion = criterion_of(gap, average, similarity)
+        search = choose(name, settings, small=small, name=experiment, ending="-search").name
+        sought = searching.State(trials, search, criterion, within, place.storage, place.record)
         if pairs := sought.not_compared():
             say(f"{len(pairs)} pairs are trained and not compared yet; a search compares them first")
         units = sought.next(None if cluster else spots.room(sought.largest(), address))
         if not units and not json:
             return print_found([sought.row(curve) for curve in sought.curves])
         trials, among = sought.trials(units), sought.among
-    fits, unfit = spots.find(trials, address, cluster)
-    of_kind = calibration.by_kind(book)
-    speeds = {trial: of_kind(fits[trial].worker.kind if trial in fits else "") for trial in trials}
-    planned = plan_trials(trials, root, book, speeds.__getitem__, among)
-    rows = [{**p.row(), **(spots.columns(fits.get(p.trial)) if fits or unfit else {})} for p in planned]
-    names = list(dict.fromkeys(speed.name for speed in speeds.values() if speed))
+    found = plan_trials(trials, place, devices=devices, address=address, cluster=cluster, among=among)
     if json:
-        return print_json({"trials": rows})
-    print_table(
-        [
-            {
-                **{key: row[key] for key in ("name", "architecture", "parameters", "receptive_field", "images")},
-                **({"images_reused": row["images_reused"]} if any(r["images_reused"] for r in rows) else {}),
-                "flops": f"{row['flops']:.1e}",
-                **({"hours": f"{row['hours']:.2g}" if row["hours"] else "–"} if names else {}),
-                "memory": f"{row['memory'] / 1e9:.2g} GB",
-                **{key: row[key] for key in ("worker", "gpus", "level") if key in row},
-                "state": row["state"],
-            }
-            for row in rows
-        ]
-    )
-    for reason in dict.fromkeys(unfit):
-        say(reason)
-    todo = [row for row in rows if row["state"] != "finished"]
-    left = sum(_share_left(row) * row["flops"] for row in todo)
-    say(f"{len(rows)} trials, {sum(row['flops'] for row in rows):.1e} FLOPs, of which {left:.1e} are not done")
-    if not all(row["hours"] for row in rows):
-        words = " for some of these trials" if names else ""
-        say(f"nothing is known of a device's speed{words}; measure it with: gahb-sweep calibrate")
-    else:
-        hours = sum(row["hours"] for row in rows)
-        rest = [_share_left(row) * row["hours"] for row in todo]
-        here, found = hardware.here()
-        at_once = devices or (found if names == [here] else 1)
-        wall = max(sum(rest) / at_once, max(rest, default=0))
-        sources = "/".join(sorted({row["hours_from"] for row in rows}))
-        say(
-            f"{hours:.3g} hours of {' and '.join(names)} (from {sources}), of which {sum(rest):.3g} are not done: "
-            f"{wall:.3g} hours on {at_once}"
-        )
-    if ratios := calibration.past_plans(book.newest(Kind.TRIAL, calibration.RECENT)):
-        typical = f"{statistics.median(ratios):.2f} times what was planned"
-        say(f"past plans: {len(ratios)} trials took {typical} (median; {min(ratios):.2f} to {max(ratios):.2f})")
+        return print_json({"trials": found.rows})
+    print_table(found.shown)
+    for line in found.lines:
+        say(line)
 
 
 @app.command(
@@ -254,11 +210,6 @@ def data(
     for key, value in facts.items():
         print_line(f"{key:<{width}}{value}")
     say(f"pictures: {sheet} {histogram}")
-
-
-def _share_left(row: dict[str, Any]) -> float:
-    """The share of a planned trial's images that no other trial of its course has seen."""
-    return 1 - float(row["images_reused"]) / float(row["images"])
 
 
 def _data_trial(dataset: str, words: list[str]) -> Any:

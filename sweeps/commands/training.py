@@ -1,7 +1,7 @@
 """What trains: `launch`, `search`, `retry`; and `stop`, which ends it."""
 
-from contextlib import nullcontext
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,11 +25,15 @@ from .options import (
     SweepOrRun,
     Within,
     criterion_of,
-    experiment_name,
-    search_name,
-    trials_of,
+    settings_of,
 )
 from .rows import print_found, short
+
+if TYPE_CHECKING:
+    from gahb.api.place import Place
+    from gahb.execution.launch import LaunchOptions
+    from gahb.planning.sweeps import Chosen
+    from gahb.trial import Trial
 
 
 @app.command(
@@ -61,12 +65,11 @@ def launch(
     storage: Storage = None,
 ) -> None:
     """Train a sweep: skip the finished trials, resume the interrupted, start the new."""
-    from ..catalog import find
+    from gahb.planning.sweeps import choose
 
-    name = find(name)
-    sweep = experiment_name((f"{name}-small" if small else name) if experiment is None else experiment)
+    chosen = choose(name, settings_of(name, overrides), small=small, name=experiment)
     options = Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
-    _train(trials_of(name, overrides, small), sweep, options, no_wait, json, record, storage, report, launched=name)
+    _train(chosen, options, no_wait, json, record, storage, report)
 
 
 @app.command(
@@ -96,16 +99,16 @@ def search(
     storage: Storage = None,
 ) -> None:
     """Find N* of each curve, where a gap closes, with trials placed where they tell most; n_train is the range."""
+    from gahb.planning.sweeps import choose
+
     criterion = criterion_of(gap, average, similarity)
-    trials, sweep = trials_of(name, overrides, small), search_name(experiment, name, small)
+    chosen = choose(name, settings_of(name, overrides), small=small, name=experiment, ending="-search")
     options = Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
-    root, book, chosen = _begin(trials, sweep, options, no_wait, record, storage)
+    place, how = _begin(chosen, options, no_wait, record, storage)
     from gahb.execution import search as searching
 
-    from ..catalog import find
-
-    state = searching.State(trials, sweep, criterion, within, root, book)
-    rows, failed = searching.search(state, storage=root, launched=find(name), options=chosen, say=say)
+    state = searching.State(chosen.trials, chosen.name, criterion, within, place.storage, place.record)
+    rows, failed = searching.search(state, storage=place.storage, launched=chosen.launched, options=how, say=say)
     if json:
         print_json({"curves": rows})
     else:
@@ -138,14 +141,14 @@ def retry(
     storage: Storage = None,
 ) -> None:
     """Train what has failed or was interrupted of a sweep, or one trial, with the settings that the record has."""
+    from gahb.api.place import Place
     from gahb.errors import UserError
-    from gahb.storage.base import record_uri, storage_here
+    from gahb.planning.sweeps import Chosen
     from gahb.tracking import lookup
-    from gahb.tracking.record import Record
     from gahb.tracking.run import Tag
 
-    root = storage_here(storage)
-    runs = lookup.sweep_or_trial(Record(record_uri(record), root.url), sweep)
+    book, root = Place.at(record, storage)
+    runs = lookup.sweep_or_trial(book, sweep)
     name = sweep if sweep in runs[0].sweeps else runs[0].sweeps[0]
     for old in runs:
         if old.trial.dataset.hash(root) != old.tags.get(Tag.DATA_HASH):
@@ -154,7 +157,7 @@ def retry(
                 f"gahb drew or another file held; launch the sweep anew"
             )
     options = Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
-    _train([run.trial for run in runs], name, options, no_wait, json, record, storage, report)
+    _train(Chosen([run.trial for run in runs], name), options, no_wait, json, record, storage, report)
 
 
 @app.command(
@@ -186,46 +189,38 @@ def stop(sweep: SweepOrRun, json: Json = False, record: RecordUri = None, storag
 
 
 def _train(
-    trials: list[Any],
-    sweep: str,
+    chosen: "Chosen",
     options: Options,
     no_wait: bool,
     json: bool,
     record: str | None,
     storage: str | None,
     report: bool,
-    launched: str | None = None,
 ) -> None:
     """Train here, on a cluster that this machine belongs to, or as a job on one that it does not."""
-    place, book, chosen = _begin(trials, sweep, options, no_wait, record, storage)
-    from gahb.execution import answers
-    from gahb.execution.launch import launch as launch_trials
+    place, how = _begin(chosen, options, no_wait, record, storage)
+    from gahb.api.sweeps import launch_chosen
 
-    with answers.as_they_come(sweep, book, place, options.address, say) if report else nullcontext():
-        rows = launch_trials(trials, sweep, storage=place, record=book, launched=launched, options=chosen, say=say)
-    _end(rows, json)
+    _end(launch_chosen(chosen, place, how, report=report).rows, json)
 
 
 def _begin(
-    trials: list[Any], sweep: str, options: Options, no_wait: bool, record: str | None, storage: str | None
-) -> tuple[Any, Any, Any]:
-    """Storage, record and `LaunchOptions` of a command that trains; if it is to be a job, that ends this process."""
+    chosen: "Chosen", options: Options, no_wait: bool, record: str | None, storage: str | None
+) -> tuple["Place", "LaunchOptions"]:
+    """Where a command that trains does, and with what; if it is to be a job, that ends this process."""
     from gahb.execution import ray_jobs
 
     if ray_jobs.is_server(options.address):
-        _check_paths(trials)
-    ray_jobs.hand_over(
-        "gahb-sweep", options.address, record, storage, wait=not no_wait, stop=f"gahb-sweep stop {sweep}"
-    )
+        _check_paths(chosen.trials)
+    stop = f"gahb-sweep stop {chosen.name}"
+    ray_jobs.hand_over("gahb-sweep", options.address, record, storage, wait=not no_wait, stop=stop)
+    from gahb.api.place import Place
     from gahb.execution.launch import LaunchOptions
-    from gahb.storage.base import record_uri, storage_here
-    from gahb.tracking.record import Record
 
-    root = storage_here(storage)
-    return root, Record(record_uri(record), root.url), LaunchOptions(**options._asdict())
+    return Place.at(record, storage), LaunchOptions(**options._asdict())
 
 
-def _check_paths(trials: list[Any]) -> None:
+def _check_paths(trials: Sequence["Trial"]) -> None:
     """Raise UserError if a trial's images have a path that a job on a cluster cannot read."""
     from gahb.data.image_ray import BASES
     from gahb.data.sources import DATASETS
@@ -236,7 +231,7 @@ def _check_paths(trials: list[Any]) -> None:
             check_path(key, value)
 
 
-def _end(rows: list[dict[str, Any]], json: bool) -> None:
+def _end(rows: Sequence[dict[str, Any]], json: bool) -> None:
     """Print what a launch has come to; exit status 1 if a trial failed."""
     if json:
         print_json({"trials": rows})

@@ -75,7 +75,7 @@ def test_a_search_by_similarity_compares_the_pairs_that_the_record_lacks(
         (["--gap", "0"], "Invalid value for '--gap'"),
         (["--similarity", "1"], "Invalid value for '--similarity'"),
         (["--gap", "1", "n_train=5"], "has n_train=5 only; give the least and the largest"),
-        (["--gap", "1", "--as", "a b"], "--as a b: letters, digits, - and _ only"),
+        (["--gap", "1", "--as", "a b"], "the name 'a b' of a sweep: letters, digits, - and _ only"),
     ],
 )
 def test_options_that_do_not_go_together_end_in_one_line(

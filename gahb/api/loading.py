@@ -1,17 +1,18 @@
-"""What `gahb` offers to Python beside the commands: a trained denoiser out of the record."""
+"""Out of the record and the storage: a trained denoiser."""
 
-import torch
+from typing import TYPE_CHECKING
 
-from gahb.models.layers import Denoiser
-from gahb.storage.base import record_uri, storage_here
-from gahb.tracking import lookup
-from gahb.tracking.record import Record
-from gahb.training import weights
+from gahb.api.place import Place
+
+if TYPE_CHECKING:
+    import torch
+
+    from gahb.models.layers import Denoiser
 
 
 def load(
-    run: str, *, device: torch.device | str = "cpu", record: str | None = None, storage: str | None = None
-) -> Denoiser:
+    run: str, *, device: "torch.device | str" = "cpu", record: str | None = None, storage: str | None = None
+) -> "Denoiser":
     """The denoiser y ↦ f(y) of a finished trial or an imported model, in evaluation mode.
 
     Args:
@@ -26,6 +27,14 @@ def load(
 
     Raises:
         UserError: no such run, several, one that has not finished, or one whose artifacts are not in the storage.
+
+    Example:
+        >>> denoise = gahb.load("16x16-N64-A")
+        >>> denoise(torch.rand(3, 1, 16, 16)).shape
+        torch.Size([3, 1, 16, 16])
     """
-    place = Record(record_uri(record), storage_here(storage).url)
-    return weights.read(place.artifacts(lookup.finished_model(place, run).run_id), device)[0]
+    from gahb.tracking import lookup
+    from gahb.training import weights
+
+    book = Place.at(record, storage).record
+    return weights.read(book.artifacts(lookup.finished_model(book, run).run_id), device)[0]

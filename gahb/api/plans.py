@@ -1,0 +1,166 @@
+"""What trials will cost, and what is done of them: `gahb.plan`."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from gahb import hardware
+from gahb.api import notebook
+from gahb.api.place import Place, check_address
+from gahb.planning.sweeps import trials_of
+from gahb.trial import Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The trials of a sweep before they are trained, each with its cost and what the record knows of it.
+
+    Args:
+        trials: in the order of the rows.
+        rows: a row a trial, as `gahb-sweep plan --json` prints it: `flops` of the whole training, `hours` of a core or
+            GPU (None where nothing alike was measured), `memory` in bytes, `state`.
+        lines: what they come to.
+    """
+
+    trials: Sequence[Trial]
+    rows: Sequence[dict[str, Any]]
+    lines: Sequence[str]
+
+    @cached_property
+    def df(self) -> "pd.DataFrame":
+        """The rows as a table."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows))
+
+    @property
+    def shown(self) -> list[dict[str, Any]]:
+        """The rows as they are shown: what tells most of each, with units."""
+        reused, timed = (any(row[key] for row in self.rows) for key in ("images_reused", "hours"))
+        return [
+            {
+                **{key: row[key] for key in ("name", "architecture", "parameters", "receptive_field", "images")},
+                **({"images_reused": row["images_reused"]} if reused else {}),
+                "flops": f"{row['flops']:.1e}",
+                **({"hours": f"{row['hours']:.2g}" if row["hours"] else "–"} if timed else {}),
+                "memory": f"{row['memory'] / 1e9:.2g} GB",
+                **{key: row[key] for key in ("worker", "gpus", "level") if key in row},
+                "state": row["state"],
+            }
+            for row in self.rows
+        ]
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines)
+
+    def _repr_html_(self) -> str:
+        import pandas as pd
+
+        return notebook.page(notebook.table(pd.DataFrame(self.shown)), notebook.lines(self.lines))
+
+
+def plan(
+    sweep: str | Sequence[Trial],
+    settings: Mapping[str, Any] | None = None,
+    *,
+    small: bool = False,
+    devices: int | None = None,
+    address: str | None = None,
+    cluster: str | None = None,
+    record: str | None = None,
+    storage: str | None = None,
+    **keys: Any,
+) -> Plan:
+    """What the trials of a sweep will cost, where they fit, and what is done. Runs nothing.
+
+    Args:
+        sweep: a sweep's name (`gahb-sweep list`), the path of a file with its trials, or trials of your own.
+        settings: key → a value or a list of values, in place of the sweep's.
+        small: the sweep's small variant.
+        devices: GPUs or cores to reckon with; this machine's if left out.
+        address: of a Ray cluster, "auto" or "HOST:6379", on which the trials shall fit.
+        cluster: a cluster file, on whose worker types they shall fit.
+        record: the record's URI; `MLFLOW_TRACKING_URI` or ./mlflow.db if left out.
+        storage: `GAHB_STORAGE` or ./gahb-storage if left out.
+        keys: settings, as arguments.
+
+    Returns:
+        the plan, whose `df` has a row a trial.
+
+    Raises:
+        UserError: no such sweep, a setting that will not do, a data set that is not there.
+
+    Example:
+        >>> gahb.plan("transition", resolution=40, n_train=[1, 10], subset="A").df[["name", "parameters", "images"]]
+                  name  parameters      images
+        0   40x40-N1-A     1825024  1000000000
+        1  40x40-N10-A     1825024  1000000000
+    """
+    check_address(address)
+    trials = trials_of(sweep, {**(settings or {}), **keys}, small=small)
+    return plan_trials(trials, Place.at(record, storage), devices=devices, address=address, cluster=cluster)
+
+
+def plan_trials(
+    trials: Sequence[Trial],
+    place: Place,
+    *,
+    devices: int | None = None,
+    address: str | None = None,
+    cluster: str | None = None,
+    among: Sequence[Trial] = (),
+) -> Plan:
+    """The same of given trials; `among` are others of the sweep, from which their names tell them."""
+    from gahb.execution import spots
+    from gahb.planning import calibration
+    from gahb.planning.plan import plan as planned_of
+
+    fits, unfit = spots.find(trials, address, cluster)
+    of_kind = calibration.by_kind(place.record)
+    speeds = {trial: of_kind(fits[trial].worker.kind if trial in fits else "") for trial in trials}
+    planned = planned_of(trials, place.storage, place.record, speeds.__getitem__, among)
+    rows = [{**p.row(), **(spots.columns(fits.get(p.trial)) if fits or unfit else {})} for p in planned]
+    names = list(dict.fromkeys(speed.name for speed in speeds.values() if speed))
+    return Plan(trials, rows, [*dict.fromkeys(unfit), *_sums(rows, names, devices), *_past(place)])
+
+
+def _sums(rows: Sequence[dict[str, Any]], names: Sequence[str], devices: int | None) -> list[str]:
+    """What the trials cost together on devices of these names."""
+    todo = [row for row in rows if row["state"] != "finished"]
+    left = sum(_share_left(row) * row["flops"] for row in todo)
+    flops = f"{len(rows)} trials, {sum(row['flops'] for row in rows):.1e} FLOPs, of which {left:.1e} are not done"
+    if not all(row["hours"] for row in rows):
+        words = " for some of these trials" if names else ""
+        return [flops, f"nothing is known of a device's speed{words}; measure it with: gahb-sweep calibrate"]
+    hours, rest = sum(row["hours"] for row in rows), [_share_left(row) * row["hours"] for row in todo]
+    here, found = hardware.here()
+    at_once = devices or (found if names == [here] else 1)
+    wall = max(sum(rest) / at_once, max(rest, default=0))
+    sources = "/".join(sorted({row["hours_from"] for row in rows}))
+    return [
+        flops,
+        f"{hours:.3g} hours of {' and '.join(names)} (from {sources}), of which {sum(rest):.3g} are not done: "
+        f"{wall:.3g} hours on {at_once}",
+    ]
+
+
+def _past(place: Place) -> list[str]:
+    """How well earlier plans were kept."""
+    from gahb.planning import calibration
+    from gahb.tracking.run import Kind
+
+    ratios = calibration.past_plans(place.record.newest(Kind.TRIAL, calibration.RECENT))
+    if not ratios:
+        return []
+    typical = f"{statistics.median(ratios):.2f} times what was planned"
+    return [f"past plans: {len(ratios)} trials took {typical} (median; {min(ratios):.2f} to {max(ratios):.2f})"]
+
+
+def _share_left(row: dict[str, Any]) -> float:
+    """The share of a planned trial's images that no other trial of its course has seen."""
+    return 1 - float(row["images_reused"]) / float(row["images"])

@@ -1,0 +1,119 @@
+"""`import gahb`: light, the same as the commands, and every example of its docstrings."""
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import gahb
+import gahb.api
+import gahb.trial
+from tests.helpers import TINY, Ended, Place
+
+MODULES = [f"gahb.api.{module.name}" for module in pkgutil.iter_modules(gahb.api.__path__)]
+
+
+@pytest.fixture
+def here(finished: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """The finished sweep, where the environment says that record and storage are."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", finished.record.uri)
+    monkeypatch.setenv("GAHB_STORAGE", str(finished.storage))
+    return finished
+
+
+@pytest.mark.parametrize("name", [*MODULES, "gahb.trial"])
+def test_the_examples_of_docstrings(name: str, here: Place) -> None:
+    module = importlib.import_module(name)
+    failed, _ = doctest.testmod(
+        module, extraglobs={"gahb": gahb, "tiny": TINY, "torch": torch}, optionflags=doctest.ELLIPSIS
+    )
+    assert not failed
+
+
+def test_every_public_function_has_an_example() -> None:
+    for name in set(gahb.__all__) - {"__version__"}:
+        thing = getattr(gahb, name)
+        assert thing.__doc__, name
+        if not isinstance(thing, type):
+            assert "Example:" in thing.__doc__, name
+
+
+def test_names_are_the_same_for_readers_of_types_and_at_run_time() -> None:
+    assert set(gahb.__all__) == {*gahb.api.__all__, "__version__"}
+    modules = {module.name for module in pkgutil.iter_modules(gahb.__path__)}
+    assert not modules & set(gahb.__all__), "a name and a module are one word"
+    with pytest.raises(AttributeError, match="no attribute 'lunch'"):
+        gahb.lunch  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("code", "light_of"),
+    [
+        ("pass", {"torch", "ray", "mlflow", "numpy", "pandas", "matplotlib", "typer"}),
+        ("gahb.plan('resolution_scaling')", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
+    ],
+)
+def test_importing_and_planning_import_nothing_heavy(code: str, light_of: set[str], tmp_path: Path) -> None:
+    code = f"import gahb, sys; {code}; heavy = {light_of} & sys.modules.keys(); assert not heavy, heavy"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_sweep_is_the_same_from_python_and_from_the_commands(command: Callable[..., Ended], here: Place) -> None:
+    settings = [f"{key}={value}" for key, value in TINY.items()]
+    words = ("demo", *settings, "n_train=1,64")
+    plan = gahb.plan("demo", TINY, n_train=[1, 64])
+    assert plan.rows == command("gahb-sweep", "plan", *words, "--json").json["trials"]
+    assert plan.df["flops"].sum() > 0 and "4 trials" in repr(plan) and "16x16-N1-A" in plan._repr_html_()
+    sweep = gahb.launch("demo", TINY, n_train=[1, 64], name="tiny")
+    assert sweep.rows == command("gahb-sweep", "launch", *words, "--as", "tiny", "--json").json["trials"]
+    assert gahb.load_sweep("tiny").rows == command("gahb-sweep", "status", "tiny", "--json").json["trials"]
+    assert {*sweep.df["name"]} == {"16x16-N1-A", "16x16-N1-B", "16x16-N64-A", "16x16-N64-B"}
+
+
+def test_trials_of_ones_own_are_launched_under_a_name(here: Place) -> None:
+    trials = gahb.grid(**TINY, n_train=(1, 64), subset=("A", "B"))
+    sweep = gahb.launch(trials, name="tiny")
+    assert [run.trial for run in sweep] == trials and [row["trained"] for row in sweep.rows] == [False] * 4
+    run = sweep["16x16-N64-B"]
+    assert run.df["images_seen"].iloc[-1] == TINY["images"]
+    assert run.df["psnr_gap"].iloc[-1] == run.metrics["psnr_gap"] == here.record.history(run.run_id, "psnr_gap")[-1][1]
+    for wrong, error in (
+        (lambda: gahb.launch(trials), 'need a name for their sweep: name="…"'),
+        (lambda: gahb.launch(trials, name="a b"), "letters, digits"),
+        (lambda: gahb.launch(trials, name="mine", n_train=1), "settings and the small variant are of a sweep"),
+        (lambda: gahb.launch("demmo"), "did you mean 'demo'"),
+        (lambda: gahb.launch("demo", n_trian=1), "did you mean 'n_train'"),
+        (lambda: gahb.launch("demo", address="http://127.0.0.1:8265"), "a job is a command's"),
+        (lambda: sweep["16x16-N64-C"], "did you mean '16x16-N64-"),
+        (lambda: gahb.load_sweep("tinny"), "no sweep 'tinny'"),
+    ):
+        with pytest.raises(gahb.UserError, match=error):
+            wrong()
+
+
+def test_numbers_that_mean_the_same_are_the_same_trial() -> None:
+    import numpy as np
+
+    exact = gahb.Trial.of({"dataset": "c_alpha", "resolution": 16, "n_train": 4, "images": 2_000_000, "alpha": 2.0})
+    assert (
+        gahb.Trial.of(dataset="c_alpha", resolution=16, n_train=np.int64(4), images=2e6, alpha=2).flat() == exact.flat()
+    )
+    (trial,) = gahb.grid(dataset="c_alpha", resolution=16, n_train=np.array([4]), images=2e6, alpha=2)
+    assert [type(value) for value in trial.flat().values()] == [type(value) for value in exact.flat().values()]
+    with pytest.raises(gahb.UserError, match=r"images=2.5: must be a whole number"):
+        gahb.Trial.of(dataset="c_alpha", resolution=16, n_train=4, images=2.5)
+
+
+def test_what_the_record_says_cannot_command_a_page(copied: Place) -> None:
+    copied.execute("UPDATE runs SET name = '<script>alert(1)</script>' WHERE name = '16x16-N1-A'")
+    sweep = gahb.load_sweep("tiny", record=copied.record.uri, storage=str(copied.storage))
+    (run,) = (run for run in sweep if "alert" in run.name)
+    for page in (sweep._repr_html_(), run._repr_html_()):
+        assert "alert(1)" in page and "<script>" not in page
