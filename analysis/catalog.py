@@ -203,7 +203,7 @@ def originality(
 
 @described(
     "PSNR gap against N",
-    reading="Train minus held-out PSNR averaged over noise levels, evenly in σ or in decibels (`--gap`), a curve for "
+    reading="Train minus held-out PSNR averaged over noise levels, evenly in σ or in decibels (--gap), a curve for "
     "each resolution; bars span subsets and seeds, dotted lines mark where the gap falls below the threshold.",
     paper="Figure 15: the gap falls with N at every resolution; larger images need more N, but the step from 80×80 to "
     "160×160 costs much less than that from 40×40 to 80×80.",

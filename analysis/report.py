@@ -7,47 +7,25 @@ file; as an artifact it opens in the MLflow UI. It shows these analyses, and of 
 each kind and name.
 """
 
-import base64
-import html
 import inspect
-import io
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-
-import pandas as pd
+from collections.abc import Iterable, Sequence
 
 from gahb.cli import say
 from gahb.errors import UserError, did_you_mean
 from gahb.execution.analysis import (
     AnalysisContext,
     AnalysisResult,
-    Description,
     Question,
     Stated,
-    description_of,
     log_result,
 )
 from gahb.registry import ANALYSES, SWEEPS
-from gahb.storage.local import content_of
 from gahb.tracking import lookup
 from gahb.tracking.run import Run
 
+from .page import described, page
 from .scaling import trials_table
 from .underway import trials_of
-
-LONGEST = 60
-"""Rows of the longest table that a page shows; longer ones are artifacts of their analysis."""
-
-LARGEST = 64 << 20
-"""Bytes of the largest picture or table that is read."""
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-img { max-width: 100%; } .table { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; }
-td, th { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-.paper { color: #555; border-left: 3px solid #0072b2; padding-left: .8rem; } code { background: #f3f3f3; }
-"""
 
 
 def run(context: AnalysisContext, *, sweep: str) -> AnalysisResult:
@@ -116,11 +94,6 @@ def _together(asked: Sequence[Question]) -> Question:
     return Question({**asked[0].options, "runs": [run.run_id for run in runs]}, runs)
 
 
-def described(kind: str) -> Description:
-    """What is known of a kind of analysis, which a guest that is not here any more may have brought."""
-    return description_of(kind, ANALYSES.get(kind))
-
-
 def answers(analysis: Run, kind: str, question: Question) -> bool:
     """Whether an analysis in the record is of that kind, was computed from the question's runs and has its settings."""
     if analysis.kind != kind or analysis.links != {run.run_id for run in question.runs}:
@@ -152,92 +125,4 @@ def _held(analysis: Run, answers: Iterable[Run]) -> bool:
     """Whether it is of a pair that an answer has among others, with the same settings."""
     return analysis.kind == "pair" and any(
         run.kind == "pairs" and analysis.links <= run.links and analysis.params == run.params for run in answers
-    )
-
-
-def page(
-    sweep: str,
-    trials: pd.DataFrame,
-    analyses: Sequence[tuple[Run, Path]],
-    refused: Mapping[str, str],
-    unfinished: Sequence[str] = (),
-) -> str:
-    """The page as HTML.
-
-    Args:
-        trials: a row a finished trial, as `scaling.trials_table` makes it.
-        analyses: the analyses to show and the folders with their artifacts.
-        refused: what could not be computed, and why.
-        unfinished: lines on what is not finished.
-    """
-    missing = [usage(kind, sweep) for kind in ANALYSES if kind != "report" and not _has(analyses, kind)]
-    more = "; ".join(f"<code>gahb-analyze {html.escape(command)}</code>" for command in missing)
-    reasons = "".join(f"<li>{html.escape(name)}: {html.escape(reason)}</li>" for name, reason in refused.items())
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(sweep)}</title><style>{STYLE}</style>",
-        f"<h1>{html.escape(sweep)}</h1>",
-        f"<p>{len(trials)} finished trials. PSNR in dB, averaged over noise levels σ in [0, 1].</p>",
-        *(f"<p>{html.escape(line)}</p>" for line in unfinished),
-        _table(trials.drop(columns="run_id")),
-        *(_section(run, folder) for run, folder in analyses),
-        f"<p>Could not be computed:</p><ul>{reasons}</ul>" if reasons else "",
-        f"<p>Not asked: {more}.</p>" if more else "",
-    ]
-    return "\n".join(parts)
-
-
-def usage(kind: str, sweep: str) -> str:
-    """How to ask for an analysis: its command with what it needs."""
-    parameters = inspect.signature(ANALYSES[kind]).parameters.values()
-    needed = [p.name for p in parameters if p.default is p.empty and p.name != "context"]
-    words = {"sweep": sweep, "sweeps": f"{sweep} OTHER", "runs": "RUN"}
-    return " ".join([kind, *(words.get(name, name.upper()) for name in needed)])
-
-
-def _has(analyses: Sequence[tuple[Run, Path]], kind: str) -> bool:
-    return any(run.kind == kind for run, _ in analyses)
-
-
-def _section(run: Run, folder: Path) -> str:
-    about = described(run.kind)
-    pictures = "".join(_picture(file.stem, content) for file, content in _contents(folder, "*.png"))
-    contents = [(file, content) for file, content in _contents(folder, "*.csv") if file.stem != "trials"]  # at the top
-    tables = [table for file, content in contents if len(table := _read_table(file, content)) <= LONGEST]
-    title, reading, paper = map(html.escape, (about.title, about.reading, about.paper))
-    found = f"<p class=paper>In the paper: {paper}</p>" if paper else ""
-    settings = html.escape(", ".join(f"{key} = {value}" for key, value in run.params.items()))
-    heading = f"<h2>{title}</h2><p>{html.escape(run.name)}{f' ({settings})' if settings else ''}. {reading}</p>"
-    return f"{heading}{pictures}{found}{''.join(map(_table, tables))}"
-
-
-def _contents(folder: Path, pattern: str) -> list[tuple[Path, bytes]]:
-    """The files that match in a folder, with what is in them; a line tells of those that are no plain files, or too
-    large."""
-    found = []
-    for file in sorted(folder.glob(pattern)):
-        try:
-            found.append((file, content_of(file, LARGEST)))
-        except (OSError, UserError) as error:
-            say(f"left out: {error}")
-    return found
-
-
-def _read_table(file: Path, content: bytes) -> pd.DataFrame:
-    """A table of an analysis; an empty one, and a line, if it is none."""
-    try:
-        return pd.read_csv(io.BytesIO(content))
-    except ValueError as error:
-        say(f"left out: {file} is no table ({error})")
-        return pd.DataFrame()
-
-
-def _picture(name: str, content: bytes) -> str:
-    return f'<img alt="{html.escape(name)}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
-
-
-def _table(table: pd.DataFrame) -> str:
-    if not len(table.columns):
-        return ""
-    return (
-        f"<div class=table>{table.to_html(index=False, border=0, float_format=lambda x: f'{x:.3g}', na_rep='–')}</div>"
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from gahb_analysis.report import page
+from gahb_analysis.page import page
 from matplotlib.figure import Figure
 
 from gahb import api
