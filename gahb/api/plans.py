@@ -23,7 +23,7 @@ class Plan:
     Args:
         trials: in the order of the rows.
         rows: a row a trial, as `gahb-sweep plan --json` prints it: `flops` of the whole training, `hours` of a core or
-            GPU (None where nothing alike was measured), `memory` in bytes, `state`.
+            GPU (None where nothing alike was measured), `memory` in bytes, `state`, and `cost` if a price was given.
         lines: what they come to.
     """
 
@@ -48,6 +48,7 @@ class Plan:
                 **({"images_reused": row["images_reused"]} if reused else {}),
                 "flops": f"{row['flops']:.1e}",
                 **({"hours": f"{row['hours']:.2g}" if row["hours"] else "–"} if timed else {}),
+                **({"cost": row["cost"]} if "cost" in row else {}),
                 "memory": f"{row['memory'] / 1e9:.2g} GB",
                 **{key: row[key] for key in ("worker", "gpus", "level") if key in row},
                 "state": row["state"],
@@ -72,6 +73,7 @@ def plan(
     devices: int | None = None,
     address: str | None = None,
     cluster: str | None = None,
+    price: str | None = None,
     record: str | None = None,
     storage: str | None = None,
     **keys: Any,
@@ -85,6 +87,7 @@ def plan(
         devices: GPUs or cores to reckon with; this machine's if left out.
         address: of a Ray cluster, "auto" or "HOST:6379", on which the trials shall fit.
         cluster: a cluster file, on whose worker types they shall fit.
+        price: of a device-hour, "2.5", or of one of each worker type, "gpu-large=4,gpu-small=1".
         record: the record's URI; `MLFLOW_TRACKING_URI` or ./mlflow.db if left out.
         storage: `GAHB_STORAGE` or ./gahb-storage if left out.
         keys: settings, as arguments.
@@ -103,7 +106,9 @@ def plan(
     """
     check_address(address)
     trials = trials_of(sweep, {**(settings or {}), **keys}, small=small)
-    return plan_trials(trials, Place.at(record, storage), devices=devices, address=address, cluster=cluster)
+    return plan_trials(
+        trials, Place.at(record, storage), devices=devices, address=address, cluster=cluster, price=price
+    )
 
 
 def plan_trials(
@@ -113,18 +118,22 @@ def plan_trials(
     devices: int | None = None,
     address: str | None = None,
     cluster: str | None = None,
+    price: str | None = None,
     among: Sequence[Trial] = (),
 ) -> Plan:
     """The same of given trials; `among` are others of the sweep, from which their names tell them."""
     from gahb.execution import spots
-    from gahb.planning import calibration
+    from gahb.planning import calibration, prices
     from gahb.planning.plan import plan as planned_of
 
+    charged = None if price is None else prices.parse(price)
     fits, unfit = spots.find(trials, address, cluster)
     of_kind = calibration.by_kind(place.record)
     speeds = {trial: of_kind(fits[trial].worker.kind if trial in fits else "") for trial in trials}
     planned = planned_of(trials, place.storage, place.record, speeds.__getitem__, among)
     rows = [{**p.row(), **(spots.columns(fits.get(p.trial)) if fits or unfit else {})} for p in planned]
+    if charged is not None:
+        rows = [{**row, "cost": cost} for row, cost in zip(rows, prices.costs(charged, rows), strict=True)]
     names = list(dict.fromkeys(speed.name for speed in speeds.values() if speed))
     return Plan(trials, rows, [*dict.fromkeys(unfit), *_sums(rows, names, devices), *_past(place)])
 
@@ -146,7 +155,16 @@ def _sums(rows: Sequence[dict[str, Any]], names: Sequence[str], devices: int | N
         flops,
         f"{hours:.3g} hours of {' and '.join(names)} (from {sources}), of which {sum(rest):.3g} are not done: "
         f"{wall:.3g} hours on {at_once}",
+        *_costs(rows, todo),
     ]
+
+
+def _costs(rows: Sequence[dict[str, Any]], todo: Sequence[dict[str, Any]]) -> list[str]:
+    """What the trials cost together, of which some are still to be done, if that is known of all."""
+    if any(row.get("cost") is None for row in rows):
+        return []
+    left = sum(_share_left(row) * row["cost"] for row in todo)
+    return [f"cost: {sum(row['cost'] for row in rows):,.2f}, of which {left:,.2f} are not spent yet"]
 
 
 def _past(place: Place) -> list[str]:

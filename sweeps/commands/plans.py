@@ -57,7 +57,7 @@ def list_sweeps(json: Json = False) -> None:
     examples=(
         "gahb-sweep plan demo",
         "gahb-sweep plan transition dataset=disks resolution=40 n_train=1,10,100 images=2e6",
-        "gahb-sweep plan resolution_scaling --cluster cluster.yaml",
+        "gahb-sweep plan resolution_scaling --cluster cluster.yaml --price gpu-large=4,gpu-small=1",
         "gahb-sweep plan demo n_train=4,1024 --gap 1.0     # the first trials of a search",
     ),
 )
@@ -73,6 +73,14 @@ def plan(
         str | None,
         typer.Option(
             metavar="FILE", help="A cluster file: on which of its worker types each trial fits.", show_default=False
+        ),
+    ] = None,
+    price: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P",
+            help="Price of a device-hour, or of one of each worker type: gpu-large=4,gpu-small=1.",
+            show_default=False,
         ),
     ] = None,
     gap: Sought = None,
@@ -105,7 +113,7 @@ def plan(
         if not units and not json:
             return print_found([sought.row(curve) for curve in sought.curves])
         trials, among = sought.trials(units), sought.among
-    found = plan_trials(trials, place, devices=devices, address=address, cluster=cluster, among=among)
+    found = plan_trials(trials, place, devices=devices, address=address, cluster=cluster, price=price, among=among)
     if json:
         return print_json({"trials": found.rows})
     print_table(found.shown)
