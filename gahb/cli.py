@@ -81,6 +81,10 @@ class App(typer.Typer):
         self.prepare()
         return super().__call__(*arguments, **options)
 
+    def expanded(self, words: Sequence[str]) -> list[str]:
+        """A command line with all that its words stand for."""
+        return list(words)
+
 
 def parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     """A command's parameter; one without a default (`inspect.Parameter.empty`) is an argument."""
@@ -137,6 +141,8 @@ def run(app: Callable[..., Any], name: str) -> None:
     """Run an application and exit: 0 when done, 2 with one line on stderr for what the user can put right, 130 when
     interrupted."""
     try:
+        if isinstance(app, App):
+            sys.argv[1:] = app.expanded(sys.argv[1:])
         code = app(load_plugins(sys.argv[1:]), prog_name=name, standalone_mode=False)
     except UserError as error:
         _end(f"{name}: {error}", 2)

@@ -7,7 +7,11 @@ import typer
 from gahb.denoising.levels import Gap
 
 SweepName = Annotated[
-    str, typer.Argument(metavar="NAME", help="A sweep, as `gahb-sweep list` names it, or a FILE.py with its trials.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="A sweep, as `gahb-sweep list` names it, a FILE.py with its trials, or a FILE.toml with a launch.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -59,6 +63,14 @@ Report = Annotated[
     typer.Option(
         "--report",
         help="Compare each pair as soon as it is trained, with what trials leave free, and report at the end.",
+    ),
+]
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CMD",
+        help="A command to run, with JSON on its standard input, when a trial has failed and when the sweep has ended.",
+        show_default=False,
     ),
 ]
 Small = Annotated[bool, typer.Option("--small", help="The sweep's small variant, minutes on a laptop.")]

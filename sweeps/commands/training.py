@@ -13,6 +13,7 @@ from .options import (
     CheckpointSeconds,
     CpusPerTrial,
     GpusPerTrial,
+    Notify,
     Options,
     Overrides,
     Report,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         "gahb-sweep launch demo",
         "gahb-sweep launch transition dataset=/data/faces.zip resolution=20 n_train=1,10,100 --as faces --report",
         "gahb-sweep launch ./my_sweep.py --small",
+        "gahb-sweep launch faces.toml --notify 'mail -s faces me@example.org'",
         "gahb-sweep launch demo --address http://head:8265 --record http://head:5000 --storage s3://bucket/gahb",
     ),
 )
@@ -59,6 +61,7 @@ def launch(
     retries: Retries = 5,
     checkpoint_seconds: CheckpointSeconds = 60,
     report: Report = False,
+    notify: Notify = None,
     no_wait: NoWait = False,
     json: Json = False,
     record: RecordUri = None,
@@ -69,7 +72,7 @@ def launch(
 
     chosen = choose(name, settings_of(name, overrides), small=small, name=experiment)
     options = Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
-    _train(chosen, options, no_wait, json, record, storage, report)
+    _train(chosen, options, no_wait, json, record, storage, report, notify)
 
 
 @app.command(
@@ -93,6 +96,7 @@ def search(
     gpus_per_trial: GpusPerTrial = None,
     retries: Retries = 5,
     checkpoint_seconds: CheckpointSeconds = 60,
+    notify: Notify = None,
     no_wait: NoWait = False,
     json: Json = False,
     record: RecordUri = None,
@@ -106,9 +110,11 @@ def search(
     options = Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
     place, how = _begin(chosen, options, no_wait, record, storage)
     from gahb.execution import search as searching
+    from gahb.execution.notify import told
 
     state = searching.State(chosen.trials, chosen.name, criterion, within, place.storage, place.record)
-    rows, failed = searching.search(state, storage=place.storage, launched=chosen.launched, options=how, say=say)
+    with told(notify, chosen.name, *place, say):
+        rows, failed = searching.search(state, storage=place.storage, launched=chosen.launched, options=how, say=say)
     if json:
         print_json({"curves": rows})
     else:
@@ -135,6 +141,7 @@ def retry(
     retries: Retries = 5,
     checkpoint_seconds: CheckpointSeconds = 60,
     report: Report = False,
+    notify: Notify = None,
     no_wait: NoWait = False,
     json: Json = False,
     record: RecordUri = None,
@@ -157,7 +164,7 @@ def retry(
                 f"gahb drew or another file held; launch the sweep anew"
             )
     options = Options(address, cpus_per_trial, gpus_per_trial, retries, checkpoint_seconds)
-    _train(Chosen([run.trial for run in runs], name), options, no_wait, json, record, storage, report)
+    _train(Chosen([run.trial for run in runs], name), options, no_wait, json, record, storage, report, notify)
 
 
 @app.command(
@@ -196,12 +203,16 @@ def _train(
     record: str | None,
     storage: str | None,
     report: bool,
+    notify: str | None,
 ) -> None:
     """Train here, on a cluster that this machine belongs to, or as a job on one that it does not."""
     place, how = _begin(chosen, options, no_wait, record, storage)
     from gahb.api.sweeps import launch_chosen
+    from gahb.execution.notify import told
 
-    _end(launch_chosen(chosen, place, how, report=report).rows, json)
+    with told(notify, chosen.name, *place, say):
+        sweep = launch_chosen(chosen, place, how, report=report)
+    _end(sweep.rows, json)
 
 
 def _begin(
