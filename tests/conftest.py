@@ -3,6 +3,7 @@
 import importlib
 import os
 import signal
+import uuid
 from collections.abc import Callable, Iterator
 from copy import copy as shallow
 from pathlib import Path
@@ -11,9 +12,11 @@ import gahb_analysis.catalog
 import gahb_sweeps.catalog
 import pytest
 import torch
+from moto.server import ThreadedMotoServer
 
 from gahb import registry
 from gahb.grids import grid
+from gahb.storage.base import Storage, storage_at
 from tests.helpers import TINY, Ended, Place, copy
 
 LONG = (
@@ -117,6 +120,36 @@ def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
         return Ended(code if isinstance(code, int) else 0, out, err)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A server that speaks S3, with one bucket."""
+    import boto3
+
+    from gahb.storage.s3 import _client
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("node")))
+        boto3.client("s3").create_bucket(Bucket="lab")
+        _client.cache_clear()  # that of another server
+        yield
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "folder":
+        return storage_at(str(tmp_path / "storage"))
+    request.getfixturevalue("s3")
+    return storage_at(f"s3://lab/{uuid.uuid4().hex}/runs")
 
 
 @pytest.fixture

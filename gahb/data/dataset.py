@@ -132,16 +132,10 @@ class Prepared:
         Raises:
             UserError: it is not in this storage, or damaged.
         """
-        if not (isinstance(data_hash, str) and re.fullmatch("[0-9a-f]{16}", data_hash)):
-            raise UserError(f"{data_hash!r} is no hash of a data set")
+        manifest = read_manifest(storage, data_hash)
         folder = f"data/{data_hash}"
         where = f"{storage.uri}/{folder}"
-        try:
-            content = storage.read(f"{folder}/manifest.json", MOST_OF_A_MANIFEST)
-        except FileNotFoundError:
-            raise UserError(f"{where} is not there; launch its sweep with this storage first") from None
         with _readable(where):
-            manifest = json.loads(content)
             count, side = int(manifest["count"]), int(manifest["recipe"]["resolution"])
             check_range(LARGEST, resolution=side)
             channels = (3,) if manifest["recipe"].get("image_channels", 1) == 3 else ()
@@ -156,6 +150,23 @@ class Prepared:
             raise UserError(f"{where} does not hold what its manifest says; remove it and launch the sweep again")
         groups = _read_groups(storage, folder, count) if "split" in manifest["recipe"] else None
         return cls(images, manifest, groups)
+
+
+def read_manifest(storage: Storage, data_hash: str) -> dict[str, Any]:
+    """The manifest of the cached data set of that hash.
+
+    Raises:
+        UserError: it is not in this storage, or no JSON.
+    """
+    if not (isinstance(data_hash, str) and re.fullmatch("[0-9a-f]{16}", data_hash)):
+        raise UserError(f"{data_hash!r} is no hash of a data set")
+    where = f"{storage.uri}/data/{data_hash}"
+    try:
+        content = storage.read(f"data/{data_hash}/manifest.json", MOST_OF_A_MANIFEST)
+    except FileNotFoundError:
+        raise UserError(f"{where} is not there; launch its sweep with this storage first") from None
+    with _readable(where):
+        return dict(json.loads(content))
 
 
 def _read_groups(storage: Storage, folder: str, count: int) -> NDArray[np.int64]:

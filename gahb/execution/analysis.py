@@ -236,7 +236,7 @@ def log_result(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for stem, table in result.tables.items():
-            _no_formulas(table).to_csv(folder / f"{stem}.csv", index=False)
+            no_formulas(table).to_csv(folder / f"{stem}.csv", index=False)
         for stem, picture in result.pictures.items():
             for suffix in ("png", "svg"):
                 style.save(picture, folder / f"{stem}.{suffix}")
@@ -257,7 +257,7 @@ def in_markdown(name: str) -> str:
     return re.sub(r"([\\`*_\[\]<>&!|~:$])", r"\\\1", printable(name))
 
 
-def _no_formulas(table: "pd.DataFrame") -> "pd.DataFrame":
+def no_formulas(table: "pd.DataFrame") -> "pd.DataFrame":
     """The table with an apostrophe before texts that a spreadsheet would take for formulas."""
     return table.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell)
 

@@ -152,9 +152,9 @@ class Launch:
         with contextlib.ExitStack() as stack:
             stack.enter_context(ray_cluster.connected(self.options.address))
             placements, device = self.placements(to_train)
+            launch_id = stack.enter_context(leases.heartbeat(self.storage))  # while one lives, no data are removed
             prepare_data([p.trial for p in to_train], self.storage, self.say)
             self.say(_counts(planned))
-            launch_id = stack.enter_context(leases.heartbeat(self.storage))
             stack.enter_context(own_node.watched(lambda: leases.end(self.storage, launch_id)))
             acquired = {p.signature for p in to_train if leases.acquire(self.storage, p.signature, launch_id)}
             planned = plan(

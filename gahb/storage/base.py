@@ -15,6 +15,7 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from gahb.errors import UserError
+from gahb.storage.entry import Entry
 from gahb.storage.local import Folder
 
 
@@ -42,11 +43,17 @@ class Storage(Protocol):
     def names(self, folder: str) -> list[str]:
         """The names of the files in a folder, sorted; none if there is no such folder."""
 
+    def files(self, folder: str = "") -> list[Entry]:
+        """All files in a folder and in the folders below it, sorted; without those that are in the making."""
+
     def modified(self, name: str) -> float | None:
         """When a file was put in place, in seconds since 1970; None if there is none."""
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
+
+    def prune(self, folder: str) -> None:
+        """Remove a folder, and those below it, as far as they are empty. Nobody may be about to write there."""
 
     def local(self, name: str) -> Path:
         """The file on this machine, fetched once if need be. Raises FileNotFoundError and OddFile, as `read` does."""
@@ -56,6 +63,10 @@ class Storage(Protocol):
 
     def scratch(self) -> contextlib.AbstractContextManager[Path]:
         """A folder on this machine for large files in the making, removed at the end."""
+
+    @property
+    def workshop(self) -> Folder:
+        """The folder on this machine where files are in the making."""
 
 
 def storage_at(uri: str) -> Storage:

@@ -41,10 +41,19 @@ def acquire(storage: Storage, signature: str, launch_id: str) -> bool:
     for folder in FOLDERS:
         place = f"{folder}/{signature}"
         names = storage.names(place)
-        if names and alive(storage, _holder(storage, f"{place}/{names[-1]}")):
+        if names and alive(storage, holder(storage, f"{place}/{names[-1]}")):
             return False
         number += len(names)
     return storage.create(f"{FOLDERS[-1]}/{signature}/{number:06d}", launch_id.encode())
+
+
+def release(storage: Storage, signature: str) -> None:
+    """Give up a trial's lease, which this living launch holds, and remove it with those before it: the last one last,
+    as who finds that leaves the trial alone."""
+    for folder in FOLDERS:
+        place = f"{folder}/{signature}"
+        for name in storage.names(place):
+            storage.remove(f"{place}/{name}")
 
 
 @contextlib.contextmanager
@@ -110,7 +119,7 @@ def _heartbeat(launch_id: str) -> str:
     return f"launches/{launch_id}"
 
 
-def _holder(storage: Storage, name: str) -> str:
+def holder(storage: Storage, name: str) -> str:
     """The id of the launch that holds a lease, or whatever else is in it."""
     try:
         return storage.read(name, MOST).decode(errors="replace")

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import stat
 import tempfile
 import uuid
@@ -12,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gahb.errors import UserError
+from gahb.storage.entry import Entry
+
+MAKING = re.compile(r"\.(making|fetching)-\w+|\..+-[0-9a-f]{8}")
+"""What scratch folders are called, and files in the making."""
 
 
 class OddFile(UserError):
@@ -88,6 +93,14 @@ class Folder:
             return []
         return sorted(file.name for file in place.iterdir() if not (file.is_dir() or file.name.startswith(".")))
 
+    def files(self, folder: str = "") -> list[Entry]:
+        return [entry for entry in self._walk(folder) if not entry.name.rpartition("/")[2].startswith(".")]
+
+    def leftovers(self) -> list[Entry]:
+        """All files in the making, in scratch folders or by themselves, sorted: of processes that are at it, or that
+        ended before it was done."""
+        return [entry for entry in self._walk(hidden=True) if any(map(MAKING.fullmatch, entry.name.split("/")))]
+
     def modified(self, name: str) -> float | None:
         with contextlib.suppress(FileNotFoundError):
             return (self.path / name).stat().st_mtime
@@ -95,6 +108,11 @@ class Folder:
 
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
+
+    def prune(self, folder: str) -> None:
+        for place, _, _ in os.walk(self.path / folder, topdown=False):
+            with contextlib.suppress(OSError):  # it is not empty
+                Path(place).rmdir()
 
     def local(self, name: str) -> Path:
         opened(self.path / name).close()
@@ -109,6 +127,23 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=self.path) as folder:
             yield Path(folder)
+
+    @property
+    def workshop(self) -> "Folder":
+        return self
+
+    def _walk(self, folder: str = "", *, hidden: bool = False) -> list[Entry]:
+        """The regular files in a folder and below it, with those in hidden folders if so asked."""
+        found = []
+        for place, folders, names in os.walk(self.path / folder):
+            folders[:] = [name for name in folders if hidden or not name.startswith(".")]
+            for path in (Path(place, name) for name in names):
+                with contextlib.suppress(FileNotFoundError):
+                    about = path.lstat()
+                    if stat.S_ISREG(about.st_mode):
+                        inside = path.relative_to(self.path).as_posix()
+                        found.append(Entry(inside, about.st_size, about.st_mtime))
+        return sorted(found)
 
     @contextlib.contextmanager
     def _written(self, name: str, content: bytes) -> Iterator[Path]:

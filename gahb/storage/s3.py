@@ -15,7 +15,8 @@ from typing import Any
 
 from gahb.errors import UserError
 from gahb.own_folder import own_folder
-from gahb.storage.local import OddFile
+from gahb.storage.entry import Entry
+from gahb.storage.local import Folder, OddFile
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,16 @@ class Bucket:
         with self._translated(folder):
             return sorted(item["Key"].removeprefix(prefix) for page in pages for item in page.get("Contents", []))
 
+    def files(self, folder: str = "") -> list[Entry]:
+        root, start = self._key(""), self._key(f"{folder}/" if folder else "")
+        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
+        with self._translated(folder):
+            return sorted(
+                Entry(item["Key"].removeprefix(root), item["Size"], item["LastModified"].timestamp())
+                for page in pages
+                for item in page.get("Contents", [])
+            )
+
     def modified(self, name: str) -> float | None:
         with contextlib.suppress(FileNotFoundError), self._translated(name):
             time: float = _client().head_object(**self._at(name))["LastModified"].timestamp()
@@ -71,6 +82,9 @@ class Bucket:
     def remove(self, name: str) -> None:
         with self._translated(name):
             _client().delete_object(**self._at(name))
+
+    def prune(self, folder: str) -> None:
+        return  # a bucket has no folders
 
     def local(self, name: str) -> Path:
         path = self._cache / name
@@ -94,6 +108,10 @@ class Bucket:
     def scratch(self) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=".making-", dir=self._cache) as folder:
             yield Path(folder)
+
+    @property
+    def workshop(self) -> Folder:
+        return Folder(self._cache)
 
     @property
     def _cache(self) -> Path:

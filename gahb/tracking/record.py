@@ -10,7 +10,7 @@ import gc
 import logging
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
@@ -143,16 +143,24 @@ class Record:
         Raises:
             UserError: the record cannot be read.
         """
-        if not conditions or not self.exists:
-            return []
+        return self._of_ours(run for run in self._read(conditions, newest) if run.kind)
+
+    def deleted(self) -> list[Run]:
+        """The deleted runs of every kind, which MLflow can restore until `mlflow gc`; errors as for `search`."""
+        return self._of_ours(run for run in self._read([ANY_KIND], deleted=True) if run.kind)
+
+    def unchecked(self) -> list[Run]:
+        """All runs that are not deleted, also those of others, which may hold anything; errors as for `search`."""
+        return self._read([""])
+
+    def files(self, run_id: str, folder: str = "") -> list[str]:
+        """The names of the run's artifacts in a folder of them; errors as for `artifacts`."""
+        self._check_artifacts(run_id)
         try:
-            experiments = self._experiments()
-            found = [run for condition in conditions for run in self._found(experiments, condition, newest)]
-        except UserError:
-            raise
-        except Exception as error:  # as in `connect`
-            raise UserError(f"the record {self.uri} cannot be read: {first_line(error)}") from None
-        return self._of_ours(found)
+            found = self.client.list_artifacts(run_id, folder or None)
+        except Exception as error:  # as in `artifacts`
+            raise UserError(f"the artifacts of run {run_id[:8]} cannot be read: {first_line(error)}") from None
+        return sorted(file.path.rpartition("/")[2] for file in found if not file.is_dir)
 
     def artifacts(self, run_id: str, file: str = "", *, keep: bool = False) -> Path:
         """A local folder with the run's artifacts, or one file of them; downloaded, if they are remote, into a folder
@@ -217,7 +225,7 @@ class Record:
                 f"{where}; name their storage with --storage"
             )
 
-    def _of_ours(self, runs: Sequence[Run]) -> list[Run]:
+    def _of_ours(self, runs: Iterable[Run]) -> list[Run]:
         """Those of the runs that are as gahb makes them; a warning tells of the others, once. On a server, where a run
         may be another account's, its artifacts have to be in the right place, too."""
         ours, others = list[Run](), dict[str, str]()
@@ -236,25 +244,40 @@ class Record:
             log.warning("%s", printable(without_passwords(f"left out {what} that others made or changed: {first}")))
         return ours
 
+    def _read(self, conditions: Sequence[str], newest: int | None = None, *, deleted: bool = False) -> list[Run]:
+        """As for `search`, of the runs that are deleted or of those that are not, unchecked."""
+        if not conditions or not self.exists:
+            return []
+        try:
+            experiments = self._experiments()
+            return [run for condition in conditions for run in self._found(experiments, condition, newest, deleted)]
+        except UserError:
+            raise
+        except Exception as error:  # as in `connect`
+            raise UserError(f"the record {self.uri} cannot be read: {first_line(error)}") from None
+
     def _experiments(self) -> list[str]:
-        """The ids of all experiments."""
-        page = self.client.search_experiments()
+        """The ids of all experiments, also of those that are deleted."""
+        from mlflow.entities import ViewType
+
+        page = self.client.search_experiments(view_type=ViewType.ALL)
         found = list(page)
         while page.token:
-            page = self.client.search_experiments(page_token=page.token)
+            page = self.client.search_experiments(view_type=ViewType.ALL, page_token=page.token)
             found += page
         return [experiment.experiment_id for experiment in found]
 
-    def _found(self, experiments: list[str], condition: str, newest: int | None) -> list[Run]:
+    def _found(self, experiments: list[str], condition: str, newest: int | None, deleted: bool) -> list[Run]:
+        from mlflow.entities import ViewType
+
+        view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
         order = [f"attributes.start_time {'ASC' if newest is None else 'DESC'}"]
         runs: list[Run] = []
         token = None
         while experiments:
             with _no_garbage_collection():
-                page = self.client.search_runs(
-                    experiments, condition, max_results=newest or PAGE, order_by=order, page_token=token
-                )
-            runs += (_run(run) for run in page if run.data.tags.get(Tag.KIND))
+                page = self.client.search_runs(experiments, condition, view, newest or PAGE, order, token)
+            runs += map(_run, page)
             token = page.token
             if newest or not token:
                 break

@@ -7,6 +7,10 @@ from gahb.storage.base import Storage
 STEP, IMAGES = re.compile(r"step-(\d{9,})\.safetensors"), re.compile(r"images-(\d{12,})\.safetensors")
 """Of checkpoints, and of weights."""
 
+WEIGHT_HISTORY, WEIGHT_HISTORY_0_1 = "weight_history", "course"
+"""Folder, among a trial's artifacts, with the weights at every evaluation, named by images seen, and what version 0.1
+called it."""
+
 
 def folder_of(signature: str) -> str:
     """A trial's place in the storage."""

@@ -20,12 +20,10 @@ from gahb.models.architectures import ARCHITECTURES, Architecture
 from gahb.models.layers import Denoiser
 from gahb.models.loading import fit
 from gahb.storage.local import content_of, opened
+from gahb.training.checkpoint_names import WEIGHT_HISTORY, WEIGHT_HISTORY_0_1
 from gahb.trial import Trial
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
-WEIGHT_HISTORY, WEIGHT_HISTORY_0_1 = "weight_history", "course"
-"""Folder with the weights at every evaluation, named by images seen, and what version 0.1 called it."""
-
 FORMAT = 1
 
 LARGEST = 1024

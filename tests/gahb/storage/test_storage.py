@@ -1,12 +1,9 @@
 import os
 import threading
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 
 from gahb.data.c_alpha import CAlpha
 from gahb.data.dataset import Dataset, Prepared, prepare
@@ -14,33 +11,6 @@ from gahb.errors import UserError
 from gahb.storage.base import Storage, storage_at, storage_here
 from gahb.storage.local import Folder
 from gahb.training.checkpoints import Checkpoints
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A server that speaks S3, with one bucket."""
-    import boto3
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("node")))
-        boto3.client("s3").create_bucket(Bucket="lab")
-        yield
-    server.stop()
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    if request.param == "folder":
-        return storage_at(str(tmp_path / "storage"))
-    request.getfixturevalue("s3")
-    return storage_at(f"s3://lab/{uuid.uuid4().hex}/runs")
 
 
 def test_what_is_written_is_read(storage: Storage) -> None:
@@ -54,6 +24,12 @@ def test_what_is_written_is_read(storage: Storage) -> None:
     assert storage.read("a/b/x") == b"two" and storage.names("a/b") == ["x", "y"]
     assert storage_at(storage.uri).read("a/b/deeper/z") == b"three"
     assert (storage.modified("a/b/x") or 0) > 1.7e9
+    files = storage.files("a/b")
+    assert [(file.name, file.bytes) for file in files] == [("a/b/deeper/z", 5), ("a/b/x", 3), ("a/b/y", 0)]
+    assert storage.files() == files and storage.files("a/bc") == []
+    assert files[1].modified == pytest.approx(storage.modified("a/b/x"), abs=1)
+    storage.prune("a")
+    assert storage.read("a/b/x") == b"two", "what is not empty stays"
     storage.remove("a/b/x")
     storage.remove("a/b/x")
     assert storage.names("a/b") == ["y"]
