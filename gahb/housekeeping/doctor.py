@@ -6,6 +6,7 @@ Each check gives a `Finding`; one that cannot be made gives the reason as a fail
 import hashlib
 import importlib.metadata
 import json
+import math
 import platform
 import re
 import shutil
@@ -83,7 +84,11 @@ def packages() -> Iterator[Finding]:
     """The versions of what gahb needs, against the ranges that it states."""
     from packaging.requirements import Requirement
 
-    for requirement in map(Requirement, importlib.metadata.requires("gahb") or ()):
+    try:
+        stated = importlib.metadata.requires("gahb") or []
+    except importlib.metadata.PackageNotFoundError:
+        return (yield Finding("packages", WARN, "gahb is not installed, so its ranges are not known", "pip install ."))
+    for requirement in map(Requirement, stated):
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
         name, range_ = requirement.name, requirement.specifier
@@ -160,13 +165,14 @@ def writable(storage: Storage) -> Iterator[Finding]:
     with _probe(storage) as name:
         first, second = storage.create(name, b"first"), storage.create(name, b"second")
         content = storage.read(name)
+        free = shutil.disk_usage(storage.path).free if isinstance(storage, Folder) else math.inf
     if not first or second or content != b"first":
         cure = "use a file system, or an S3 server, that can create a file unless there is one"
         yield Finding("storage", FAIL, f"{storage.uri} lets two launches acquire one lease", cure)
-    elif isinstance(storage, Folder) and (free := shutil.disk_usage(storage.path).free) < FREE_BYTES:
+    elif free < FREE_BYTES:
         yield Finding("storage", WARN, f"{storage.uri}, {free / 1e9:.2f} GB free", "make room; gahb-sweep gc may help")
     else:
-        room = f", {free / 1e9:,.0f} GB free" if isinstance(storage, Folder) else ""
+        room = f", {free / 1e9:,.0f} GB free" if free < math.inf else ""
         yield Finding("storage", OK, f"{storage.uri}{room}")
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from gahb_analysis.cli import app as analyze
 from gahb_sweeps.cli import app as sweep
-from gahb_sweeps.commands.options import trials_of
+from gahb_sweeps.commands.options import settings_of
 from typer.main import get_command
 
 from gahb.cli import App
+from gahb.planning.sweeps import trials_of
 
 APPS = {"gahb-sweep": sweep, "gahb-analyze": analyze}
 PANELS = {
@@ -38,13 +39,16 @@ def test_examples_are_command_lines(tmp_path: Path) -> None:
         "from gahb.grids import grid\nSMALL = {}\n"
         "def trials(overrides=None): return grid({'dataset': 'disks', 'resolution': 16, 'n_train': 1}, overrides)"
     )
+    (tmp_path / "faces.toml").write_text("sweep = 'demo'")
     known = {(name, word): command for name, word, command in commands()}
     pages = [*known.values(), *map(get_command, APPS.values())]
     for line in (line for page in pages for line in page.epilog.splitlines()):
-        name, word, *words = shlex.split(line, comments=True)
+        name, *words = shlex.split(line, comments=True)
+        word, *words = APPS[name].expanded(words)
         values = known[name, word].make_context(word, words).params
         if name == "gahb-sweep" and "overrides" in values:
-            assert trials_of(values["name"], values["overrides"], values["small"]), line
+            settings = settings_of(values["name"], values["overrides"])
+            assert trials_of(values["name"], settings, small=values["small"]), line
 
 
 def test_help_shows_panels_in_order_with_whole_sentences_and_examples_as_typed(capsys: Any) -> None:
