@@ -40,15 +40,9 @@ from gahb.tracking import lookup
 
 from .models import Model, TrialModel, load, load_trial
 
-WHOLE = 6400
-"""Numbers in an image (pixels, times channels) up to which the whole Jacobian is computed, beyond it the top of the
-spectrum: the 80×80 pixels of the paper's figures."""
-
 EXACT = 1600
-"""The same up to which the effective dimension is exact at the other noise levels too."""
-
-TOP = 50
-"""Eigenvalues computed beyond that size."""
+"""Numbers in an image (pixels, times channels) up to which the effective dimension is exact at the other noise levels
+too."""
 
 SIGMAS = (0.5, 0.2, 0.1, 0.05, 0.02)
 """Noise levels at which the effective dimension is measured, besides the one asked for."""
@@ -257,7 +251,6 @@ def analyse(
     d = clean.numel()
     if top is not None and top >= d:
         raise UserError(f"top {top}: images of {d} pixels have at most {d - 1} top eigenvalues; leave it out for all")
-    whole = top is None and d <= WHOLE
     z = noise_at(image, clean)
     rows = []
     for level in sorted({*SIGMAS, sigma}, reverse=True):
@@ -265,11 +258,9 @@ def analyse(
         with torch.no_grad():
             f = model.denoiser(y).cpu()
         if level == sigma:
-            spectrum = (
-                jacobian.spectrum(model.denoiser, y) if whole else jacobian.top_spectrum(model.denoiser, y, top or TOP)
-            )
+            spectrum = jacobian.whole_or_top(model.denoiser, y, top)
             noisy, denoised, trace = y.cpu(), f, spectrum.trace
-        elif whole and d <= EXACT:
+        elif top is None and d <= EXACT:
             trace = float(jacobian.full(model.denoiser, y).trace())
         else:
             trace, _ = jacobian.estimates(model.denoiser, y)

@@ -30,8 +30,6 @@ from gahb.errors import UserError
 from gahb.execution.analysis import description_of
 from gahb.registry import ANALYSES
 
-from . import catalog  # noqa: F401  # fills ANALYSES
-
 if TYPE_CHECKING:
     from gahb.tracking.record import Record
 
@@ -123,15 +121,14 @@ def _run_analysis(
     from gahb.execution import ray_jobs
 
     ray_jobs.hand_over("gahb-analyze", address, record, storage, wait=not no_wait)
-    from gahb.execution.analysis import AnalysisContext, AnalysisResult, log_result
+    from gahb.api.answers import ask
+    from gahb.execution.analysis import AnalysisContext
 
     context = AnalysisContext.open(record, storage, address)
-    result = ANALYSES[name](context, **options)
-    if not isinstance(result, AnalysisResult):
-        raise UserError(f"the analysis {name!r} returned {type(result).__name__}, which is no AnalysisResult")
-    run_id, folder = log_result(context, name, result)
+    answer = ask(name, context, options)
+    result, folder = answer.result, answer.folder
     if json:
-        return print_json({"run_id": run_id, **result.data, "artifacts": str(folder)})
+        return print_json({"run_id": answer.run_id, **result.data, "artifacts": str(folder)})
     for rows in result.shown:
         print_table(rows)
     for line in result.lines:

@@ -41,7 +41,7 @@ from gahb.figures import style
 from gahb.tracking import lookup
 from gahb.tracking.run import Run
 
-from .basis import SIGMAS, WHOLE, held_out_image, noise_at, tangent_space
+from .basis import SIGMAS, held_out_image, noise_at, tangent_space
 from .models import load_trial
 
 LABELS = {
@@ -93,8 +93,10 @@ def _of_image(context: AnalysisContext, work: tuple[Run, int]) -> pd.DataFrame:
     run, image = work
     model = load_trial(context, run)
     clean = held_out_image(context, model, image)
-    if clean.numel() > WHOLE:
-        raise UserError(f"{model.name} has images of {clean.numel()} numbers, and whole Jacobians end at {WHOLE}")
+    if clean.numel() > jacobian.WHOLE:
+        raise UserError(
+            f"{model.name} has images of {clean.numel()} numbers, and whole Jacobians end at {jacobian.WHOLE}"
+        )
     z, tangents = noise_at(image, clean), tangent_space(model.trial.dataset, image)
     rows = []
     for sigma in SIGMAS:

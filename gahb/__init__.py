@@ -11,32 +11,52 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gahb.api import (
+        Answer,
         Plan,
         Sweep,
         Trial,
         TrialRun,
         UserError,
+        analyze,
+        compare,
         grid,
         launch,
         load,
+        load_images,
         load_run,
         load_sweep,
+        memorization,
         plan,
+        psnr_curve,
+        sample,
+        scaling,
+        show_images,
+        spectrum,
     )
 
 __all__ = [
+    "Answer",
     "Plan",
     "Sweep",
     "Trial",
     "TrialRun",
     "UserError",
     "__version__",
+    "analyze",
+    "compare",
     "grid",
     "launch",
     "load",
+    "load_images",
     "load_run",
     "load_sweep",
+    "memorization",
     "plan",
+    "psnr_curve",
+    "sample",
+    "scaling",
+    "show_images",
+    "spectrum",
 ]
 __version__ = "0.1.0"
 

@@ -74,7 +74,7 @@ class Group(Mapping[str, Thing], Generic[Thing]):
         name: the entry points' group is `gahb.<name>`.
         kind: one of them, in words.
         check: raises UserError unless something fulfils the kind's contract.
-        own: the module that adds gahb's own, where what lists them may not import it.
+        own: the module that adds gahb's own, where what names them may not import it.
     """
 
     def __init__(self, name: str, kind: str, check: Callable[[Any], None], own: str | None) -> None:
@@ -203,7 +203,7 @@ def _check_analysis(run: Any) -> None:
 
 
 SWEEPS = new_group("sweeps", "sweep", _check_sweep, own="gahb_sweeps.catalog")
-ANALYSES = new_group("analyses", "analysis", _check_analysis)
+ANALYSES = new_group("analyses", "analysis", _check_analysis, own="gahb_analysis.catalog")
 
 
 def plugins() -> list[dict[str, str]]:

@@ -98,3 +98,16 @@ def picture(figure: "Figure") -> str:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=100, bbox_inches="tight")
     return f'<img src="data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}">'
+
+
+def frame(text: str) -> str:
+    """HTML of a page, in a frame of its own, whose scripts do not reach this one."""
+    return f'<iframe sandbox="allow-scripts" srcdoc="{html.escape(text)}" width="100%" height="600"></iframe>'
+
+
+def show_figures() -> None:
+    """Let the notebook, if this is one, show a figure that is the last value of a cell as a picture."""
+    if kernel := shell():
+        from IPython.core.pylabtools import select_figure_formats
+
+        select_figure_formats(kernel, {"png"}, bbox_inches="tight")

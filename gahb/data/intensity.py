@@ -9,7 +9,10 @@ from torch import Tensor
 
 
 def unit(images: Tensor, rows: Tensor | None = None) -> Tensor:
-    """Intensities in [0, 1], float32, of stored images (n, C, H, W), or of the given rows of them."""
+    """Intensities in [0, 1], float32, of stored images (n, C, H, W), or of images that are those already, or of the
+    given rows of them."""
+    if images.dtype == torch.float32:
+        return images if rows is None else images[rows]
     if images.dtype == torch.uint16:  # which not every torch can choose from or convert on a GPU
         codes = images.view(torch.int16)
         return ((codes if rows is None else codes[rows]).int() & 0xFFFF).float() / 0xFFFF

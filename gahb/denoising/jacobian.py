@@ -18,6 +18,7 @@ Where λ₁ … λ_k are known, they leave less to chance: tr J = Σ λ_k + E[z�
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,11 +30,21 @@ from torch import Tensor
 from gahb.denoising import noise
 from gahb.models.linearization import linearised
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Function = Callable[[Tensor], Tensor]
 """A denoiser in evaluation mode, (B, C, H, W) to the same, which treats each image of the batch by itself."""
 
 TOLERANCE = 1e-3
 """Of Lanczos, relative, on the residual; the eigenvalues' error is about its square."""
+
+WHOLE = 6400
+"""Numbers in an image (pixels, times channels) up to which the whole Jacobian is computed, beyond it the top of the
+spectrum: the 80×80 pixels of the paper's figures."""
+
+TOP = 50
+"""Eigenvalues computed beyond that size."""
 
 CPU_PIXELS, GPU_PIXELS = 1 << 15, 1 << 21
 """Pixels that go through the network in one go, for each CPU thread or the GPU: activations then stay near a core's
@@ -55,6 +66,16 @@ class Spectrum:
     asymmetry: float
     trace: float
     estimated: bool
+
+    @property
+    def df(self) -> "pd.DataFrame":
+        """A row an eigenvalue: `k`, `eigenvalue`, and where they are known `singular_value`, which belongs to other
+        vectors."""
+        import pandas as pd
+
+        columns = {"eigenvalue": self.values, "singular_value": self.singular_values}
+        known = {name: values.numpy() for name, values in columns.items() if values is not None}
+        return pd.DataFrame({"k": range(len(self.values)), **known})
 
 
 def full(denoiser: Function, y: Tensor, rows: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
@@ -124,6 +145,14 @@ def products(denoiser: Function, y: Tensor) -> Callable[[Tensor], tuple[Tensor, 
         return forward, backward
 
     return of_any if linear is None else of_linear
+
+
+def whole_or_top(denoiser: Function, y: Tensor, top: int | None = None) -> Spectrum:
+    """The whole spectrum at y (1, C, H, W) up to WHOLE numbers, and TOP eigenvalues beyond; or as many as are asked
+    for."""
+    if top is None and y.numel() <= WHOLE:
+        return spectrum(denoiser, y)
+    return top_spectrum(denoiser, y, top or TOP)
 
 
 def spectrum(denoiser: Function, y: Tensor) -> Spectrum:

@@ -12,7 +12,7 @@ The error can be estimated without the clean image (Stein's unbiased risk estima
     E‖x - f(y)‖² = E[ 2σ² tr ∇f(y) + ‖y - f(y)‖² - σ² d ].
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import torch
@@ -75,12 +75,14 @@ def sure(noisy: Tensor, denoised: Tensor, sigma: float, trace: Tensor | float) -
 
 
 @torch.no_grad()
-def mean_psnr(denoiser: nn.Module, images: Tensor, count: int, batch_size: int | None = None) -> tuple[float, ...]:
+def mean_psnr(
+    denoiser: Callable[[Tensor], Tensor], images: Tensor, count: int, batch_size: int | None = None
+) -> tuple[float, ...]:
     """Mean output PSNR in dB at each of SIGMAS.
 
     Args:
-        denoiser: f, in evaluation mode, (B, 1, H, W) to the same.
-        images: (n, 1, H, W) uint8 on the denoiser's device.
+        denoiser: f, in evaluation mode, (B, C, H, W) to the same.
+        images: (n, C, H, W) on the denoiser's device, as they are stored or in [0, 1].
         count: noisy images a level; `images` are repeated, each time with other noise, or cut to that number.
         batch_size: noisy images denoised at once; `evaluation_batch` if left out.
 
