@@ -4,7 +4,8 @@
 # make test-slow, make test-gpu   the tests behind markers
 # make gpu    a GPU against a CPU, its memory and speed, into benchmarks/GPU.md; PARTS="parity graph" for some of it
 # make chaos  a sweep on several hosts that fail, into chaos/RESULTS.md; as root
-# make docs   docs/settings.md from the code
+# make docs   docs/settings.md from the code, and the site, into docs/_build/html; make linkcheck its links outside
+# make docs-test   every command that README and docs show, run as shown
 # make audit  known vulnerabilities of what was tested, requirements.lock; make lock writes that file anew
 
 PYTHON      ?= python3
@@ -12,7 +13,7 @@ CONSTRAINTS ?= constraints.txt
 BIN         := .venv/bin
 GPU_PYTHON  ?= $(if $(wildcard .venv/installed),$(BIN)/python,$(PYTHON))
 
-.PHONY: demo test test-slow test-gpu bench gpu chaos lint docs lock audit clean
+.PHONY: demo test test-slow test-gpu bench gpu chaos lint docs docs-test linkcheck lock audit clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml $(CONSTRAINTS)
@@ -53,6 +54,13 @@ lint: .venv/installed
 
 docs: .venv/installed
 	$(BIN)/python -m docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir docs . docs/_build/html
+
+linkcheck: .venv/installed
+	$(BIN)/python -m sphinx --quiet --builder linkcheck --conf-dir docs . docs/_build/linkcheck
+
+docs-test: .venv/installed
+	$(BIN)/python -m pytest -p tests.documents -rs README.md docs/*.md
 
 lock: .venv/installed
 	$(BIN)/python -c 'import platform as p; print("# What was tested, on Python", p.python_version(), p.system(), p.machine())' > requirements.lock
@@ -69,4 +77,4 @@ audit: .venv/installed
 	echo "audit: PyPI and OSV do not answer; nothing was audited" >&2; exit 1
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache docs/_build

@@ -63,6 +63,12 @@ def test_every_document_is_linked_from_the_readme() -> None:
     assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= linked
 
 
+def test_every_document_is_on_the_site() -> None:
+    shown = re.findall(r"^```\{toctree\}\n(.*?)^```", (ROOT / "docs/index.md").read_text(), re.MULTILINE | re.DOTALL)
+    listed = {Path(line.removesuffix(">")).name for text in shown for line in text.splitlines() if line[:1] != ":"}
+    assert {page.stem for page in (ROOT / "docs").glob("*.md")} - listed == {"index"}
+
+
 def test_the_page_of_settings_is_what_the_code_says() -> None:
     code = "from docs.settings import page; import sys; sys.stdout.buffer.write(page().encode())"
     written = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True).stdout.decode()
