@@ -87,7 +87,7 @@ def plan(
         devices: GPUs or cores to reckon with; this machine's if left out.
         address: of a Ray cluster, "auto" or "HOST:6379", on which the trials shall fit.
         cluster: a cluster file, on whose worker types they shall fit.
-        price: of a device-hour, "2.5", or of one of each worker type, "gpu-large=4,gpu-small=1".
+        price: of a device-hour, "2.5", or of one of each worker type, "gpu-24gb=1,gpu-96gb=4".
         record: the record's URI; `MLFLOW_TRACKING_URI` or ./mlflow.db if left out.
         storage: `GAHB_STORAGE` or ./gahb-storage if left out.
         keys: settings, as arguments.

@@ -6,11 +6,14 @@ from typing import Any
 
 from gahb.data.dataset import read_manifest
 from gahb.errors import UserError
+from gahb.planning.plan import states_of
 from gahb.storage.base import Storage
 from gahb.storage.local import opened
 from gahb.tracking.record import Record
 from gahb.tracking.run import Run, Tag
 from gahb.training.weights import WEIGHTS, read_card
+
+PARTS = ("settings", "data", "results", "made with")
 
 EFFORT = ("images_per_second", "peak_memory_gb")
 """Metrics of a training that are no result of it."""
@@ -35,9 +38,6 @@ def differences(record: Record, storage: Storage, one: Run, other: Run) -> list[
     return rows
 
 
-PARTS = ("settings", "data", "results", "made with")
-
-
 def _facts(record: Record, storage: Storage, run: Run) -> tuple[Mapping[str, Any], ...]:
     """What there is to know of a run, in the order of PARTS."""
     card, digest = dict[str, Any](), None
@@ -46,12 +46,14 @@ def _facts(record: Record, storage: Storage, run: Run) -> tuple[Mapping[str, Any
         card = read_card(folder)
         with opened(folder / WEIGHTS) as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    content = {key: card[key] for key in ("content_sha256",) if key in card}
+    state = states_of([run], storage)[run.run_id]
     metrics = {key: value for key, value in run.metrics.items() if key not in EFFORT}
     effort = {key: run.metrics[key] for key in EFFORT if key in run.metrics}
     return (
         run.params if run.imported else run.flat,
-        {**_tags(run, HASHES), **_manifest(storage, run), "content_sha256": card.get("content_sha256")},
-        {"state": run.state, **metrics, "weights_sha256": digest, "images_reused": run.images_reused},
+        {**_tags(run, HASHES), **_manifest(storage, run), **content},
+        {"state": state, **metrics, "weights_sha256": digest, "images_reused": run.images_reused},
         {**{key: card.get(key) for key in ("gahb_version", "torch_version")}, **_tags(run, MADE_WITH), **effort},
     )
 

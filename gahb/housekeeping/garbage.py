@@ -219,7 +219,7 @@ class _Search:
         folder = files[0].name.partition(name)[0] + name
         if deleted:
             of = deleted[0].flat["dataset"] if reason == Reason.DATA else deleted[0].name
-            yield self._item(reason, f"{of} ({name})", files, folder, signature)
+            yield self._item(reason, f"{of} ({name[:16]})", files, folder, signature)
         elif not self._is_young(files):
             yield self._item(Reason.UNKNOWN, folder, files, folder, signature)
 

@@ -11,7 +11,7 @@ ANY = ""
 
 
 def parse(text: str) -> dict[str, float]:
-    """Worker type → price: `2.5` is that of ANY, `gpu-large=4,gpu-small=1` those of two.
+    """Worker type → price: `2.5` is that of ANY, `gpu-24gb=1,gpu-96gb=4` those of two.
 
     Raises:
         UserError: a price that is no number from 0 on, or two of one type.

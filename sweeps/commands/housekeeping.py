@@ -1,5 +1,6 @@
 """What keeps record and storage in order: `diff`, `gc`, `doctor`, `export`."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,8 +80,10 @@ def gc(
 
 
 def _exact(value: Any) -> Any:
-    """A value as text that tells it from others that are close."""
-    return f"{value:.9g}" if isinstance(value, float) else value
+    """A value as text that tells it from others that are close; of a long hash its beginning does."""
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    return f"{value[:16]}…" if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else value
 
 
 def _grouped(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

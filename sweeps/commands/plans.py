@@ -57,7 +57,7 @@ def list_sweeps(json: Json = False) -> None:
     examples=(
         "gahb-sweep plan demo",
         "gahb-sweep plan transition dataset=disks resolution=40 n_train=1,10,100 images=2e6",
-        "gahb-sweep plan resolution_scaling --cluster cluster.yaml --price gpu-large=4,gpu-small=1",
+        "gahb-sweep plan resolution_scaling --cluster cluster.yaml --price gpu-24gb=1,gpu-96gb=4",
         "gahb-sweep plan demo n_train=4,1024 --gap 1.0     # the first trials of a search",
     ),
 )
@@ -79,7 +79,7 @@ def plan(
         str | None,
         typer.Option(
             metavar="P",
-            help="Price of a device-hour, or of one of each worker type: gpu-large=4,gpu-small=1.",
+            help="Price of a device-hour, or of one of each worker type: gpu-24gb=1,gpu-96gb=4.",
             show_default=False,
         ),
     ] = None,
