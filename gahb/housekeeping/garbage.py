@@ -197,9 +197,19 @@ class _Search:
                 continue
             if data_hash not in active:
                 yield from self._unneeded(Reason.DATA, data_hash, files, deleted.get(data_hash, []))
-            elif len(images := [file for file in files if _last(file).startswith("images-")]) > 1:
-                current = read_manifest(self.storage, data_hash).get("file")
-                yield self._item(Reason.REPLACED, data_hash, [file for file in images if _last(file) != current], "")
+            elif replaced := self.replaced(data_hash, files):
+                yield self._item(Reason.REPLACED, data_hash, replaced, "")
+
+    def replaced(self, data_hash: str, files: Sequence[Entry]) -> list[Entry]:
+        """The files with images of a data set that its manifest does not name; none if that cannot be read."""
+        images = [file for file in files if _last(file).startswith("images-")]
+        if len(images) < 2:
+            return []
+        try:
+            current = read_manifest(self.storage, data_hash).get("file")
+        except UserError:
+            return []
+        return [file for file in images if _last(file) != current]
 
     def scratch(self) -> Iterator[Garbage]:
         """Files in the making on this machine at which nobody has been for long, each by itself or with its folder."""
@@ -227,10 +237,13 @@ class _Search:
         return Garbage(reason, name, tuple(files), folder, self.storage, signature)
 
     def _is_held(self, signature: str, files: Sequence[Entry]) -> bool:
-        """Whether another launch that lives holds a trial's lease."""
+        """Whether another launch that lives holds a trial's lease, or has just released it."""
         if signature in self.ours:
             return False
-        return any(leases.holder(self.storage, file.name) in self.living for file in _last_of_each_folder(files))
+        try:
+            return any(leases.holder(self.storage, file.name) in self.living for file in _last_of_each_folder(files))
+        except FileNotFoundError:
+            return True
 
     def _is_young(self, files: Sequence[Entry]) -> bool:
         return self.now - max(file.modified for file in files) < YOUNG_SECONDS

@@ -36,12 +36,15 @@ FOLDERS = ("claims", "leases")
 
 
 def acquire(storage: Storage, signature: str, launch_id: str) -> bool:
-    """Acquire the lease of a trial; False if another living launch holds it."""
+    """Acquire the lease of a trial; False if another living launch holds it, or has just released it."""
     number = 0
     for folder in FOLDERS:
         place = f"{folder}/{signature}"
         names = storage.names(place)
-        if names and alive(storage, holder(storage, f"{place}/{names[-1]}")):
+        try:
+            if names and alive(storage, holder(storage, f"{place}/{names[-1]}")):
+                return False
+        except FileNotFoundError:
             return False
         number += len(names)
     return storage.create(f"{FOLDERS[-1]}/{signature}/{number:06d}", launch_id.encode())
@@ -120,7 +123,7 @@ def _heartbeat(launch_id: str) -> str:
 
 
 def holder(storage: Storage, name: str) -> str:
-    """The id of the launch that holds a lease, or whatever else is in it."""
+    """The id of the launch that holds a lease, or whatever else is in it. Raises FileNotFoundError."""
     try:
         return storage.read(name, MOST).decode(errors="replace")
     except OddFile:

@@ -96,7 +96,8 @@ def test_everything_of_a_deleted_trial_goes_from_a_folder_and_from_a_bucket(
     later(YOUNG_SECONDS + 1)
     found = find(storage, record)
     assert reasons(found) == {Reason.DELETED, Reason.LEASE, Reason.LAUNCH, Reason.DATA}
-    assert {item.name for item in found} >= {f"16x16-N1-A ({run_id[:16]})", f"16x16-N1-A ({SIGNATURE})", f"c_alpha ({DATA})"}
+    names = {item.name for item in found}
+    assert names >= {f"16x16-N1-A ({run_id[:16]})", f"16x16-N1-A ({SIGNATURE})", f"c_alpha ({DATA})"}
     before = sum(file.bytes for file in storage.files())
     freed = remove(found, storage, record)
     assert [file.name for file in storage.files()] == ["mine/notes.txt"]

@@ -34,6 +34,26 @@ def test_a_lease_that_an_earlier_version_wrote_is_respected_and_numbering_goes_o
     assert storage.names("leases/abc") == ["000002"] and storage.names("claims/abc") == ["000000", "000001"]
 
 
+def test_a_lease_that_is_released_goes_with_those_before_it_and_leaves_who_meets_that_without(tmp_path: Path) -> None:
+    storage = Folder(tmp_path)
+    storage.write("claims/abc/000000", b"long ended")
+    with leases.heartbeat(storage) as first, leases.heartbeat(storage) as second:
+        assert leases.acquire(storage, "abc", first)
+
+        class Released(Folder):
+            """A storage in which the lease goes between the list and the look."""
+
+            def names(self, folder: str) -> list[str]:
+                found = super().names(folder)
+                if folder.startswith("leases/"):
+                    leases.release(storage, "abc")
+                return found
+
+        assert not leases.acquire(Released(tmp_path), "abc", second)
+        assert storage.files("leases") == storage.files("claims") == []
+        assert leases.acquire(storage, "abc", second)
+
+
 def test_a_process_that_has_died_is_not_alive(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from gahb.storage import leases; from gahb.storage.local import Folder\n"
