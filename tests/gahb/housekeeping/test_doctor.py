@@ -103,3 +103,20 @@ def test_versions_out_of_range_and_no_compiler(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("CXX", "no-such-compiler")
     (finding,) = doctor.compiler()
     assert finding.state == WARN and "no-such-compiler" in finding.cure
+
+
+def test_a_gpu_is_named_with_its_driver_and_one_that_torch_cannot_use_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gahb.hardware.gpus", lambda: None)
+    monkeypatch.setattr(doctor, "NVIDIA", tmp_path / "nothing")
+    (finding,) = doctor.gpu()
+    assert finding.state == OK and "no GPU: trials train on" in finding.found
+    (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  575.57.08  Release\n")
+    monkeypatch.setattr(doctor, "NVIDIA", tmp_path / "version")
+    (finding,) = doctor.gpu()
+    assert finding.state == FAIL and "driver 575.57.08" in finding.found and "build of torch" in finding.cure
+    monkeypatch.setattr("gahb.hardware.gpus", lambda: ("NVIDIA H200", 2, 150 * 10**9))
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
+    (finding,) = doctor.gpu()
+    assert finding.state == OK and finding.found.startswith("2 × NVIDIA H200, 150 GB, bfloat16; driver 575.57.08")
