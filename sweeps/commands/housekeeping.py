@@ -101,8 +101,7 @@ def _grouped(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @app.command(panel=KEEP_HOUSE, examples=("gahb-sweep doctor", "gahb-sweep doctor --address auto --json"))
 def doctor(address: Address = None, json: Json = False, record: RecordUri = None, storage: Storage = None) -> None:
-    """Check versions, GPU, compiler, Ray, record, storage, clock and prepared images, and say what to do; status 1 if
-    something fails."""
+    """Check versions, GPU, compiler, Ray, record, storage, clock and images; status 1 if something fails."""
     from dataclasses import asdict
 
     from gahb.housekeeping.doctor import FAIL, examine
