@@ -9,7 +9,8 @@ from gahb.tracking import lookup
 from tests.helpers import TINY, Ended, Place
 
 Command = Callable[..., Ended]
-EXAMPLE = Path(__file__).parents[2] / "docs" / "launch.toml"
+DOCS = Path(__file__).parents[2] / "docs"
+EXAMPLE = DOCS / "launch.toml"
 FILE = """
 sweep = "demo"
 as = "mine"
@@ -72,6 +73,8 @@ def test_a_mistake_in_a_file_is_one_line(command: Command, tmp_path: Path, text:
 def test_the_example_runs_with_what_is_typed_in_place_of_its_own(
     ray_here: None, command: Command, place: Place
 ) -> None:
+    shown = EXAMPLE.read_text().partition("\n\n")[2]
+    assert f"```toml\n{shown}```" in (DOCS / "housekeeping.md").read_text()
     assert len(command("gahb-sweep", "plan", str(EXAMPLE), "--json").json["trials"]) == 6
     tiny = [f"{key}={value}" for key, value in {**TINY, "images": 320}.items() if key not in ("dataset", "resolution")]
     ended = command("gahb-sweep", "launch", str(EXAMPLE), *tiny, "n_train=2", "--json", *place.flags)
