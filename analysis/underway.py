@@ -69,7 +69,7 @@ def trials_of(context: AnalysisContext, sweep: str) -> Underway:
         {
             "name": run.name,
             "state": states[run.run_id],
-            "images_seen": int(run.metrics.get("images_seen", 0)),
+            "images_seen": run.images_seen,
             "images": run.flat["images"],
         }
         for run in others

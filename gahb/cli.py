@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from gahb import help_pages
+from gahb import help_pages, progress
 from gahb.errors import UserError
 from gahb.text import printable, without_passwords
 
@@ -140,6 +140,7 @@ def load_plugins(words: Sequence[str]) -> list[str]:
 def run(app: Callable[..., Any], name: str) -> None:
     """Run an application and exit: 0 when done, 2 with one line on stderr for what the user can put right, 130 when
     interrupted."""
+    progress.on = True
     try:
         if isinstance(app, App):
             sys.argv[1:] = app.expanded(sys.argv[1:])
@@ -163,7 +164,7 @@ def run(app: Callable[..., Any], name: str) -> None:
 
 def say(line: str) -> None:
     """A line of talk, on stderr."""
-    print(_shown(line), file=sys.stderr, flush=True)
+    progress.write(_shown(line))
 
 
 def print_line(line: str = "") -> None:

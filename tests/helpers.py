@@ -1,12 +1,19 @@
 """What several tests use: a tiny trial, a record beside a storage, processes, weights as the authors published them."""
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
 import shutil
 import socket
 import sqlite3
+import struct
 import subprocess
+import sys
+import termios
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -143,6 +150,61 @@ def free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
+
+
+class Terminal:
+    """A process in a terminal of its own, 80 columns wide; a context that ends it. What it writes is in `shown`, and
+    Ctrl-C reaches its whole group."""
+
+    def __init__(self, words: list[str], **variables: str) -> None:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        here = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS")}
+        code = (
+            "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            env={**here, "TERM": "xterm-256color", **variables},
+            start_new_session=True,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        self.shown = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.end()
+        os.close(self._ours)
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # the other end is closed
+            while read := os.read(self._ours, 4096):
+                self.shown += read.decode(errors="replace")
+
+    def type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
+    def wait_for(self, pattern: str, seconds: float = 180) -> str:
+        """What matches, once it has been shown."""
+        end = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.shown)):
+            assert time.monotonic() < end and self._reader.is_alive(), self.shown
+            time.sleep(0.05)
+        return found[0]
+
+    def end(self, seconds: float = 180) -> int:
+        """The exit status, once it has ended."""
+        status = self.process.wait(seconds)
+        self._reader.join()
+        return status
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ class TrialRun:
             "state": self.state,
             **{key: flat.get(key) for key in keys},
             **self.metrics,
-            "images_seen": int(self.run.metrics.get("images_seen", 0)),
+            "images_seen": self.run.images_seen,
             "images": flat["images"],
             "reason": self.reason,
             "run_id": self.run_id,

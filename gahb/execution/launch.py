@@ -10,13 +10,14 @@ A trial's run is tagged with the launch that holds its lease, and left to it whi
 
 import contextlib
 import json
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from gahb import registry
 from gahb.data.dataset import Dataset, prepare
-from gahb.execution import own_node
+from gahb.execution import live, own_node
 from gahb.execution.task import Task
 from gahb.grids import pair_key
 from gahb.models.architectures import ARCHITECTURES
@@ -52,6 +53,9 @@ class LaunchOptions:
 
 
 DEFAULTS = LaunchOptions()
+
+STOP_SECONDS = 45.0
+"""How long trials may take to stop at an interrupt; who has sent it may send another signal after a minute."""
 
 
 def launch(
@@ -103,7 +107,7 @@ class Launch:
     ) -> None:
         self.trials, self.sweep, self.storage, self.among = trials, sweep, storage, among
         self.membership = member_of(sweep, launched)
-        self.options, self.say = options, say
+        self.options, self.say, self.interrupted = options, say, False
         self.record = RecordWriter(record.uri, storage.url)  # while nothing has started, a user waits seconds
         self.retrying = RecordWriter(record.uri, storage.url, retry=True)  # what has been trained is worth any wait
 
@@ -163,11 +167,23 @@ class Launch:
             ours = [p for p in planned if p.signature in acquired and p.to_train]
             say_reused(ours, self.say)
             tasks = {p.signature: self.task(p, launch_id, placements[p.trial]) for p in largest_first(ours)}
-            failures = ray_cluster.run_trials(
-                list(tasks.values()), on_result=_Progress(planned, tasks, self.say), say=self.say
-            )
-            self.close({task.run_id for task in tasks.values()}, failures, launch_id)
+            run_ids = [task.run_id for task in tasks.values()]
+            with live.shown(self.board(planned, tasks)):
+                failures = ray_cluster.run_trials(
+                    list(tasks.values()),
+                    on_result=_Progress(planned, tasks, self.say),
+                    on_interrupt=lambda: self.stop(run_ids),
+                    say=self.say,
+                )
+            self.close(run_ids, failures, launch_id)
         return planned, set(tasks)
+
+    def board(self, planned: Sequence[Planned], tasks: Mapping[str, Task]) -> live.Board:
+        """All trials, those that others train or have trained among them, in the order of the plan."""
+        known = {p.signature: p.run.run_id for p in planned if p.run}
+        run_ids = list({**known, **{signature: task.run_id for signature, task in tasks.items()}}.values())
+        record = Record(self.record.uri, self.storage.url)  # of the board's own thread
+        return live.Board(self.sweep, lambda: record.by_id(run_ids), self.storage)
 
     def placements(
         self, to_train: Sequence[Planned]
@@ -212,7 +228,7 @@ class Launch:
         tags: dict[str, str] = {
             **self.membership,
             Tag.LAUNCH: launch_id,
-            **dict.fromkeys((Tag.STARTS, Tag.STOP, Tag.REASON), ""),
+            **dict.fromkeys((Tag.STARTS, Tag.STOP, Tag.REASON, Tag.PROGRESS), ""),
         }
         if planned.seconds:
             tags[Tag.PLANNED_SECONDS] = f"{planned.seconds:.4g}"
@@ -240,11 +256,25 @@ class Launch:
             names[Tag.PLUGINS] = json.dumps(trial.plugins)
         return self.record.create(self.sweep, planned.name, params=params, tags={**names, **tags}, dataset=dataset)
 
+    def stop(self, run_ids: Collection[str]) -> None:
+        """Let the trials that run write a checkpoint and end, and wait for them, no longer than STOP_SECONDS."""
+        self.interrupted = True
+        self.say("interrupted: trials write a checkpoint and end, within seconds; again ends them now")
+        began = time.monotonic()
+        with contextlib.suppress(Exception):  # of MLflow; then they end without a checkpoint
+            unfinished = [run for run in self.record.by_id(run_ids) if run.unfinished]
+            running = [run.run_id for run in unfinished if run.state == "running"]
+            for run in unfinished:
+                self.record.tag(run.run_id, {Tag.STOP: "true"})
+            while time.monotonic() - began < STOP_SECONDS and running:
+                time.sleep(1)
+                running = [run.run_id for run in self.record.by_id(running) if run.state == "running"]
+
     def close(self, run_ids: Collection[str], failures: Mapping[str, str], launch_id: str) -> None:
         """Mark the runs that could not begin as failed, and those that have not come to an end as interrupted.
 
         Raises:
-            KeyboardInterrupt: there were some of the latter. Tune ends quietly when the user interrupts it.
+            KeyboardInterrupt: there were some of the latter, or the user has interrupted.
         """
         for run_id, reason in failures.items():
             self.retrying.fail(run_id, reason)
@@ -252,7 +282,7 @@ class Launch:
         unfinished = [run for run in ours if run.unfinished and run.tags.get(Tag.LAUNCH) == launch_id]
         for run in unfinished:
             self.retrying.interrupt(run.run_id)
-        if unfinished:
+        if unfinished or (self.interrupted and any(run.state != "finished" for run in ours)):
             raise KeyboardInterrupt
 
     def rows(self, planned: Sequence[Planned], trained: Collection[str]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from gahb import progress
 from gahb.cli import say
 
 POLL_SECONDS = 2.0
@@ -43,6 +44,7 @@ def watched(before_end: Callable[[], None] = lambda: None) -> Iterator[None]:
             if lost and not ended.is_set():
                 before_end()
                 say(f"{lost}; the same command goes on from the checkpoints")
+                progress.stop()
                 os._exit(1)
 
     thread = threading.Thread(target=watch, daemon=True)

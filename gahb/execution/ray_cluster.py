@@ -37,6 +37,7 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # it reports to a host outside
     "MLFLOW_DISABLE_TELEMETRY": "true",  # the same; Ray imports MLflow
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the record is MLflow's
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt is ours
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_enable_metrics_collection": "0",  # they answer without a token
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # inside a job, whose own holds the same code
@@ -182,6 +183,7 @@ def run_trials(
     tasks: Sequence[Task],
     *,
     on_result: Callable[[str, Mapping[str, Any]], None],
+    on_interrupt: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, str]:
     """Run trials on the connected cluster until each has ended, or the user interrupts.
@@ -189,6 +191,8 @@ def run_trials(
     Args:
         tasks: the trials, which begin in this order.
         on_result: called in this process with a run id and its newest evaluation.
+        on_interrupt: called in a thread at the first interrupt; where it returns, or at the second, whatever still runs
+            is ended.
         say: takes a line on what they wait for.
 
     Returns:
@@ -206,6 +210,7 @@ def run_trials(
     with (
         tempfile.TemporaryDirectory() as folder,  # Tune's own files, which only this process reads
         _waiting(tasks[0].resources, say) as waiting,
+        _interruptible(on_interrupt) as interrupted,
     ):
         tuner = tune.Tuner(
             tune.with_resources(trial, _resources),
@@ -215,11 +220,12 @@ def run_trials(
                 name="launch",
                 storage_path=folder,
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
+                stop=_stopper(interrupted),
                 callbacks=[_relay(waiting.begin, on_result, failures)],
                 verbose=0,
             ),
         )
-        with contextlib.redirect_stdout(_Discarded()), _interrupts_as_before():
+        with contextlib.redirect_stdout(_Discarded()):
             tuner.fit()
     return failures
 
@@ -395,14 +401,48 @@ def _relay(
 
 
 @contextlib.contextmanager
-def _interrupts_as_before() -> Iterator[None]:
-    """Tune leaves a handler behind that the next interrupt would go to in vain."""
-    before = signal.getsignal(signal.SIGINT)
+def _interruptible(ask: Callable[[], None]) -> Iterator[threading.Event]:
+    """What is set once the user has interrupted and `ask`, which a thread calls then, has returned; or else at the
+    second interrupt. The third is one as ever."""
+    ended = threading.Event()
+
+    def wait_for_answer() -> None:
+        ask()
+        ended.set()
+
+    def first(*_: object) -> None:
+        signal.signal(signal.SIGINT, second)
+        threading.Thread(target=wait_for_answer, daemon=True).start()
+
+    def second(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        ended.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield ended
+        return
+    before = signal.signal(signal.SIGINT, first)
     try:
-        yield
+        yield ended
     finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before)
+
+
+def _stopper(ended: threading.Event) -> Any:
+    """What tells Tune to end, once an event is set. Tune pickles it; the copies do nothing."""
+    from ray import tune
+
+    class Stopper(tune.Stopper):
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            return tune.stopper.NoopStopper, ()
+
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            return ended.is_set()
+
+    return Stopper()
 
 
 class _Discarded:

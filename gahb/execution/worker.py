@@ -28,6 +28,7 @@ from gahb.storage.retry import pause, with_retries
 from gahb.text import without_passwords
 from gahb.tracking import parsing
 from gahb.tracking.metric_logger import MetricLogger, Stopped, Superseded
+from gahb.tracking.pace import Pace
 from gahb.tracking.record_writer import RecordWriter
 from gahb.tracking.run import Tag
 from gahb.training import loop, weights
@@ -73,13 +74,13 @@ def run_trial(task: Task, device: torch.device, report: Report) -> None:
     """
     checkpoints = Checkpoints(storage_at(task.storage), task.folder)
     record = RecordWriter(task.record_uri, checkpoints.storage.url, retry=True)
-    control = loop.Control()
+    control, pace = loop.Control(), Pace()
     with (
         worker_log.kept(checkpoints.storage, task.folder),
-        MetricLogger(record, task.run_id, control.halt) as metric_logger,
+        MetricLogger(record, task.run_id, control.halt, pace) as metric_logger,
         spot_notice.watched(control.save),
     ):
-        run = TrialRun(task, device, record, checkpoints, metric_logger, control)
+        run = TrialRun(task, device, record, checkpoints, metric_logger, control, pace)
         try:
             run.admit()
             run.publish(run.train(report))
@@ -116,6 +117,7 @@ class TrialRun:
         checkpoints: of the trial.
         metric_logger: of the trial's run.
         control: of the training; the metric logger sets `halt`.
+        pace: is told each step.
     """
 
     def __init__(
@@ -126,8 +128,9 @@ class TrialRun:
         checkpoints: Checkpoints,
         metric_logger: MetricLogger,
         control: loop.Control,
+        pace: Pace,
     ) -> None:
-        self.task, self.device = task, device
+        self.task, self.device, self.pace = task, device, pace
         self.record, self.checkpoints, self.metric_logger, self.control = record, checkpoints, metric_logger, control
         self.first_step, self.is_last = 0, False
 
@@ -188,7 +191,7 @@ class TrialRun:
             report({**row, "ended": loop.has_ended(self.trial, history)})
 
         course = [Checkpoints(self.checkpoints.storage, folder_of(signature)) for signature in self.task.course]
-        options = loop.Options(self.task.checkpoint_seconds, on_evaluation, self.control, course)
+        options = loop.Options(self.task.checkpoint_seconds, on_evaluation, self.pace.note, self.control, course)
         try:
             return loop.train(self.training, self.checkpoints, options)
         except loop.Halted:

@@ -132,7 +132,7 @@ def status_rows(runs: Sequence[Run], states: Mapping[str, str]) -> list[dict[str
             "name": run.name,
             "run_id": run.run_id,
             "state": states[run.run_id],
-            "images_seen": int(run.metrics.get("images_seen", 0)),
+            "images_seen": run.images_seen,
             "images": run.flat["images"],
             "metrics": run.psnrs,
             "reason": run.reason,

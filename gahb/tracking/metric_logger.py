@@ -1,7 +1,8 @@
 """The metric logger: a worker's hold on its trial's run, to which it alone writes.
 
-A thread looks at the run every POLL_SECONDS. It brings new metrics in order, after an outage of any length too, and
-finds out whether another worker has taken the trial over or the user wants it to stop; then training is halted.
+A thread looks at the run every POLL_SECONDS. It brings new metrics in order, after an outage of any length too, tags
+the run with how far training has got since, and finds out whether another worker has taken the trial over or the user
+wants it to stop; then training is halted.
 
 Nothing is logged twice. What the record has is known from the beginning, and a metric's time is that of its
 evaluation, which a worker that comes by again finds in the storage (`Checkpoints.save_weights`): so a request that
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from gahb.storage.retry import backoff
 from gahb.tracking.client import is_retryable
+from gahb.tracking.pace import Pace
 from gahb.tracking.record_writer import RecordWriter
 from gahb.tracking.run import Tag
 
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 10.0
-"""Seconds between two looks at the run."""
+POLL_SECONDS = 8.0
+"""Seconds between two looks at the run, so that a trial is heard of every ten."""
 
 BATCH = 1000
 """Metrics a request, MLflow's limit."""
@@ -48,12 +50,13 @@ class MetricLogger:
         record: one that retries.
         run_id: of the trial.
         halt: set when training shall end; `check` says why.
+        pace: of the training, which is told its steps.
     """
 
-    def __init__(self, record: RecordWriter, run_id: str, halt: threading.Event) -> None:
+    def __init__(self, record: RecordWriter, run_id: str, halt: threading.Event, pace: Pace | None = None) -> None:
         from mlflow import MlflowClient
 
-        self.run_id, self._halt = run_id, halt
+        self.run_id, self._halt, self._pace = run_id, halt, pace or Pace()
         self._attempt = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         record.tag(run_id, {Tag.ATTEMPT: self._attempt})
         record.start(run_id)
@@ -138,6 +141,8 @@ class MetricLogger:
             self._finish(Superseded(self.run_id))
         elif tags.get(Tag.STOP):
             self._finish(Stopped(self.run_id))
+        elif news := self._pace.news():
+            self._client.set_tag(self.run_id, Tag.PROGRESS, news)
 
     def _finish(self, end: Exception) -> None:
         with self._news:

@@ -22,6 +22,7 @@ PATTERNS = {
     Tag.DATA_HASH: "[0-9a-f]{16}",
     Tag.SUBSET: "[AB]",
     Tag.LAUNCH: "([0-9a-f]{12})?",
+    Tag.PROGRESS: r"([0-9]{1,13}:[0-9]{1,12}\.[0-9]{3})?",
     Tag.STARTS: "([0-9]{1,18}:[0-9]{1,18})?",
 }
 

@@ -47,6 +47,8 @@ class Tag(StrEnum):
     """The worker that may write, host/pid/nonce; one that finds another's mark stops."""
     STARTS = "gahb.starts"
     """step:count, how often workers have started from the checkpoint at that step."""
+    PROGRESS = "gahb.progress"
+    """images seen:images a second, how far the worker of a running trial has got since the last evaluation."""
     STOP = "gahb.stop"
     """"true" when the trial shall stop."""
     REASON = "gahb.reason"
@@ -170,6 +172,21 @@ class Run:
     def psnrs(self) -> dict[str, float]:
         """The last of its METRICS, in dB."""
         return {key: self.metrics[key] for key in METRICS if key in self.metrics}
+
+    @property
+    def images_seen(self) -> int:
+        """As its last evaluation says, or its worker since."""
+        return max(int(self.metrics.get("images_seen", 0)), int(self._progress[0] or 0))
+
+    @property
+    def images_per_second(self) -> float:
+        """The speed at which it trains; 0 if that is not known."""
+        return float(self._progress[1] or 0)
+
+    @property
+    def _progress(self) -> tuple[str, str]:
+        seen, _, speed = self.tags.get(Tag.PROGRESS, "").partition(":") if self.state == "running" else ("", "", "")
+        return seen, speed
 
     @property
     def images_reused(self) -> int:

@@ -105,6 +105,7 @@ class Options:
         checkpoint_seconds: least time between two checkpoints, which is stretched where writing them would take more
             than MOST_ON_CHECKPOINTS of it; 0 means after every step.
         on_evaluation: called with all evaluations so far after each evaluation, and once at a resumption.
+        on_step: called with the images seen after each step, which a GPU may have still before it.
         control: what another thread uses to ask for a checkpoint or an early end.
         course: the checkpoints of other trainings of the same course, from one of which it may start.
         say: takes a line when memory is scarce or ran out.
@@ -112,6 +113,7 @@ class Options:
 
     checkpoint_seconds: float = 60
     on_evaluation: Callable[[list[Evaluation]], None] = lambda history: None
+    on_step: Callable[[int], None] = lambda images_seen: None
     control: Control = field(default_factory=Control)
     course: Sequence[Checkpoints] = ()
     say: Callable[[str], None] = log.warning
@@ -182,6 +184,7 @@ def _train(training: Training, checkpoints: Checkpoints, options: Options, level
     while not ended:
         loss, rate = do_step(step), learning_rate(trial, step)
         step += 1
+        options.on_step(step * trial.batch_size)
 
         if evaluate := step in evaluation_steps:
             shown = average.net() if average else net.eval()

@@ -14,23 +14,32 @@ from .rows import short
     panel=LOOK,
     examples=(
         "gahb-sweep status",
+        "gahb-sweep status demo --watch     # a table that follows the trials, from anywhere",
         "gahb-sweep status demo --json",
     ),
 )
 def status(
     sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="One sweep only.", show_default=False)] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the trials until none runs any more.")] = False,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
 ) -> None:
     """Show the trials in the record."""
     from gahb.api.place import Place
+    from gahb.execution import live
     from gahb.planning.plan import states_of, status_rows
     from gahb.tracking import lookup
-    from gahb.tracking.run import Kind
+    from gahb.tracking.run import Kind, Run
 
     book, root = Place.at(record, storage)
-    runs = book.runs(Kind.TRIAL) if sweep is None else lookup.sweep_trials(book, sweep)
+
+    def read() -> list[Run]:
+        return book.runs(Kind.TRIAL) if sweep is None else lookup.sweep_trials(book, sweep)
+
+    if watch:
+        live.watch(live.Board(sweep or "all sweeps", read, root), say)
+    runs = read()
     rows = status_rows(runs, states_of(runs, root))
     if json:
         return print_json({"trials": rows})

@@ -33,7 +33,7 @@ from gahb.training import loop
 from gahb.training.checkpoints import Checkpoints
 from gahb.training.weights import read_weight_history
 from gahb.trial import Trial
-from tests.helpers import TINY, TRIAL_TAGS, Ended, Place
+from tests.helpers import TINY, TRIAL_TAGS, Ended, Place, Terminal
 
 LONG = {**TINY, "n_train": 4, "images": 32 * 1200}
 """A trial that trains for several seconds, so that it can be killed on the way."""
@@ -252,10 +252,14 @@ def test_killed_workers_change_nothing(undisturbed: tuple[Place, str], place: Pl
     assert_same_result(undisturbed, (place, row["run_id"]))
 
 
-def sweep_process(place: Place, **changes: object) -> subprocess.Popen[str]:
+def sweep_command(place: Place, **changes: object) -> list[str]:
     overrides = [f"{key}={value}" for key, value in {**LONG, "subset": "A", **changes}.items()]
     command = [sys.executable, "-c", "from gahb_sweeps.cli import main; main()", "launch", "demo", *overrides]
-    arguments = [*command, *place.flags, "--checkpoint-seconds", "0.1", "--json"]
+    return [*command, *place.flags]
+
+
+def sweep_process(place: Place, **changes: object) -> subprocess.Popen[str]:
+    arguments = [*sweep_command(place, **changes), "--checkpoint-seconds", "0.1", "--json"]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -350,21 +354,24 @@ def test_a_longer_sweep_pays_the_difference_only(ray_here: None, place: Place, t
     assert_same_result((other, fresh["run_id"]), (place, row["run_id"]))
 
 
-def test_a_trial_whose_lease_a_living_launch_holds_is_left_alone(place: Place) -> None:
-    first = sweep_process(place, images=10**6)
-    while not place.record.runs(Kind.TRIAL) or place.record.runs(Kind.TRIAL)[0].state != "running":
-        assert first.poll() is None, first.communicate()
-        time.sleep(0.2)
-    trial = Trial.of({**LONG, "images": 10**6})
-    said: list[str] = []
-    (row,) = place.launch([trial], say=said.append)
-    assert said == ["1 trials: 1 running; nothing to train"]
-    assert row["state"] == "running" and not row["trained"]
-    first.send_signal(signal.SIGINT)
-    _, err = first.communicate(timeout=60)
-    assert first.returncode == 130 and "the same command goes on from here" in err
+def test_a_launch_in_a_terminal_shows_its_trial_holds_its_lease_and_stops_at_ctrl_c(place: Place) -> None:
+    """A trial whose lease a living launch holds is left alone."""
+    with Terminal(sweep_command(place, images=10**7)) as first:
+        first.wait_for(r"16x16-N4-A.* / 10M +[1-9]")
+        trial = Trial.of({**LONG, "images": 10**7})
+        said: list[str] = []
+        (row,) = place.launch([trial], say=said.append)
+        assert said == ["1 trials: 1 running; nothing to train"]
+        assert row["state"] == "running" and not row["trained"]
+        (run,) = place.record.by_id([row["run_id"]])
+        assert run.images_per_second > 0 and run.images_seen > run.metrics["images_seen"]
+        checkpoints = Checkpoints(place.store, f"trials/{row['signature']}")
+        assert checkpoints.step == 0, "the first is due after a minute"
+        first.type("\x03")
+        assert first.end() == 130 and "the same command goes on from here" in first.shown
+        assert checkpoints.step * 32 > run.metrics["images_seen"] and not place.store.names("launches")
     (planned,) = plan([trial], place.store, place.record)
-    assert planned.state == "interrupted"
+    assert planned.state == "interrupted" and planned.run and planned.run.reason == "stopped by the user"
 
 
 def test_a_launch_that_another_has_forestalled_ends_with_nothing_trained(ray_here: None, place: Place) -> None:

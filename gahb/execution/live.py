@@ -1,0 +1,249 @@
+"""The trials of a sweep as they stand, from the record alone: a table that `launch` and `status --watch` draw.
+
+A trial's time left is that of its images at its speed; the sweep's is that of the floating-point operations that are
+left, at the speed of all that run now, and no less than that of its longest trial.
+"""
+
+import contextlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gahb import progress
+from gahb.errors import UserError
+from gahb.planning.plan import states_of
+from gahb.storage.base import Storage
+from gahb.text import printable, without_passwords
+from gahb.tracking.run import Run
+from gahb.training import cost
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+POLL_SECONDS = 2.0
+
+READING = 0.05
+"""The largest share of the time in which the record is read."""
+
+STYLES = {"finished": "green", "running": "cyan", "scheduled": "", "failed": "bold red", "interrupted": "yellow"}
+"""Of the states, in the order in which they are named."""
+
+MOST_REASONS = 8
+"""Trials of which it is said what went wrong."""
+
+UNITS = (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("days", 86_400.0))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a trial stands: its run, and its state, which is "scheduled" until a worker has begun."""
+
+    run: Run
+    state: str
+
+    @property
+    def images(self) -> int:
+        """How many it shall see, at most."""
+        return int(self.run.flat["images"])
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until it ends, if its speed is known."""
+        speed = self.run.images_per_second
+        return (self.images - self.run.images_seen) / speed if speed else None
+
+
+class Board:
+    """The trials of a sweep.
+
+    Args:
+        title: the sweep.
+        read: reads their runs anew.
+        storage: of the trials.
+    """
+
+    def __init__(self, title: str, read: Callable[[], Sequence[Run]], storage: Storage) -> None:
+        self.title, self._read, self._storage = title, read, storage
+        self.trials: list[Standing] = []
+        self._flops: dict[str, float] = {}
+
+    def read(self) -> float:
+        """Read the record; seconds after which to do so again. Raises UserError if it cannot be read."""
+        started = time.monotonic()
+        runs = self._read()
+        states = states_of(runs, self._storage)
+        self.trials = [
+            Standing(run, "scheduled" if states[run.run_id] == "running" != run.state else states[run.run_id])
+            for run in runs
+        ]
+        return max(POLL_SECONDS, (time.monotonic() - started) / READING)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a living launch has something left to do."""
+        return any(trial.state in ("scheduled", "running") for trial in self.trials)
+
+    def left(self) -> float | None:
+        """Seconds until all have ended, if a speed is known."""
+        unfinished = [trial for trial in self.trials if trial.state in ("scheduled", "running")]
+        speed = sum(trial.run.images_per_second * self._image(trial) for trial in unfinished)
+        rest = sum((trial.images - trial.run.images_seen) * self._image(trial) for trial in unfinished)
+        longest = max((trial.left or 0 for trial in unfinished), default=0)
+        return max(rest / speed, longest) if speed else None
+
+    def _image(self, trial: Standing) -> float:
+        """Floating-point operations that an image of a trial takes; 1 where a guest is not here that knows."""
+        signature = trial.run.signature
+        if signature not in self._flops:
+            self._flops[signature] = 1.0
+            with contextlib.suppress(UserError):
+                self._flops[signature] = cost.training_flops(trial.run.trial) / trial.images
+        return self._flops[signature]
+
+    def summary(self) -> str:
+        """ "12 trials: 4 finished, 2 running, 6 scheduled; about 3 min left"."""
+        left = self.left()
+        rest = f"; about {duration(left)} left" if left is not None else ""
+        return f"{len(self.trials)} trials: {', '.join(words for _, words in self._counts())}{rest}"
+
+    def _counts(self) -> list[tuple[str, str]]:
+        """State and "4 finished" of each that some are in."""
+        counts = Counter(trial.state for trial in self.trials)
+        return [(state, f"{counts[state]} {state}") for state in STYLES if counts[state]]
+
+    def draw(self, console: "Console") -> "RenderableType":
+        """The table, as large as the terminal allows."""
+        from rich.console import Group
+        from rich.text import Text
+
+        title = Text(f"{_shown(self.title)}  {self.summary()}", no_wrap=True, overflow="ellipsis")
+        title.stylize("bold", 0, len(_shown(self.title)))
+        for state, words in self._counts():
+            title.highlight_words([words], STYLES[state])
+        parts: list[RenderableType] = [title]
+        running = [trial for trial in self.trials if trial.state == "running"]
+        wrong = [trial for trial in self.trials if trial.run.reason and trial.state != "interrupted"]
+        room = max(1, console.height - 5 - min(len(wrong), MOST_REASONS))
+        if running:
+            parts.append(_table(running[:room], console.width))
+        if len(running) > room:
+            parts.append(Text(f"and {len(running) - room} more that run", style="dim"))
+        for trial in wrong[-MOST_REASONS:]:
+            words = f"{trial.run.name} {trial.state}: {trial.run.reason}"
+            parts.append(Text(_shown(words), style=STYLES.get(trial.state, ""), no_wrap=True, overflow="ellipsis"))
+        return Group(*parts)
+
+
+@contextlib.contextmanager
+def shown(board: Board) -> Iterator[None]:
+    """While the block lasts, and where a terminal can draw it, the board, which is read anew in a thread."""
+    if not progress.interactive():
+        yield
+        return
+    ended = threading.Event()
+
+    def keep_reading() -> None:
+        pause = 0.0
+        while not ended.wait(pause):
+            with contextlib.suppress(UserError):  # the record does not answer, and will be asked again
+                pause = POLL_SECONDS
+                pause = board.read()
+
+    thread = threading.Thread(target=keep_reading, daemon=True)
+    thread.start()
+    try:
+        with progress.table(board.draw):
+            try:
+                yield
+            finally:
+                ended.set()
+                thread.join()
+                with contextlib.suppress(UserError):
+                    board.read()
+    finally:
+        ended.set()
+
+
+def watch(board: Board, say: Callable[[str], None]) -> None:
+    """Show a board until nothing is left to do: as a table, or where none can be drawn as a line for each trial that
+    changes its state. Raises UserError if the record cannot be read."""
+    board.read()
+    with progress.table(board.draw):
+        told = dict[str, str]()
+        while True:
+            for trial in board.trials:
+                if told.get(trial.run.run_id) != trial.state:
+                    told[trial.run.run_id] = trial.state
+                    if not progress.interactive():
+                        say(in_words(trial))
+            if not board.unfinished:
+                break
+            time.sleep(POLL_SECONDS)
+            board.read()
+
+
+def in_words(trial: Standing) -> str:
+    """A trial as one line."""
+    run = trial.run
+    gap = f"PSNR gap {run.metrics['psnr_gap']:.2f} dB" if "psnr_gap" in run.metrics else ""
+    on_the_way = run.images_seen and trial.state != "finished"
+    seen = f"{amount(run.images_seen)} of {amount(trial.images)} images" if on_the_way else ""
+    facts = ", ".join(filter(None, (seen, gap, run.reason)))
+    return f"{run.name} {trial.state}" + (f": {facts}" if facts else "")
+
+
+def _table(trials: Sequence[Standing], width: int) -> "RenderableType":
+    """The trials that run, in so many columns of the terminal; where it is narrow, the telling ones alone."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    bar, psnrs, speed = width >= 100, width >= 72, width >= 56
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("trial", no_wrap=True, overflow="ellipsis", style="cyan")
+    if bar:
+        table.add_column("", width=16)
+    heads = ["images seen", *(["images/s"] if speed else []), *(["train", "test"] if psnrs else []), "gap", "left"]
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    for trial in trials:
+        run = trial.run
+        cells: list[RenderableType] = [Text(_shown(run.name))]
+        if bar:
+            cells.append(ProgressBar(total=trial.images, completed=run.images_seen))
+        cells.append(f"{amount(run.images_seen)} / {amount(trial.images)}")
+        if speed:
+            cells.append(amount(run.images_per_second) if run.images_per_second else "–")
+        if psnrs:
+            cells += [_db(run, "train_psnr"), _db(run, "test_psnr")]
+        cells += [_db(run, "psnr_gap"), duration(trial.left)]
+        table.add_row(*cells)
+    return table
+
+
+def amount(number: float) -> str:
+    """A number in three digits: 950, 12.8k, 2.5M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= 0.9995 * size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time in two digits or so: 45 s, 12 min, 3.4 h."""
+    if seconds is None:
+        return "–"
+    unit, size = [pair for pair in UNITS if seconds >= 1.5 * pair[1] or pair is UNITS[0]][-1]
+    number = seconds / size
+    return f"{number:.1f} {unit}" if number < 9.95 and size > 1 else f"{number:.0f} {unit}"
+
+
+def _db(run: Run, key: str) -> str:
+    return f"{run.metrics[key]:.2f}" if key in run.metrics else "–"
+
+
+def _shown(text: str) -> str:
+    return printable(without_passwords(text))

@@ -1,0 +1,127 @@
+"""What moves on a terminal: bars where a person waits, a table that is drawn again and again, lines that stay above.
+
+All of it is on stderr, and only where a command has asked for it (`on`) and stderr is a terminal that can draw;
+elsewhere lines are all there is. One thing moves at a time: within it, nothing else begins. NO_COLOR is respected.
+"""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+    from rich.progress import Progress
+
+Item = TypeVar("Item")
+
+PATIENCE_SECONDS = 1.0
+"""What takes less shows no bar."""
+
+on = False
+"""Whether a command wants it, with a person before the terminal."""
+
+_console: "Console | None" = None
+"""Of what is moving."""
+
+_moving: "Live | Progress | None" = None
+
+
+def interactive() -> bool:
+    """Whether something may move here."""
+    return on and sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+def write(line: str) -> None:
+    """A line on stderr, above what is moving."""
+    if _console:
+        from rich.text import Text
+
+        _console.print(Text(line), soft_wrap=True)
+    else:
+        print(line, file=sys.stderr, flush=True)
+
+
+def stop() -> None:
+    """End what is moving, before the process ends without a word."""
+    if _moving:
+        _moving.stop()
+
+
+@contextlib.contextmanager
+def table(draw: Callable[["Console"], "RenderableType"], redraws_per_second: float = 2) -> Iterator[None]:
+    """While the block lasts, what `draw` returns of late, at once. It is called in a thread, must be quick, and stays
+    as it is last."""
+    if not interactive() or _moving:
+        yield
+        return
+    from rich.live import Live
+
+    console = _new_console()
+    live = Live(
+        get_renderable=lambda: draw(console),
+        console=console,
+        refresh_per_second=redraws_per_second,
+        redirect_stdout=False,
+        vertical_overflow="crop",
+    )
+    with _now_moves(live, console):
+        yield
+
+
+def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+    """The items, with a bar that says how many of them have been dealt with.
+
+    Args:
+        items: any.
+        what: is done, such as "reading images".
+        total: how many items there are; asked of them if left out.
+    """
+    with bar(what, len(items) if total is None else total) as advance:  # type: ignore[arg-type]
+        for item in items:
+            yield item
+            advance(1)
+
+
+@contextlib.contextmanager
+def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar while the block lasts; gives what moves it on by so many."""
+    if not interactive() or _moving:
+        yield lambda number: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = _new_console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    shown = Progress(*columns, console=console, transient=True, refresh_per_second=5, redirect_stdout=False)
+    task = shown.add_task(what, total=total)
+    began = time.monotonic()
+
+    with contextlib.ExitStack() as stack:
+
+        def advance(number: int) -> None:
+            shown.advance(task, number)
+            if _moving is None and time.monotonic() - began > PATIENCE_SECONDS:
+                stack.enter_context(_now_moves(shown, console))
+
+        yield advance
+
+
+@contextlib.contextmanager
+def _now_moves(what: "Live | Progress", console: "Console") -> Iterator[None]:
+    global _moving, _console
+    with what:
+        _moving, _console = what, console
+        try:
+            yield
+        finally:
+            _moving = _console = None
+
+
+def _new_console() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)

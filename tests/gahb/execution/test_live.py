@@ -1,0 +1,87 @@
+"""The table of a sweep's trials, from a real record."""
+
+import json
+import re
+
+import pytest
+from rich.console import Console
+
+from gahb.execution import live
+from gahb.execution.live import Board
+from gahb.storage import leases
+from gahb.tracking.run import Kind, Tag
+from gahb.trial import Trial
+from tests.helpers import TINY, Ended, Place, finish, new_trial
+
+NAMES = ("done", "quick", "slow [bold]", "waiting", "broken")
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
+    """One trial of each state: of two that run, one is half as fast."""
+    place = Place(tmp_path_factory.mktemp("board"))
+    with leases.heartbeat(place.store) as launch_id:
+        runs = {name: new_trial(place, name, f"{number:012x}") for number, name in enumerate(NAMES)}
+        for name, run_id in runs.items():
+            images = {"slow [bold]": 4000}.get(name, 2000)
+            trial = {**Trial.of({**TINY, "n_train": 1}).flat(), "images": images}
+            place.writer.tag(run_id, {Tag.LAUNCH: launch_id, Tag.TRIAL: json.dumps(trial)})
+        finish(place, runs["done"])
+        for name, progress in (("quick", "1000:100.000"), ("slow [bold]", "500:50.000")):
+            place.writer.start(runs[name])
+            place.writer.tag(runs[name], {Tag.PROGRESS: progress})
+        place.writer.log_metrics(runs["quick"], {"images_seen": 512, "train_psnr": 21, "test_psnr": 18, "psnr_gap": 3})
+        place.writer.fail(runs["broken"], "the loss was nan after 7 of 9 steps\x1b[2J")
+        board = Board("s", lambda: place.record.runs(Kind.TRIAL), place.store)
+        board.read()
+    return board
+
+
+def drawn(board: Board, width: int, height: int = 40) -> list[str]:
+    console = Console(width=width, height=height, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(board.draw(console))
+    return capture.get().splitlines()
+
+
+def test_states_and_times_left(board: Board) -> None:
+    states = {trial.run.name: trial.state for trial in board.trials}
+    assert states == dict(zip(NAMES, ("finished", "running", "running", "scheduled", "failed"), strict=True))
+    assert {t.run.name: t.left for t in board.trials if t.left} == {"quick": 10.0, "slow [bold]": 70.0}
+    assert board.left() == 70.0, "longer than the images left, 6500, at 150 a second"
+    assert board.unfinished
+    assert board.summary() == "5 trials: 1 finished, 2 running, 1 scheduled, 1 failed; about 70 s left"
+
+
+@pytest.mark.parametrize("width", [120, 80, 60, 40])
+def test_the_table_fits_and_shows_names_as_they_are(board: Board, width: int) -> None:
+    lines = drawn(board, width)
+    assert max(map(len, lines)) <= width and len(lines) == 5
+    assert lines[2].startswith("quick") and "1k / 2k" in lines[2] and "3.00" in lines[2]
+    assert ("21.00" in lines[2]) == (width >= 80)
+    assert lines[3].startswith("slow [bold]")
+    assert lines[4].startswith("broken failed: the loss")
+    assert "\x1b" not in "".join(lines)
+
+
+def test_where_rows_do_not_fit_it_says_so(board: Board) -> None:
+    assert "and 1 more that run" in drawn(board, 80, height=7)
+
+
+def test_amounts_and_durations() -> None:
+    assert [live.amount(n) for n in (7, 950, 12_800, 2.5e6, 999_600)] == ["7", "950", "12.8k", "2.5M", "1M"]
+    times = [live.duration(seconds) for seconds in (None, 0.4, 89, 91, 3600, 12_000, 2e5)]
+    assert times == ["–", "0 s", "89 s", "1.5 min", "60 min", "3.3 h", "2.3 days"]
+
+
+def test_status_watches_until_nothing_runs_a_line_a_change(place: Place, command, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(live.time, "sleep", lambda seconds: finish(place, run_id))
+    with leases.heartbeat(place.store) as launch_id:
+        run_id = new_trial(place)
+        place.writer.tag(run_id, {Tag.LAUNCH: launch_id, Tag.PROGRESS: "4800:10.000"})
+        place.writer.start(run_id)
+        ended: Ended = command("gahb-sweep", "status", "s", "--watch", "--json", *place.flags)
+    lines = ["16x16-N1-A running: 4.8k of 9.6k images", "16x16-N1-A finished: PSNR gap 20.00 dB"]
+    assert ended.err.splitlines() == lines
+    (row,) = ended.json["trials"]
+    assert row["state"] == "finished" and not re.search("running", ended.out)

@@ -1,0 +1,54 @@
+"""What moves on a terminal, looked at through a real one."""
+
+import sys
+
+import pytest
+
+from gahb import progress
+from tests.helpers import Terminal
+
+CODE = """
+import time
+from rich.text import Text
+from gahb import progress
+progress.on = True
+progress.PATIENCE_SECONDS = 0.05
+with progress.table(lambda console: Text("a table", style="red"), redraws_per_second=20):
+    progress.write("a line [bold]" + 80 * "x")
+    time.sleep(0.2)
+assert list(progress.track(range(5), "counting")) == [0, 1, 2, 3, 4]
+for _ in progress.track(range(5), "counting"):
+    time.sleep(0.1)
+    assert not list(progress.track((), "inside"))
+progress.write("the end")
+"""
+
+
+def on_a_terminal(**variables: str) -> str:
+    """What the code writes to one."""
+    with Terminal([sys.executable, "-c", CODE], **variables) as terminal:
+        assert terminal.end() == 0, terminal.shown
+        return terminal.shown
+
+
+def test_a_table_and_bars_move_and_lines_stay_whole_above() -> None:
+    written = on_a_terminal()
+    assert "\x1b[31ma table" in written and "counting" in written
+    assert "a line [bold]" + 80 * "x" in written and written.rstrip().endswith("the end")
+    assert written.count("\x1b[?25l") == written.count("\x1b[?25h") > 0, "the cursor is shown again"
+
+
+def test_no_color() -> None:
+    assert "\x1b[31m" not in on_a_terminal(NO_COLOR="1")
+
+
+def test_a_dumb_terminal_gets_lines_alone() -> None:
+    assert on_a_terminal(TERM="dumb") == "a line [bold]" + 80 * "x" + "\r\nthe end\r\n"
+
+
+def test_elsewhere_lines_are_all_there_is(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "on", True)
+    with progress.bar("counting", 3) as advance:
+        advance(3)
+    progress.write("a line")
+    assert capfd.readouterr() == ("", "a line\n")
