@@ -364,12 +364,12 @@ def test_a_launch_in_a_terminal_shows_its_trial_holds_its_lease_and_stops_at_ctr
         assert said == ["1 trials: 1 running; nothing to train"]
         assert row["state"] == "running" and not row["trained"]
         (run,) = place.record.by_id([row["run_id"]])
-        assert run.images_per_second > 0 and run.images_seen > run.metrics["images_seen"]
+        assert run.images_per_second > 0 and run.images_seen > 0
         checkpoints = Checkpoints(place.store, f"trials/{row['signature']}")
-        assert checkpoints.step == 0, "the first is due after a minute"
+        before = checkpoints.step
         first.type("\x03")
         assert first.end() == 130 and "the same command goes on from here" in first.shown
-        assert checkpoints.step * 32 > run.metrics["images_seen"] and not place.store.names("launches")
+        assert checkpoints.step > before and not place.store.names("launches")
     (planned,) = plan([trial], place.store, place.record)
     assert planned.state == "interrupted" and planned.run and planned.run.reason == "stopped by the user"
 
