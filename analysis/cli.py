@@ -4,9 +4,8 @@ Each analysis is a command made from the signature of its function: parameters w
 others options.
 """
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -25,13 +24,11 @@ from gahb.cli import (
     print_table,
     run,
     say,
+    say_ui,
 )
 from gahb.errors import UserError
 from gahb.execution.analysis import description_of
 from gahb.registry import ANALYSES
-
-if TYPE_CHECKING:
-    from gahb.tracking.record import Record
 
 COMMON = [parameter("json", Json, False), parameter("record", RecordUri, None), parameter("storage", Storage, None)]
 ON_CLUSTER = [parameter("address", Address, None), parameter("no_wait", NoWait, False)]
@@ -138,16 +135,7 @@ def _run_analysis(
     for file in result.texts:
         say(f"page: {folder / file}")
     if result.sweep:
-        _say_ui(context.record, result.sweep)
-
-
-def _say_ui(record: "Record", sweep: str) -> None:
-    if record.uri.startswith("http"):
-        return say(f"runs in MLflow: {record.uri.rstrip('/')}/{record.url(sweep)}")
-    mlflow = Path(sys.executable).with_name("mlflow")
-    say("runs in MLflow, with the job runner that nothing here needs turned off:")
-    say(f"  MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {mlflow} ui --backend-store-uri {record.uri}")
-    say(f"  and open http://127.0.0.1:5000/{record.url(sweep)}")
+        say_ui(context.record, result.sweep)
 
 
 def main() -> None:

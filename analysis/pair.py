@@ -42,6 +42,7 @@ from gahb.figures import style
 from gahb.storage.local import content_of
 from gahb.tracking import lookup
 from gahb.tracking.run import Run
+from gahb.tracking.views import SIMILARITIES
 
 from .models import Model, TrialModel, load
 
@@ -98,6 +99,7 @@ def run(
         runs=[a.run, b.run],
         settings={"samples": samples, "seed": seed, **asdict(sampler)},
         metrics=flat_metrics(summary),
+        by_n=pair.by_n(),
         tables={"pair": pair.table},
         pictures={"pair": figure(pair)},
         arrays={"pair": pair.arrays()},
@@ -136,6 +138,13 @@ class Pair:
             "samples": len(self.table),
             "diverged": int((~self.table["converged"]).sum()),
         }
+
+    def by_n(self) -> dict[str, dict[str, float]]:
+        """Run id → what the MLflow UI shows of the pair against N: the means of SIMILARITIES that there are."""
+        summary = self.summary()
+        means = {key: summary[key]["mean"] for key in SIMILARITIES}
+        finite = {key: mean for key, mean in means.items() if np.isfinite(mean)}
+        return {run.run_id: finite for run in (self.a, self.b) if not run.imported}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All but the runs, by name."""

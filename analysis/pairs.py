@@ -70,6 +70,7 @@ def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int, sample
             for key in ("n_overtake", "n_overtake_centered")
             if row[key]
         },
+        by_n={run_id: row for pair in pairs for run_id, row in pair.by_n().items()},
         tables={"pairs": table, "samples": per_sample, "n_overtake": crossed},
         pictures={"pairs": figure(pairs, table, crossed)},
         data={"pairs": rows, "n_overtake": crossings, "unfinished": trials.rows},

@@ -7,13 +7,16 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from gahb import help_pages, progress
 from gahb.errors import UserError
 from gahb.text import printable, without_passwords
+
+if TYPE_CHECKING:
+    from gahb.tracking.record import Record
 
 UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
 """What typer raises for an unknown option or a missing argument; it has no public name in every version."""
@@ -165,6 +168,17 @@ def run(app: Callable[..., Any], name: str) -> None:
 def say(line: str) -> None:
     """A line of talk, on stderr."""
     progress.write(_shown(line))
+
+
+def say_ui(record: "Record", sweep: str) -> None:
+    """Say how to see a sweep's trials in the MLflow UI."""
+    from gahb.storage.base import record_uri
+    from gahb.tracking.views import sweep_link
+
+    if record.uri.startswith("http"):
+        return say(f"in MLflow: {record.uri.rstrip('/')}/{sweep_link(record.client, sweep)}")
+    other = "" if record.uri == record_uri(None) else f" --record {record.uri}"
+    say(f"in MLflow: gahb-sweep ui {sweep}{other}")
 
 
 def print_line(line: str = "") -> None:

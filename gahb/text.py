@@ -19,3 +19,8 @@ def printable(text: str, keep: str = "") -> str:
 def without_passwords(text: str) -> str:
     """The text with the password of each address in it, `scheme://user:password@host`, left out."""
     return PASSWORD.sub(r"\1:…@", text)
+
+
+def in_markdown(name: str) -> str:
+    """A name as Markdown that shows it, whatever is in it."""
+    return re.sub(r"([\\`*_\[\]<>&!|~:$])", r"\\\1", printable(name))

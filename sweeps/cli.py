@@ -7,7 +7,7 @@ from gahb.cli import run
 
 from .commands import app
 
-from .commands import plans, training, looking, housekeeping  # isort: skip  # noqa: F401  # each adds its commands, in this order
+from .commands import plans, training, looking, ui, housekeeping  # isort: skip  # noqa: F401  # each adds its commands, in this order
 
 
 def main() -> None:

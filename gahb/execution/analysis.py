@@ -5,7 +5,6 @@ stands in its `Description`. `log_result` makes of a result one run in the exper
 figures and links to what it was computed from. The command and the report go through these alone.
 """
 
-import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,8 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from gahb.child import uninterrupted
 from gahb.cli import say
 from gahb.storage.base import Storage, record_uri, storage_here
-from gahb.text import printable
-from gahb.tracking.run import Run, Tag, link, member_of
+from gahb.tracking.run import Run, Tag, analyses_of, link, member_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,6 +106,7 @@ class AnalysisResult:
         sweep: the sweep that it is about, if it is about one.
         settings: its params.
         metrics: its numbers.
+        by_n: run id → numbers of that trial, which the MLflow UI shows against N.
         tables: file stem → table, kept as CSV.
         pictures: file stem → figure, kept as PNG and as SVG, for print.
         arrays: file stem → name → array, kept as safetensors.
@@ -122,6 +121,7 @@ class AnalysisResult:
     sweep: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    by_n: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     tables: Mapping[str, "pd.DataFrame"] = field(default_factory=dict)
     pictures: Mapping[str, "Figure"] = field(default_factory=dict)
     arrays: Mapping[str, Mapping[str, "NDArray[Any]"]] = field(default_factory=dict)
@@ -220,17 +220,16 @@ def log_result(
     from safetensors.numpy import save_file
 
     from gahb.figures import style
+    from gahb.tracking import links, notes
     from gahb.tracking.record_writer import RecordWriter
 
     sweep = sweep or result.sweep or result.runs[0].sweeps[0]
-    links = "\n".join(
-        f"- [{in_markdown(run.name)}](#/experiments/{run.experiment_id}/runs/{run.run_id})" for run in result.runs
-    )
     tags = {
         Tag.KIND: kind,
         **member_of(sweep),
         **{link(i): run.run_id for i, run in enumerate(result.runs)},
-        "mlflow.note.content": f"{in_markdown(kind)} of\n\n{links}",
+        Tag.PICTURES: " ".join(result.pictures),
+        **notes.of_analysis(kind, result.runs),
     }
     record = RecordWriter(context.uri, context.storage.url)
     with tempfile.TemporaryDirectory() as name:
@@ -245,16 +244,13 @@ def log_result(
         for file, text in result.texts.items():
             (folder / file).write_text(text)
         with uninterrupted():
-            run_id = record.create(f"{sweep}-analysis", result.name, params=result.settings, tags=tags)
+            run_id = record.create(analyses_of(sweep), result.name, params=result.settings, tags=tags)
             record.add_artifacts(run_id, folder)
+            record.add_images(run_id, {stem: folder / f"{stem}.png" for stem in result.pictures})
             record.log_metrics(run_id, result.metrics)
             record.finish(run_id)
+            links.lead_back(record, kind, run_id, sweep, result.runs, result.by_n)
     return run_id, record.artifacts(run_id, keep=True)
-
-
-def in_markdown(name: str) -> str:
-    """A name as Markdown that shows it, whatever is in it."""
-    return re.sub(r"([\\`*_\[\]<>&!|~:$])", r"\\\1", printable(name))
 
 
 def no_formulas(table: "pd.DataFrame") -> "pd.DataFrame":

@@ -26,9 +26,10 @@ from gahb.planning.placement import Placement, place
 from gahb.planning.plan import Planned, plan, states_of
 from gahb.storage import leases
 from gahb.storage.base import Storage
+from gahb.tracking import notes, views
 from gahb.tracking.record import Record
 from gahb.tracking.record_writer import RecordWriter
-from gahb.tracking.run import Kind, Run, Tag, member_of
+from gahb.tracking.run import Kind, N, Run, Tag, member_of
 from gahb.training import cost
 from gahb.trial import Trial
 
@@ -123,6 +124,7 @@ class Launch:
             planned, trained = self.train(planned, to_train)
         else:
             self.say(_counts(planned))
+            self.set_up_views()
         return self.rows(planned, trained)
 
     def plan(self) -> list[Planned]:
@@ -168,6 +170,7 @@ class Launch:
             say_reused(ours, self.say)
             tasks = {p.signature: self.task(p, launch_id, placements[p.trial]) for p in largest_first(ours)}
             run_ids = [task.run_id for task in tasks.values()]
+            self.set_up_views()
             with live.shown(self.board(planned, tasks)):
                 failures = ray_cluster.run_trials(
                     list(tasks.values()),
@@ -236,10 +239,11 @@ class Launch:
         flat = trial.flat()
         params = {**flat, "parameters": cost.parameters(trial.architecture, trial.dataset.resolution)}
         dataset = (trial.dataset.name, planned.data_hash, str(flat["dataset"]))
+        metrics = {N: trial.n_train}
         if planned.run:
             run_id = planned.run.run_id
             if not planned.run.params:  # the launch that made it was killed
-                self.record.describe(run_id, params, dataset)
+                self.record.describe(run_id, params, dataset, metrics)
             self.record.tag(run_id, tags)
             self.record.schedule(run_id)
             return run_id
@@ -249,12 +253,20 @@ class Launch:
             Tag.DATA_HASH: planned.data_hash,
             Tag.SUBSET: trial.subset,
             Tag.TRIAL: json.dumps(flat),
+            **notes.of_new_trial(flat),
         }
         if course := trial.course(planned.data_hash):
             names[Tag.COURSE] = course
         if trial.plugins:
             names[Tag.PLUGINS] = json.dumps(trial.plugins)
-        return self.record.create(self.sweep, planned.name, params=params, tags={**names, **tags}, dataset=dataset)
+        return self.record.create(
+            self.sweep, planned.name, params=params, tags={**names, **tags}, dataset=dataset, metrics=metrics
+        )
+
+    def set_up_views(self) -> None:
+        """Let the MLflow UI show the sweep on the columns and charts that it is looked at for."""
+        last = max(trial.steps * trial.batch_size for trial in self.trials)
+        views.set_up_trials(self.record.client, self.sweep, last)
 
     def stop(self, run_ids: Collection[str]) -> None:
         """Let the trials that run write a checkpoint and end, and wait for them, no longer than STOP_SECONDS."""

@@ -26,11 +26,11 @@ from gahb.storage.base import storage_at
 from gahb.storage.local import OddFile
 from gahb.storage.retry import pause, with_retries
 from gahb.text import without_passwords
-from gahb.tracking import parsing
+from gahb.tracking import notes, parsing
 from gahb.tracking.metric_logger import MetricLogger, Stopped, Superseded
 from gahb.tracking.pace import Pace
 from gahb.tracking.record_writer import RecordWriter
-from gahb.tracking.run import Tag
+from gahb.tracking.run import BY_N, PSNRS, Tag
 from gahb.training import loop, weights
 from gahb.training.checkpoint_names import folder_of
 from gahb.training.checkpoints import Checkpoints
@@ -223,8 +223,11 @@ class TrialRun:
         speed = {"images_per_second": total / trained.seconds} if math.isfinite(trained.seconds) else {}
         totals = {"images_seen": total, **speed, "peak_memory_gb": hardware.peak_memory(self.device) / 1e9}
         self.metric_logger.log([with_retries(lambda: self._first_totals(totals), wait=self._wait)])
+        by_n = {f"{BY_N}{key}": trained.history[-1].metrics()[key] for key in PSNRS}
+        self.metric_logger.log([(by_n, trained.history[-1].time)], step=self.trial.n_train)
         share = self.task.gpus if self.device.type == "cuda" else self.task.cpus
         tags: dict[str, Any] = {Tag.DEVICE: hardware.name(self.device), Tag.SHARE: share, Tag.REASON: ""}
+        tags |= notes.of_finished_trial(self.task.flat, self.task.run_id)
         if trained.images_reused:
             tags[Tag.IMAGES_REUSED] = trained.images_reused
         self.record.tag(self.task.run_id, tags)

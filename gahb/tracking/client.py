@@ -45,6 +45,7 @@ IDEMPOTENT = frozenset(
         "log_text",
         "search_experiments",
         "search_runs",
+        "set_experiment_tag",
         "set_terminated",
         "update_run",
     }

@@ -78,17 +78,22 @@ class MetricLogger:
             self._news.notify_all()
         self._thread.join()
 
-    def log(self, rows: Iterable[tuple[Mapping[str, float], float]]) -> None:
-        """Take metrics, each mapping with its `images_seen` and the time of its evaluation in seconds since 1970."""
+    def log(self, rows: Iterable[tuple[Mapping[str, float], float]], step: int | None = None) -> None:
+        """Take metrics, each mapping with the time of its evaluation in seconds since 1970.
+
+        Args:
+            rows: the metrics and the times.
+            step: of all of them; that of a mapping is its `images_seen` if left out.
+        """
         from mlflow.entities import Metric
 
         with self._news:
             for row, time in rows:
-                step, milliseconds = int(row["images_seen"]), round(1000 * time)
+                at, milliseconds = int(row["images_seen"]) if step is None else step, round(1000 * time)
                 for key, value in row.items():
-                    if (key, step) not in self._known:
-                        self._known.add((key, step))
-                        self._waiting.append(Metric(key, float(value), milliseconds, step))
+                    if (key, at) not in self._known:
+                        self._known.add((key, at))
+                        self._waiting.append(Metric(key, float(value), milliseconds, at))
             self._news.notify_all()
 
     def flush(self) -> None:

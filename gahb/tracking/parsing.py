@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any
 
-from gahb.tracking.run import LINK, PSNRS, Kind, Run, Tag
+from gahb.tracking.run import ASKED, LINK, PSNRS, Kind, Run, Tag
 
 LONGEST = 10_000
 """Letters in the value of a tag; MLflow takes 8000."""
@@ -35,6 +35,9 @@ NEEDED: dict[str, tuple[str, ...]] = {
 
 RUN_ID = "[0-9a-f]{32}"
 
+BEGINNINGS = {LINK: RUN_ID, ASKED: f"[0-9]+/{RUN_ID}"}
+"""What the value of a tag is like whose key begins so."""
+
 SECONDS, SHARE = (1e-12, 1e15), (1e-6, 1e6)
 """The least and the most seconds that anything takes, and cores or GPUs that a trial is granted."""
 
@@ -48,7 +51,7 @@ def check(run: Run) -> None:
     for tag, value in run.tags.items():
         if len(value) > LONGEST:
             raise ValueError(f"{tag[:100]} is too long")
-        if pattern := RUN_ID if tag.startswith(LINK) else PATTERNS.get(tag):  # type: ignore[call-overload]
+        if pattern := _pattern(tag):
             _match(tag, pattern, value)
     for tag in NEEDED.get(run.kind, ()):
         if tag not in run.tags:
@@ -66,6 +69,12 @@ def starts(tags: dict[str, str]) -> tuple[int, int]:
     text = tags.get(Tag.STARTS, "")
     step, colon, count = text.partition(":")
     return (int(step), int(count)) if colon and re.fullmatch(PATTERNS[Tag.STARTS], text) else (-1, 0)
+
+
+def _pattern(tag: str) -> str | None:
+    """What the value of a tag is like, if that is prescribed."""
+    begun = (pattern for beginning, pattern in BEGINNINGS.items() if tag.startswith(beginning))
+    return next(begun, PATTERNS.get(tag))  # type: ignore[call-overload]
 
 
 def _check_trial(run: Run) -> None:

@@ -22,7 +22,7 @@ from gahb.text import printable, without_passwords
 from gahb.tracking import locations, parsing
 from gahb.tracking.client import connect, first_line
 from gahb.tracking.preflight import check_record
-from gahb.tracking.run import STATES, SWEEP, SWEEP_NAME, Kind, Run, Tag
+from gahb.tracking.run import BY_N, STATES, SWEEP, SWEEP_NAME, Kind, N, Run, Tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -196,11 +196,6 @@ class Record:
         keys = self.client.get_run(run_id).data.metrics
         return {(key, step) for key in keys for step, _ in self.history(run_id, key)}
 
-    def url(self, experiment: str) -> str:
-        """The part of the MLflow UI's address that shows an experiment's runs."""
-        found = self.client.get_experiment_by_name(experiment)
-        return f"#/experiments/{found.experiment_id}/runs?workflowType=machine_learning" if found else "#/experiments"
-
     def check_location(self, run: Run) -> None:
         """Raise UserError unless the run's artifacts are in the storage, or in the keeping of the record's server, in a
         folder that is named by it."""
@@ -310,7 +305,7 @@ def _run(run: Any) -> Run:
         state=STATES.get(run.info.status, ""),
         tags=dict(run.data.tags),
         params=dict(run.data.params),
-        metrics=dict(run.data.metrics),
+        metrics={key: value for key, value in run.data.metrics.items() if key != N and not key.startswith(BY_N)},
         artifact_uri=run.info.artifact_uri or "",
     )
 

@@ -3,13 +3,17 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gahb.storage.retry import backoff
 from gahb.text import without_passwords
 from gahb.tracking.client import is_retryable, no_http_retries
+from gahb.tracking.provenance import provenance
 from gahb.tracking.record import Record
 from gahb.tracking.run import PREFIX, Tag
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
 
 CREATION_TRIES = 6
 """How often a run's creation is requested before the record counts as out of order."""
@@ -26,6 +30,7 @@ class RecordWriter(Record):
         params: Mapping[str, Any],
         tags: Mapping[str, Any],
         dataset: tuple[str, str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
     ) -> str:
         """A new run, scheduled; returns its id.
 
@@ -35,41 +40,59 @@ class RecordWriter(Record):
             params: of the run.
             tags: by which the run is known again if the answer to its creation is lost.
             dataset: name, digest and source of the data set, for MLflow's data set column.
+            metrics: what is known of it beforehand.
 
         Raises:
             UserError: there is an experiment of that name whose artifacts go elsewhere; see `check_experiment`.
         """
-        run_id = self._create_once(self._experiment(experiment), name, {k: str(v) for k, v in tags.items()})
-        self.describe(run_id, params, dataset)
+        names = {**provenance(), **{key: str(value) for key, value in tags.items()}}
+        run_id = self._create_once(self._experiment(experiment), name, names)
+        self.describe(run_id, params, dataset, metrics)
         self.schedule(run_id)
         return run_id
 
-    def describe(self, run_id: str, params: Mapping[str, Any], dataset: tuple[str, str, str] | None) -> None:
+    def describe(
+        self,
+        run_id: str,
+        params: Mapping[str, Any],
+        dataset: tuple[str, str, str] | None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
         """Give a run what `create` gives it, in case that did not come to its end."""
         from mlflow.entities import Dataset, DatasetInput, Param
 
-        self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        texts = [Param(key, str(value)) for key, value in params.items()]
+        self.client.log_batch(run_id, params=texts, metrics=_metrics(metrics or {}))
         if dataset:
             entity = Dataset(name=dataset[0], digest=dataset[1], source_type="local", source=dataset[2])
             self.client.log_inputs(run_id, datasets=[DatasetInput(entity)])
 
-    def tag(self, run_id: str, tags: Mapping[str, Any]) -> None:
-        """Set tags of a run."""
+    def tag(
+        self, run_id: str, tags: Mapping[str, Any], metrics: Mapping[str, float] | None = None, step: int = 0
+    ) -> None:
+        """Set tags of a run, and log metrics at a step."""
         from mlflow.entities import RunTag
 
-        self.client.log_batch(run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        texts = [RunTag(key, str(value)) for key, value in tags.items()]
+        self.client.log_batch(run_id, metrics=_metrics(metrics or {}, step), tags=texts)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Metrics of an analysis."""
-        from mlflow.entities import Metric
-
-        now = _milliseconds()
-        self.client.log_batch(run_id, metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()])
+        self.client.log_batch(run_id, metrics=_metrics(metrics))
 
     def add_artifacts(self, run_id: str, folder: Path) -> None:
         """Copy every file in a folder to the run's artifacts."""
         self._check_artifacts(run_id)
         self.client.log_artifacts(run_id, str(folder))
+
+    def add_images(self, run_id: str, images: Mapping[str, Path], step: int = 0) -> None:
+        """Show pictures, name → file, as the run's images at a step."""
+        from PIL import Image
+
+        self._check_artifacts(run_id)
+        for key, file in images.items():
+            with Image.open(file) as image:
+                self.client.log_image(run_id, image, key=key, step=step)
 
     def add_text(self, run_id: str, text: str, file: str) -> None:
         """Add a text to the run's artifacts, under the name of a file."""
@@ -145,6 +168,14 @@ class RecordWriter(Record):
                     raise
         self._check_location(f"the experiment {name!r}", found.artifact_location)
         return str(found.experiment_id)
+
+
+def _metrics(values: Mapping[str, float], step: int = 0) -> "list[Metric]":
+    """Metrics as MLflow takes them."""
+    from mlflow.entities import Metric
+
+    now = _milliseconds()
+    return [Metric(key, float(value), now, step) for key, value in values.items()]
 
 
 def _milliseconds() -> int:

@@ -59,6 +59,8 @@ class Tag(StrEnum):
     """What trained it, or was calibrated."""
     SHARE = "gahb.share"
     """How many cores, or how much of a GPU, it was granted."""
+    PICTURES = "gahb.pictures"
+    """The names of an analysis's pictures, with spaces between them."""
     RATES = "gahb.rates"
     """What a calibration measured, as JSON."""
 
@@ -71,7 +73,7 @@ class Kind(StrEnum):
     CALIBRATION = "calibration"
 
 
-SWEEP, LAUNCHED, LINK = f"{PREFIX}sweep.", f"{PREFIX}launched.", f"{PREFIX}of."
+SWEEP, LAUNCHED, LINK, ASKED = f"{PREFIX}sweep.", f"{PREFIX}launched.", f"{PREFIX}of.", f"{PREFIX}asked."
 
 SWEEP_NAME = re.compile(r"(?!.*\.\.)[\w-][\w\-./: ]{0,199}")
 """The name of a sweep: what MLflow takes for a tag, and no way out of a folder."""
@@ -92,15 +94,30 @@ METRICS = (*PSNRS, "psnr_gap_db")
 """The metrics that say how a trial stands, in dB. Older records lack the last."""
 
 
+N, BY_N = "n", "by_n/"
+"""Metrics that the MLflow UI alone reads: N, as params are sorted as text; and what such metrics begin with as stand
+against N, their step."""
+
+
 def member_of(sweep: str, launched: str | None = None) -> dict[str, str]:
     """The tag of a sweep's member; a trial may have several such. Beside it, where it is known, stands which sweep was
     launched under that name, as `gahb-sweep list` names it."""
     return {f"{SWEEP}{sweep}": "true", **({f"{LAUNCHED}{sweep}": launched} if launched else {})}
 
 
+def analyses_of(sweep: str) -> str:
+    """The experiment with the analyses of a sweep."""
+    return f"{sweep}-analysis"
+
+
 def link(number: int) -> str:
     """The tag that holds the id of the first, second, … run that an analysis was computed from."""
     return f"{LINK}{number}"
+
+
+def asked(kind: str, experiment_id: str, run_id: str) -> dict[str, str]:
+    """The tag of a run that leads back to the newest analysis of a kind that was computed from it."""
+    return {f"{ASKED}{kind}": f"{experiment_id}/{run_id}"}
 
 
 @dataclass(frozen=True)
@@ -167,6 +184,17 @@ class Run:
     def links(self) -> frozenset[str]:
         """The ids of the runs that an analysis was computed from."""
         return frozenset(run_id for tag, run_id in self.tags.items() if tag.startswith(LINK))
+
+    @property
+    def analyses(self) -> dict[str, tuple[str, str]]:
+        """Kind of analysis → the ids of the experiment and the run of the newest that was computed from it."""
+        found = {tag.removeprefix(ASKED): value.split("/") for tag, value in self.tags.items() if tag.startswith(ASKED)}
+        return {kind: (experiment_id, run_id) for kind, (experiment_id, run_id) in found.items()}
+
+    @property
+    def pictures(self) -> list[str]:
+        """The names of an analysis's pictures."""
+        return self.tags.get(Tag.PICTURES, "").split()
 
     @property
     def psnrs(self) -> dict[str, float]:

@@ -1,11 +1,11 @@
 """What trains: `launch`, `search`, `retry`; and `stop`, which ends it."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gahb.cli import Address, Json, NoWait, RecordUri, Storage, print_json, print_table, say
+from gahb.cli import Address, Json, NoWait, RecordUri, Storage, print_json, print_table, say, say_ui
 
 from . import TRAIN, app
 from .options import (
@@ -32,6 +32,7 @@ from .rows import print_found, short
 
 if TYPE_CHECKING:
     from gahb.api.place import Place
+    from gahb.api.sweeps import Sweep
     from gahb.execution.launch import LaunchOptions
     from gahb.planning.sweeps import Chosen
     from gahb.trial import Trial
@@ -119,6 +120,7 @@ def search(
         print_json({"curves": rows})
     else:
         print_found(rows)
+        say_ui(place.record, chosen.name)
     for row in rows:
         if row["reason"]:
             say(f"{row['curve']}: {row['reason']}")
@@ -212,7 +214,7 @@ def _train(
 
     with told(notify, chosen.name, *place, say):
         sweep = launch_chosen(chosen, place, how, report=report)
-    _end(sweep.rows, json)
+    _end(sweep, json)
 
 
 def _begin(
@@ -242,14 +244,16 @@ def _check_paths(trials: Sequence["Trial"]) -> None:
             check_path(key, value)
 
 
-def _end(rows: Sequence[dict[str, Any]], json: bool) -> None:
+def _end(sweep: "Sweep", json: bool) -> None:
     """Print what a launch has come to; exit status 1 if a trial failed."""
     if json:
-        print_json({"trials": rows})
+        print_json({"trials": sweep.rows})
     else:
-        print_table([short(row) for row in rows])
-    for row in rows:
+        print_table([short(row) for row in sweep.rows])
+    for row in sweep.rows:
         if row["reason"]:
             say(f"{row['name']} {row['state']}: {row['reason']}")
-    if any(row["state"] == "failed" for row in rows):
+    if not json:
+        say_ui(sweep.place.record, sweep.name)
+    if any(row["state"] == "failed" for row in sweep.rows):
         raise typer.Exit(1)
