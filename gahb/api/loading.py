@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 def load(
     run: str | TrialRun, *, device: "torch.device | str" = "cpu", record: str | None = None, storage: str | None = None
 ) -> "Denoiser":
-    """The denoiser y ↦ f(y) of a finished trial or an imported model, in evaluation mode.
+    """The denoiser y ↦ f(y) of a finished trial, at its end or at an evaluation, or of an imported model, in evaluation
+    mode.
 
     Args:
-        run: an MLflow run id, a unique prefix of one or of a signature, a run's name, or what `load_run` gives.
+        run: an MLflow run id, a unique prefix of one or of a signature, a run's name, or what `load_run` gives; or the
+            id m-… of a LoggedModel, which is a trial at an evaluation.
         device: where the weights go.
         record: the record's URI; `MLFLOW_TRACKING_URI` or ./mlflow.db if left out.
         storage: where its artifacts are; `GAHB_STORAGE` or ./gahb-storage if left out.
@@ -39,12 +41,15 @@ def load(
         >>> denoise(torch.rand(3, 1, 16, 16)).shape
         torch.Size([3, 1, 16, 16])
     """
-    from gahb.tracking import lookup
+    from gahb.tracking import logged_models, lookup
     from gahb.training import weights
 
     book, name = (
         (run.place.record, run.run_id) if isinstance(run, TrialRun) else (Place.at(record, storage).record, run)
     )
+    if logged_models.MODEL_ID.fullmatch(name):
+        trial, images_seen = logged_models.checkpoint(book, name)
+        return weights.read_after(book.artifacts(trial.run_id), images_seen, device)
     return weights.read(book.artifacts(lookup.finished_model(book, name).run_id), device)[0]
 
 

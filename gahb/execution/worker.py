@@ -7,7 +7,8 @@ import math
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from gahb.storage.local import OddFile
 from gahb.storage.retry import pause, with_retries
 from gahb.text import without_passwords
 from gahb.tracking import notes, parsing
+from gahb.tracking.client import is_retryable
+from gahb.tracking.logged_models import log_models
 from gahb.tracking.metric_logger import MetricLogger, Stopped, Superseded
 from gahb.tracking.pace import Pace
 from gahb.tracking.record_writer import RecordWriter
@@ -202,16 +205,25 @@ class TrialRun:
         """Log what the training took, leave its results as the run's artifacts, and finish the run."""
         with_retries(self.checkpoints.flush, wait=self._wait)
         self._log_totals(trained)
-        with tempfile.TemporaryDirectory() as name:
+        with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(1) as beside:
             folder = Path(name)
             weights.save(folder, trained.denoiser, self._card(trained))
             like = trained.denoiser.net.state_dict()
             history = with_retries(lambda: self.checkpoints.weight_history(like), wait=self._wait)
             weights.save_weight_history(folder, history)
+            logged = beside.submit(self._log_models, [e for e in trained.history if e.images_seen in history])
             write_trial(folder, trained, self.training.test_images)
+            logged.result()
             self.metric_logger.flush()
             self.record.add_artifacts(self.task.run_id, folder)
         self.record.finish(self.task.run_id)
+
+    def _log_models(self, evaluations: Sequence[loop.Evaluation]) -> None:
+        """Make checkpoints of evaluations whose weights are kept. Most of the time it takes is waiting."""
+        self.metric_logger.flush()
+        rows = [(evaluation.metrics(), evaluation.time) for evaluation in evaluations]
+        dataset = (self.trial.dataset.name, self.task.data_hash)
+        with_retries(lambda: log_models(self.record, self.task.run_id, dataset, rows), is_retryable, wait=self._wait)
 
     def _wait(self, seconds: float) -> None:
         self.control.halt.wait(seconds)

@@ -43,7 +43,7 @@ def save_weight_history(folder: Path, history: dict[int, dict[str, Tensor]]) -> 
     """Write the weights at every evaluation, images seen → weights, into a folder beside the last ones."""
     (folder / WEIGHT_HISTORY).mkdir()
     for images_seen, tensors in history.items():
-        save_file(tensors, folder / WEIGHT_HISTORY / f"images-{images_seen:012d}.safetensors")
+        save_file(tensors, folder / WEIGHT_HISTORY / _name_after(images_seen))
 
 
 def read(folder: Path, device: torch.device | str = "cpu") -> tuple[Denoiser, dict[str, Any]]:
@@ -86,13 +86,29 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 def read_weight_history(folder: Path, device: torch.device | str = "cpu") -> Iterator[tuple[int, Denoiser]]:
     """Images seen and the denoiser at that moment, for every evaluation of a training, in order; see `read`."""
     architecture = _architecture(read_card(folder))
-    stored = folder / WEIGHT_HISTORY
-    if not stored.exists():
-        stored = folder / WEIGHT_HISTORY_0_1
-    for file in sorted(stored.glob("images-*.safetensors")):
+    for file in sorted(_history(folder).glob("images-*.safetensors")):
         with _readable(file):
             images_seen, denoiser = int(file.stem.removeprefix("images-")), fit(architecture, _tensors(file))
         yield images_seen, denoiser.to(device)
+
+
+def read_after(folder: Path, images_seen: int, device: torch.device | str = "cpu") -> Denoiser:
+    """The denoiser at the evaluation after so many images; see `read`."""
+    card = read_card(folder)
+    if images_seen == card.get("images_seen"):
+        return read(folder, device)[0]
+    file = _history(folder) / _name_after(images_seen)
+    with _readable(file):
+        return fit(_architecture(card), _tensors(file)).to(device)
+
+
+def _history(folder: Path) -> Path:
+    stored = folder / WEIGHT_HISTORY
+    return stored if stored.exists() else folder / WEIGHT_HISTORY_0_1
+
+
+def _name_after(images_seen: int) -> str:
+    return f"images-{images_seen:012d}.safetensors"
 
 
 @contextmanager
