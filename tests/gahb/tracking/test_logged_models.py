@@ -61,7 +61,7 @@ def test_a_checkpoint_is_loaded_by_its_id(finished: Place) -> None:
 def test_there_is_one_checkpoint_an_evaluation_whatever_is_asked_again(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_id, record, lost = new_run(place), place.record, [True, False, True]
+    run_id, record, lost = new_run(place), place.record, [False, True, True]
     create = record.client.create_logged_model
 
     def answer_lost(*arguments: Any, **options: Any) -> Any:
