@@ -173,10 +173,9 @@ def say(line: str) -> None:
 def say_ui(record: "Record", sweep: str) -> None:
     """Say how to see a sweep's trials in the MLflow UI."""
     from gahb.storage.base import record_uri
-    from gahb.tracking.views import sweep_link
 
     if record.uri.startswith("http"):
-        return say(f"in MLflow: {record.uri.rstrip('/')}/{sweep_link(record.client, sweep)}")
+        return say(f"in MLflow: {record.uri.rstrip('/')}/{record.url(sweep)}")
     other = "" if record.uri == record_uri(None) else f" --record {record.uri}"
     say(f"in MLflow: gahb-sweep ui {sweep}{other}")
 

@@ -23,6 +23,7 @@ from gahb.tracking import locations, parsing
 from gahb.tracking.client import connect, first_line
 from gahb.tracking.preflight import check_record
 from gahb.tracking.run import BY_N, STATES, SWEEP, SWEEP_NAME, Kind, N, Run, Tag
+from gahb.tracking.views import sweep_link
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -195,6 +196,10 @@ class Record:
         """The (metric, images seen) pairs that the record has of a run."""
         keys = self.client.get_run(run_id).data.metrics
         return {(key, step) for key in keys for step, _ in self.history(run_id, key)}
+
+    def url(self, sweep: str) -> str:
+        """The part of the MLflow UI's address that opens a sweep's trials on the right columns."""
+        return sweep_link(self.client, sweep)
 
     def check_location(self, run: Run) -> None:
         """Raise UserError unless the run's artifacts are in the storage, or in the keeping of the record's server, in a

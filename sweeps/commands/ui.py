@@ -40,7 +40,6 @@ def ui(
     from gahb.api.place import Place
     from gahb.errors import UserError
     from gahb.tracking import lookup
-    from gahb.tracking.views import sweep_link
 
     book = Place.at(record, storage).record
     if not book.exists:
@@ -48,7 +47,7 @@ def ui(
     page = "#/experiments"
     if sweep:
         lookup.sweep_trials(book, sweep)
-        page = sweep_link(book.client, sweep)
+        page = book.url(sweep)
 
     def show(server: str) -> None:
         address = f"{server.rstrip('/')}/{page}"

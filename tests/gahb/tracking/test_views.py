@@ -41,7 +41,7 @@ def test_a_launch_has_the_ui_open_on_n_and_the_gap(finished: Place) -> None:
     charts = page(finished, "tiny", "gahb-charts")["compareRunCharts"]
     cards = {key for card in charts for key in (card.get("metricKey"), *card.get("selectedMetricKeys", ()))}
     assert logged <= cards, "what no card is of gets one by itself"
-    link = views.sweep_link(finished.record.client, "tiny")
+    link = finished.record.url("tiny")
     assert link.endswith("&compareRunsMode=TABLE&viewStateShareKey=gahb-trials")
     assert f"]({link})" in experiment(finished, "tiny").tags["mlflow.note.content"]
 
