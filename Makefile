@@ -2,6 +2,7 @@
 # make test   the default tests          make lint   format, lint, types, imports between folders
 # make bench  speed against textbook baselines, into benchmarks/RESULTS.md
 # make test-slow, make test-gpu   the tests behind markers
+# make test-ui   the MLflow UI on a sweep, in Chromium; PICTURES=folder keeps what it shows
 # make gpu    a GPU against a CPU, its memory and speed, into benchmarks/GPU.md; PARTS="parity graph" for some of it
 # make chaos  a sweep on several hosts that fail, into chaos/RESULTS.md; as root
 # make docs   docs/settings.md from the code, and the site, into docs/_build/html; make linkcheck its links outside
@@ -13,7 +14,7 @@ CONSTRAINTS ?= constraints.txt
 BIN         := .venv/bin
 GPU_PYTHON  ?= $(if $(wildcard .venv/installed),$(BIN)/python,$(PYTHON))
 
-.PHONY: demo test test-slow test-gpu bench gpu chaos lint docs docs-test linkcheck lock audit clean
+.PHONY: demo test test-slow test-gpu test-ui bench gpu chaos lint docs docs-test linkcheck lock audit clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml $(CONSTRAINTS)
@@ -45,6 +46,9 @@ chaos: .venv/installed
 
 test-gpu: .venv/installed
 	$(BIN)/python -m pytest -m gpu
+
+test-ui: .venv/installed
+	GAHB_UI_PICTURES=$(abspath $(PICTURES)) $(BIN)/python -m pytest -m ui
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

@@ -217,6 +217,7 @@ def log_result(
         kind: the analysis, as the command names it.
         sweep: whose experiment it joins; the result's own, or else the first run's, if left out.
     """
+    from PIL import Image
     from safetensors.numpy import save_file
 
     from gahb.figures import style
@@ -246,7 +247,7 @@ def log_result(
         with uninterrupted():
             run_id = record.create(analyses_of(sweep), result.name, params=result.settings, tags=tags)
             record.add_artifacts(run_id, folder)
-            record.add_images(run_id, {stem: folder / f"{stem}.png" for stem in result.pictures})
+            record.add_images(run_id, ((stem, 0, Image.open(folder / f"{stem}.png")) for stem in result.pictures))
             record.log_metrics(run_id, result.metrics)
             record.finish(run_id)
             links.lead_back(record, kind, run_id, sweep, result.runs, result.by_n)

@@ -7,13 +7,14 @@ import math
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import gahb
 from gahb import hardware
@@ -22,7 +23,8 @@ from gahb.data.splits import subset_hash
 from gahb.errors import UserError
 from gahb.execution import spot_notice, worker_log
 from gahb.execution.task import Task
-from gahb.figures.trial import write_trial
+from gahb.figures.trial import stages, write_trial
+from gahb.models.loading import fit
 from gahb.storage.base import storage_at
 from gahb.storage.local import OddFile
 from gahb.storage.retry import pause, with_retries
@@ -211,19 +213,34 @@ class TrialRun:
             like = trained.denoiser.net.state_dict()
             history = with_retries(lambda: self.checkpoints.weight_history(like), wait=self._wait)
             weights.save_weight_history(folder, history)
-            logged = beside.submit(self._log_models, [e for e in trained.history if e.images_seen in history])
+            logged = beside.submit(self._log_checkpoints, trained, history)
             write_trial(folder, trained, self.training.test_images)
             logged.result()
             self.metric_logger.flush()
             self.record.add_artifacts(self.task.run_id, folder)
         self.record.finish(self.task.run_id)
 
-    def _log_models(self, evaluations: Sequence[loop.Evaluation]) -> None:
-        """Make checkpoints of evaluations whose weights are kept. Most of the time it takes is waiting."""
+    def _log_checkpoints(self, trained: Trained, history: Mapping[int, dict[str, Tensor]]) -> None:
+        """Log the evaluations whose weights are kept as models, and what these make of held-out images. Most of the
+        time that it takes is waiting.
+
+        Args:
+            trained: the training.
+            history: images seen → weights.
+        """
         self.metric_logger.flush()
-        rows = [(evaluation.metrics(), evaluation.time) for evaluation in evaluations]
-        dataset = (self.trial.dataset.name, self.task.data_hash)
-        with_retries(lambda: log_models(self.record, self.task.run_id, dataset, rows), is_retryable, wait=self._wait)
+        task, test_images = self.task, self.training.test_images
+        rows = [(evaluation.metrics(), evaluation.time) for evaluation in trained.history]
+        kept = [(row, time) for row, time in rows if row["images_seen"] in history]
+        dataset = (self.trial.dataset.name, task.data_hash)
+
+        def log_all() -> None:
+            log_models(self.record, task.run_id, task.flat, dataset, kept)
+            models = ((images, fit(self.trial.architecture, tensors)) for images, tensors in history.items())
+            shown = (stage for images, model in models for stage in stages(images, model.to(self.device), test_images))
+            self.record.add_images(task.run_id, shown)
+
+        with_retries(log_all, is_retryable, wait=self._wait)
 
     def _wait(self, seconds: float) -> None:
         self.control.halt.wait(seconds)

@@ -39,6 +39,7 @@ IDEMPOTENT = frozenset(
         "get_experiment_by_name",
         "get_metric_history",
         "get_run",
+        "list_artifacts",
         "log_artifacts",
         "log_batch",
         "log_inputs",

@@ -33,6 +33,7 @@ PARAMS = ("dataset", "resolution", "architecture", "n_train", "subset", "seed")
 def log_models(
     record: Record,
     run_id: str,
+    flat: Mapping[str, Any],
     dataset: tuple[str, str],
     evaluations: Sequence[tuple[Mapping[str, float], float]],
 ) -> None:
@@ -42,6 +43,7 @@ def log_models(
     Args:
         record: where the run is.
         run_id: of the trial.
+        flat: the trial.
         dataset: name and digest, as the run's input has them.
         evaluations: metrics, with `images_seen`, and the time, in seconds since 1970, with which the run has them.
     """
@@ -55,7 +57,7 @@ def log_models(
     for row, time in evaluations:
         images_seen = int(row["images_seen"])
         if images_seen not in models:
-            models[images_seen] = _create(record, run, images_seen)
+            models[images_seen] = _create(record, run, flat, images_seen)
         model_id = models[images_seen].model_id
         more: dict[str, Any] = {"model_id": model_id, "dataset_name": dataset[0], "dataset_digest": dataset[1]}
         metrics += [Metric(key, row[key], round(1000 * time), images_seen, **more) for key in METRICS]
@@ -98,15 +100,14 @@ def _models_of(record: Record, experiment_id: str, run_id: str) -> "Iterator[Log
             return
 
 
-def _create(record: Record, run: Any, images_seen: int) -> "LoggedModel":
+def _create(record: Record, run: Any, flat: Mapping[str, Any], images_seen: int) -> "LoggedModel":
     name = re.sub("[/:.%\"']", "-", f"{run.info.run_name} after {images_seen}")
-    params = {key: run.data.params[key] for key in PARAMS}
     with no_http_retries():  # which could make two
         return record.client.create_logged_model(
             run.info.experiment_id,
             name=name,
             source_run_id=run.info.run_id,
             tags={IMAGES_SEEN: str(images_seen)},
-            params={**params, "images_seen": str(images_seen)},
+            params={**{key: str(flat[key]) for key in PARAMS}, "images_seen": str(images_seen)},
             model_type=TYPE,
         )

@@ -1,7 +1,8 @@
 """The record, where it is written to."""
 
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,10 @@ from gahb.tracking.run import PREFIX, Tag
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
+    from PIL.Image import Image
+
+IMAGE = re.compile(r"(?P<key>.+?)[+%]step[+%](?P<step>\d+)[+%]timestamp")
+"""What the name of an image's file begins with, by MLflow's choice, in later versions and in earlier ones."""
 
 CREATION_TRIES = 6
 """How often a run's creation is requested before the record counts as out of order."""
@@ -85,14 +90,19 @@ class RecordWriter(Record):
         self._check_artifacts(run_id)
         self.client.log_artifacts(run_id, str(folder))
 
-    def add_images(self, run_id: str, images: Mapping[str, Path], step: int = 0) -> None:
-        """Show pictures, name → file, as the run's images at a step."""
-        from PIL import Image
-
+    def add_images(self, run_id: str, images: "Iterable[tuple[str, int, Image]]") -> None:
+        """Log images, each with its name and step, but those that are there already; see `images_of`."""
         self._check_artifacts(run_id)
-        for key, file in images.items():
-            with Image.open(file) as image:
+        there = self.images_of(run_id)
+        for key, step, image in images:
+            if (key, step) not in there:
                 self.client.log_image(run_id, image, key=key, step=step)
+
+    def images_of(self, run_id: str) -> set[tuple[str, int]]:
+        """The names and steps of a run's images."""
+        paths = [Path(file.path).name for file in self.client.list_artifacts(run_id, "images")]
+        found = filter(None, map(IMAGE.match, paths))
+        return {(match["key"], int(match["step"])) for match in found}
 
     def add_text(self, run_id: str, text: str, file: str) -> None:
         """Add a text to the run's artifacts, under the name of a file."""

@@ -113,7 +113,7 @@ def of_trials(images_seen: int = 0) -> list[View]:
 
 def of_analyses(analyses: Sequence[Run] = ()) -> list[View]:
     """The views of a sweep's analyses, the one to open first."""
-    drawn = section("drawn", "Pictures of the analyses; a click enlarges", columns=1, height=620)
+    drawn = section("drawn", "A click enlarges", columns=3, height=400)
     cards = [images(drawn, picture) for picture in sorted({name for run in analyses for name in run.pictures})]
     metrics = {key for run in analyses for key in run.metrics}
     columns = [f"tags.`{Tag.KIND}`", "attributes.`Description`"]

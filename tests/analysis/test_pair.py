@@ -32,7 +32,13 @@ def test_pair_command(command: Callable[..., Ended], finished: Place) -> None:
     assert linked == {lookup.find(finished.record, f"16x16-N64-{s}").run_id for s in "AB"}
     assert run.metrics["cosine_mean"] == pytest.approx(data["cosine"]["mean"]) and run.state == "finished"
     folder = finished.record.artifacts(run.run_id)
-    assert {file.name for file in folder.iterdir()} == {"pair.csv", "pair.png", "pair.svg", "pair.safetensors"}
+    assert {file.name for file in folder.iterdir()} == {
+        "pair.csv",
+        "pair.png",
+        "pair.svg",
+        "pair.safetensors",
+        "images",
+    }
     table = pd.read_csv(folder / "pair.csv")
     assert len(table) == 8 and table["cosine"].mean() == pytest.approx(data["cosine"]["mean"])
     assert command("gahb-analyze", *arguments[:5], *finished.flags).out.startswith("measure")
@@ -147,7 +153,7 @@ def test_pairs_command(command: Callable[..., Ended], finished: Place) -> None:
     assert [(row["pair"], row["n_train"]) for row in data["pairs"]] == [("16x16-N1", 1), ("16x16-N64", 64)]
     (run,) = [r for r in lookup.analyses(finished.record, "tiny") if r.run_id == data["run_id"]]
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
-    assert names == {"pairs.csv", "samples.csv", "n_overtake.csv", "pairs.png", "pairs.svg"}
+    assert names == {"pairs.csv", "samples.csv", "n_overtake.csv", "pairs.png", "pairs.svg", "images"}
     few, many = data["pairs"]
     (row,) = data["n_overtake"]
     for ending in ("", "_centered"):

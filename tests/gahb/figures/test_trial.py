@@ -62,3 +62,13 @@ def test_examples_are_clean_then_noisy_and_denoised_at_each_level() -> None:
     noise = {level: (levels[level][0] - clean) / 10 ** (-level / 20) for level in (18, 24)}  # higher ones are cut off
     np.testing.assert_allclose(noise[18], noise[24], atol=1e-4)
     assert 0.8 < noise[24].std() < 1.2
+
+
+def test_an_evaluation_shows_held_out_images_and_samples_where_these_are_cheap() -> None:
+    denoiser = Denoiser(Into(IMAGES[1].float() / 255)).eval()
+    denoised, samples = trial.stages(trial.CHEAP, denoiser, IMAGES)
+    assert (denoised[:2], samples[:2]) == (("denoised", trial.CHEAP), ("samples", trial.CHEAP))
+    assert denoised[2].size == (6 * 64, 5 * 64) and samples[2].size == (6 * 64, 64)
+    rows = np.asarray(denoised[2])[4::8, 4::8].reshape(5, 8, 6, 8)
+    assert np.array_equal(rows[0], IMAGES[:6, 0].transpose(0, 1)) and np.array_equal(rows[2, :, 3], IMAGES[1, 0])
+    assert [name for name, *_ in trial.stages(trial.CHEAP - 1, denoiser, IMAGES)] == ["denoised"]

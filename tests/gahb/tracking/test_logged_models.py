@@ -10,21 +10,16 @@ from gahb.tracking import lookup
 from gahb.tracking.logged_models import IMAGES_SEEN, log_models
 from gahb.tracking.run import METRICS, Run
 from gahb.training import weights
+from gahb.trial import Trial
 from tests.helpers import TINY, Place, new_trial
 
-PARAMS = {key: TINY.get(key, "x") for key in ("dataset", "resolution", "architecture", "n_train", "subset", "seed")}
+FLAT = Trial.of({**TINY, "n_train": 1}).flat()
 ROWS = [({"images_seen": step, **dict.fromkeys(METRICS, step / 2)}, 1.8e9 + step) for step in (32, 64, 128)]
 
 
 def models_of(place: Place, run: Run) -> list[Any]:
     found = place.record.client.search_logged_models([run.experiment_id], f"source_run_id = '{run.run_id}'")
     return sorted(found, key=lambda model: int(model.tags[IMAGES_SEEN]))
-
-
-def new_run(place: Place) -> str:
-    run_id = new_trial(place)
-    place.writer.describe(run_id, PARAMS, None)
-    return run_id
 
 
 def test_every_evaluation_of_a_trial_is_a_checkpoint_with_its_metrics(finished: Place) -> None:
@@ -61,7 +56,7 @@ def test_a_checkpoint_is_loaded_by_its_id(finished: Place) -> None:
 def test_there_is_one_checkpoint_an_evaluation_whatever_is_asked_again(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_id, record, lost = new_run(place), place.record, [False, True, True]
+    run_id, record, lost = new_trial(place), place.record, [False, True, True]
     create = record.client.create_logged_model
 
     def answer_lost(*arguments: Any, **options: Any) -> Any:
@@ -71,9 +66,9 @@ def test_there_is_one_checkpoint_an_evaluation_whatever_is_asked_again(
         return model
 
     monkeypatch.setattr(record.client, "create_logged_model", answer_lost)
-    with_retries(lambda: log_models(record, run_id, ("set", "123"), ROWS[:2]), wait=lambda seconds: None)
+    with_retries(lambda: log_models(record, run_id, FLAT, ("set", "123"), ROWS[:2]), wait=lambda seconds: None)
     for _ in range(2):
-        log_models(record, run_id, ("set", "123"), ROWS)
+        log_models(record, run_id, FLAT, ("set", "123"), ROWS)
     models = models_of(place, lookup.find(record, run_id))
     assert [model.tags[IMAGES_SEEN] for model in models] == ["32", "64", "128"]
     assert all(len(model.metrics) == len(METRICS) and model.status.value == "READY" for model in models)
@@ -82,9 +77,9 @@ def test_there_is_one_checkpoint_an_evaluation_whatever_is_asked_again(
 
 
 def test_a_model_of_something_else_is_refused(place: Place) -> None:
-    run_id = new_run(place)
+    run_id = new_trial(place)
     experiment_id = lookup.find(place.record, run_id).experiment_id
-    log_models(place.record, run_id, ("set", "123"), ROWS[:1])
+    log_models(place.record, run_id, FLAT, ("set", "123"), ROWS[:1])
     (own,) = models_of(place, lookup.find(place.record, run_id))
     other = place.record.client.create_logged_model(experiment_id, tags={IMAGES_SEEN: "../1"}, source_run_id=run_id)
     for model_id, reason in (

@@ -119,3 +119,9 @@ def test_the_source_is_a_checkout_or_a_version(tmp_path: Path) -> None:
     (tmp_path / "site-packages").mkdir()
     assert provenance._checkout(tmp_path / "site-packages") == {}
     assert {"mlflow.source.name", "mlflow.source.git.commit"} <= provenance.provenance().keys()
+
+
+def test_a_trial_shows_what_it_makes_of_held_out_images_at_each_evaluation(finished: Place) -> None:
+    run_id = lookup.find(finished.record, "16x16-N1-A").run_id
+    evaluated = {step for step, _ in finished.record.history(run_id, "psnr_gap")}
+    assert finished.writer.images_of(run_id) == {("denoised", step) for step in evaluated}
