@@ -61,6 +61,7 @@ class Page:
             smaller.MARK: self.mark,
         }
         draw_images(self.folder / "data")
+        (self.work / "faces.zip").symlink_to(self.folder / "data/faces.zip")
 
     def bash(self, block: str) -> None:
         """Type a block.
@@ -75,8 +76,8 @@ class Page:
         if name := re.match(r"# (\w+\.py)\n", block):
             (self.work / name[1]).write_text(block)
             return
+        self._run([sys.executable, "-c", f"from tests.smaller import launches\nlaunches()\n{self.typed}{block}"])
         self.typed += block
-        self._run([sys.executable, "-c", f"from tests.smaller import launches\nlaunches()\n{self.typed}"])
 
     def close(self) -> None:
         """End what the page has started and not ended, and forget its folder."""
@@ -101,7 +102,7 @@ def draw_images(folder: Path) -> None:
     (folder / "img_align_celeba").mkdir()
     for i, pixels in enumerate(coarse):
         Image.fromarray(pixels).resize((24, 24)).save(folder / f"img_align_celeba/{i + 1:06d}.png")
-    for i, pixels in enumerate(coarse[:600]):
+    for i, pixels in enumerate(coarse[:1500]):
         Image.fromarray(pixels).resize((32, 24)).save(photos / f"{i}.jpg")
     shutil.make_archive(str(folder / "img_align_celeba"), "zip", folder, "img_align_celeba")
     shutil.copy(folder / "img_align_celeba.zip", folder / "faces.zip")

@@ -23,7 +23,7 @@ LESS = {"images": lambda images: 32 * round(2 * math.log2(images)), "n_train": l
 """Key → the largest value that is used for one; of two values the larger stays the larger or becomes equal."""
 
 MISSING = {
-    "demo": {"images": "640", "width": "8"},
+    "demo": {"images": "640", "width": "8", "n_train": "1,64"},
     "transition": {"images": "640", "width": "8", "n_train": "1,10,100", "resolution": "16"},
     "resolution_scaling": {"images": "640", "width": "8", "n_train": "1,10", "resolution": "16,20"},
 }
@@ -65,14 +65,12 @@ def launches() -> None:
 
     launch: Any = gahb.launch
 
-    def less(sweep: str, **options: Any) -> Any:
+    def less(sweep: Any, **options: Any) -> Any:
         given = {
-            key: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            for key, value in options.items()
-            if key in {*LESS, "dataset"}
+            key: ",".join(map(str, value if isinstance(value, list) else [value])) for key, value in options.items()
         }
-        small = {key: _numbers(value) for key, value in settings(sweep, given).items()}
-        return launch(sweep, **{**options, **small})
+        changed = {key: value for key, value in settings(str(sweep), given).items() if value != given.get(key)}
+        return launch(sweep, **{**options, **{key: _numbers(value) for key, value in changed.items()}})
 
     gahb.launch = less  # type: ignore[assignment]
 
