@@ -81,6 +81,7 @@ def test_a_finished_sweep_is_all_there(finished: Place) -> None:
             "psnr_curve.png",
             "denoised.png",
             "weight_history",
+            "images",
         }
         assert {file.name for file in folder.iterdir()} == names
         curve = pd.read_csv(folder / "psnr_curve.csv")
