@@ -7,8 +7,9 @@ elsewhere lines are all there is. One thing moves at a time: within it, nothing 
 import contextlib
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -72,40 +73,36 @@ def table(draw: Callable[["Console"], "RenderableType"], redraws_per_second: flo
         yield
 
 
-def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
-    """The items, with a bar that says how many of them have been dealt with.
-
-    Args:
-        items: any.
-        what: is done, such as "reading images".
-        total: how many items there are; asked of them if left out.
-    """
-    with bar(what, len(items) if total is None else total) as advance:  # type: ignore[arg-type]
+def track(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """The items, with a bar that says how many of them have been dealt with; `what` is done, "reading images"."""
+    with bar(what, len(items)) as advance:
         for item in items:
             yield item
             advance(1)
 
 
 @contextlib.contextmanager
-def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar while the block lasts; gives what moves it on by so many."""
+def bar(what: str, total: int | None, *, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
+    """A bar while the block lasts; gives what moves it on by so many, from any thread. The total may be unknown."""
     if not interactive() or _moving:
         yield lambda number: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = _new_console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    count = DownloadColumn() if in_bytes else MofNCompleteColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), count, TimeRemainingColumn(compact=True)
     shown = Progress(*columns, console=console, transient=True, refresh_per_second=5, redirect_stdout=False)
     task = shown.add_task(what, total=total)
-    began = time.monotonic()
+    began, beginning = time.monotonic(), threading.Lock()
 
     with contextlib.ExitStack() as stack:
 
         def advance(number: int) -> None:
             shown.advance(task, number)
-            if _moving is None and time.monotonic() - began > PATIENCE_SECONDS:
-                stack.enter_context(_now_moves(shown, console))
+            with beginning:
+                if not _moving and time.monotonic() - began > PATIENCE_SECONDS:
+                    stack.enter_context(_now_moves(shown, console))
 
         yield advance
 

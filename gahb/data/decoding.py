@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gahb import progress
 from gahb.data.cropping import THUMBNAIL, resize, thumbnail
 from gahb.data.processes import processes
 from gahb.data.source import in_threads
@@ -58,11 +59,15 @@ def decode(
     """
     cores = cores or max(1, min(os.cpu_count() or 1, len(keys) // WORTH_A_PROCESS))
     block_of, reads = partial(_block, decoder, frame, images.shape[1:]), f"dataset={decoder.path}: a file in it"
-    with processes(block_of, cores, reads, apart=decoder.unsafe) as decoded:
+    with (
+        processes(block_of, cores, reads, apart=decoder.unsafe) as decoded,
+        progress.bar("reading images", len(keys)) as advance,
+    ):
 
         def fill(index: int) -> None:
             block = slice(index * BLOCK, (index + 1) * BLOCK)
             images[block], thumbnails[block] = decoded(keys[block])
+            advance(len(keys[block]))
 
         in_threads(fill, -(-len(keys) // BLOCK), cores)
 

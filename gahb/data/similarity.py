@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gahb import progress
 from gahb.data import intensity
 
 BLOCK = 2048
@@ -173,9 +174,9 @@ def near_duplicates(images: NDArray[np.float32], threshold: float) -> NDArray[np
     3. Those within rounding of the threshold are computed in float64, which decides.
     """
     search = _DuplicateSearch(torch.from_numpy(images), threshold)
-    for later in range(0, len(images), BLOCK):
-        for earlier in range(0, later + 1, BLOCK):
-            search.compare(later, earlier)
+    blocks = [(later, earlier) for later in range(0, len(images), BLOCK) for earlier in range(0, later + 1, BLOCK)]
+    for later, earlier in progress.track(blocks, "looking for near-duplicates"):
+        search.compare(later, earlier)
     return search.duplicate.numpy()
 
 

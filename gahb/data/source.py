@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from gahb import progress
 from gahb.config_fields import flatten
 from gahb.errors import UserError
 from gahb.storage.base import Storage
@@ -133,10 +134,12 @@ class Synthetic(Source):
                     f"{images.dtype} {shape}"
                 )
             place[:] = chunk[: len(place)]
+            advance(len(place))
             if index % WRITTEN_AT_ONCE == WRITTEN_AT_ONCE - 1:
                 write_through(work / "images.npy")
 
-        in_threads(fill, -(-needed // CHUNK), 1 + (os.cpu_count() or 1))  # one may wait for the disk
+        with progress.bar("drawing images", needed) as advance:
+            in_threads(fill, -(-needed // CHUNK), 1 + (os.cpu_count() or 1))  # one may wait for the disk
         return Rendered(images, {"found": needed})
 
 

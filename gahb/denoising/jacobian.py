@@ -27,6 +27,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from gahb import progress
 from gahb.denoising import noise
 from gahb.models.linearization import linearised
 
@@ -93,7 +94,7 @@ def full(denoiser: Function, y: Tensor, rows: int | None = None, dtype: torch.dt
     if linear is None:
         return _by_rows(denoiser, y, rows, jacobian)
     with torch.inference_mode():
-        for start in range(0, d, rows):
+        for start in progress.track(range(0, d, rows), "Jacobian"):
             columns = linear(_units(start, rows, y).to(dtype or y.dtype))
             jacobian[:, start : start + rows] = columns.flatten(1).T
     return jacobian
@@ -109,7 +110,7 @@ def _by_rows(denoiser: Function, y: Tensor, rows: int, jacobian: Tensor) -> Tens
     """One forward pass over `rows` copies of y, then one backward pass for every `rows` rows."""
     copies = y.detach().repeat(rows, 1, 1, 1).requires_grad_()
     denoised = denoiser(copies)
-    for start in range(0, len(jacobian), rows):
+    for start in progress.track(range(0, len(jacobian), rows), "Jacobian"):
         units = _units(start, rows, y)
         padded = torch.cat([units, units.new_zeros(rows - len(units), *y.shape[1:])])
         (found,) = torch.autograd.grad(denoised, copies, padded, retain_graph=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gahb import progress
 from gahb.denoising import noise
 from gahb.denoising.sampler import Sampler
 from gahb.models.linearization import folded
@@ -77,7 +78,8 @@ def sample(
         denoiser = folded(denoiser)
     starts = range(first - first % CHUNK, first + count, CHUNK)
     parts = [range(max(start, first), min(start + CHUNK, first + count)) for start in starts]
-    chunks = [_sample_chunk(denoiser, part, shape, mean, seed, device, sampler, observe) for part in parts]
+    with progress.bar("sampling", count) as advance:
+        chunks = [_sample_chunk(denoiser, part, shape, mean, seed, device, sampler, observe, advance) for part in parts]
     return Samples(
         images=torch.cat([chunk.images for chunk in chunks]),
         steps=torch.cat([chunk.steps for chunk in chunks]),
@@ -94,6 +96,7 @@ def _sample_chunk(
     device: torch.device | str,
     sampler: Sampler | None,
     observe: Observer | None,
+    advance: Callable[[int], None],
 ) -> Samples:
     """The samples of some numbers that share a noise generator."""
     constants = sampler or Sampler()
@@ -124,6 +127,7 @@ def _sample_chunk(
             images[active[ended]] = denoised[ended]
             steps[active[ended]] = step
             converged[active[done]] = True
+            advance(int(ended.sum()))
             going = ~ended
             active, x, residual, sigma = active[going], x[going], residual[going], sigma[going]
         if not len(active):

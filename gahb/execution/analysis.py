@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gahb import progress
 from gahb.child import uninterrupted
 from gahb.cli import say
 from gahb.storage.base import Storage, record_uri, storage_here
@@ -81,11 +82,16 @@ class AnalysisContext:
         from gahb.execution import own_node, ray_cluster
 
         done: dict[int, Result] = {}
-        with ray_cluster.connected(self.address), own_node.watched():
+        with (
+            ray_cluster.connected(self.address),
+            own_node.watched(),
+            progress.bar("tasks", len(items)) as advance,
+        ):
             work = [(function, replace(self), item) for item in items]
             for i, result in ray_cluster.map_unordered(_on_worker, work, say=say):
                 done[i] = result
                 say(f"[{len(done)}/{len(items)}] {names[i]}{found(result)}")
+                advance(1)
         return [done[i] for i in range(len(items))]
 
 

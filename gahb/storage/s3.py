@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from gahb import progress
 from gahb.errors import UserError
 from gahb.own_folder import own_folder
 from gahb.storage.entry import Entry
@@ -93,14 +94,14 @@ class Bucket:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
                 with tempfile.TemporaryDirectory(prefix=".fetching-", dir=path.parent) as folder:
-                    with self._translated(name):
-                        _client().download_file(self.bucket, self._key(name), f"{folder}/file")
+                    with self._translated(name), progress.bar(f"fetching {path.name}", None, in_bytes=True) as advance:
+                        _client().download_file(self.bucket, self._key(name), f"{folder}/file", Callback=advance)
                     (Path(folder) / "file").replace(path)
         return path
 
     def upload(self, path: Path, name: str) -> None:
-        with self._translated(name):
-            _client().upload_file(str(path), self.bucket, self._key(name))
+        with self._translated(name), progress.bar(f"uploading {name}", path.stat().st_size, in_bytes=True) as advance:
+            _client().upload_file(str(path), self.bucket, self._key(name), Callback=advance)
         (self._cache / name).parent.mkdir(parents=True, exist_ok=True)
         path.replace(self._cache / name)
 
