@@ -12,6 +12,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from gahb import completion
 from gahb.cli import parameter
 from gahb.denoising.levels import Gap
 from gahb.denoising.sampler import SAMPLES, SEED, Sampler
@@ -22,8 +23,12 @@ from gahb.tracking.run import Run
 
 Samples = Annotated[int, typer.Option(min=2, max=100_000, help="Images drawn from each model.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the sampling noise.")]
-SweepName = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep in the record.")]
-RunName = Annotated[str, typer.Argument(help="A run id, a unique prefix of one, or a name.")]
+SweepName = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="A sweep in the record.", autocompletion=completion.recorded_sweeps)
+]
+RunName = Annotated[
+    str, typer.Argument(help="A run id, a unique prefix of one, or a name.", autocompletion=completion.runs)
+]
 Force = Annotated[bool, typer.Option(help="Compare runs of different, unknown or common images too.")]
 Threshold = Annotated[float, typer.Option(min=0.001, max=100, help="PSNR gap in dB that counts as closed.")]
 WhichGap = Annotated[Gap, typer.Option(help="Average it evenly over σ, or over input PSNR in dB.")]
@@ -316,7 +321,12 @@ def memorization(
 )
 def basis(
     context: AnalysisContext,
-    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Run ids, unique prefixes of them, or names.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN…", help="Run ids, unique prefixes of them, or names.", autocompletion=completion.runs
+        ),
+    ],
     image: Annotated[int, typer.Option(min=0, help="Row among the held-out images.")] = 0,
     images_of: Annotated[
         str | None, typer.Option(help="A trial whose held-out images are used [RUN's own; an imported model has none].")
@@ -419,7 +429,10 @@ def theory(context: AnalysisContext, run: RunName, fit: Fit = WEAK_NOISE) -> Ana
 )
 def transfer(
     context: AnalysisContext,
-    sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP…", help="Sweeps in the record.")],
+    sweeps: Annotated[
+        list[str],
+        typer.Argument(metavar="SWEEP…", help="Sweeps in the record.", autocompletion=completion.recorded_sweeps),
+    ],
 ) -> AnalysisResult:
     """Test models trained on one kind of image on the held-out images of the others."""
     from . import transfer

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from gahb import help_pages, progress
+from gahb import help_pages, progress, shell_words
 from gahb.errors import UserError
 from gahb.text import printable, without_passwords
 
@@ -58,7 +58,6 @@ class App(typer.Typer):
             epilog="\n".join(examples),
             cls=help_pages.Commands,
             context_settings={"max_content_width": help_pages.WIDTH},
-            add_completion=False,
             rich_markup_mode=None,
             pretty_exceptions_enable=False,
         )
@@ -143,6 +142,8 @@ def load_plugins(words: Sequence[str]) -> list[str]:
 def run(app: Callable[..., Any], name: str) -> None:
     """Run an application and exit: 0 when done, 2 with one line on stderr for what the user can put right, 130 when
     interrupted."""
+    if shell_words.asked(name):
+        return shell_words.answer(lambda: app(prog_name=name))
     progress.on = True
     try:
         if isinstance(app, App):

@@ -10,14 +10,13 @@ from gahb.cli import Address, Json, RecordUri, Storage, print_json, print_line, 
 from gahb.housekeeping.formats import Format
 
 from . import KEEP_HOUSE, app
-
-Run = Annotated[str, typer.Argument(help="A run id, a unique prefix of one, or a name.", show_default=False)]
+from .options import RecordedSweep, RunName
 
 
 @app.command(
     panel=KEEP_HOUSE, examples=("gahb-sweep diff 16x16-N4-A 16x16-N4-B", "gahb-sweep diff 1a2b3c4d 5e6f7a8b --json")
 )
-def diff(run1: Run, run2: Run, json: Json = False, record: RecordUri = None, storage: Storage = None) -> None:
+def diff(run1: RunName, run2: RunName, json: Json = False, record: RecordUri = None, storage: Storage = None) -> None:
     """Show what two runs differ in: settings, data, results, versions; nothing if they are equal."""
     from gahb.housekeeping.differences import differences
     from gahb.storage.base import record_uri, storage_here
@@ -126,7 +125,7 @@ def doctor(address: Address = None, json: Json = False, record: RecordUri = None
     panel=KEEP_HOUSE, examples=("gahb-sweep export demo", "gahb-sweep export demo --to tables --format parquet")
 )
 def export(
-    sweep: Annotated[str, typer.Argument(help="A sweep in the record.", show_default=False)],
+    sweep: RecordedSweep,
     to: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where the files go [SWEEP-export].", show_default=False)
     ] = None,

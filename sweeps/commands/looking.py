@@ -4,9 +4,11 @@ from typing import Annotated
 
 import typer
 
+from gahb import completion
 from gahb.cli import Json, RecordUri, Storage, print_json, print_line, print_table, print_text, say
 
 from . import LOOK, app
+from .options import RunName
 from .rows import short
 
 
@@ -19,7 +21,12 @@ from .rows import short
     ),
 )
 def status(
-    sweep: Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="One sweep only.", show_default=False)] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SWEEP]", help="One sweep only.", show_default=False, autocompletion=completion.recorded_sweeps
+        ),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the trials until none runs any more.")] = False,
     json: Json = False,
     record: RecordUri = None,
@@ -56,7 +63,7 @@ def status(
     examples=("gahb-sweep logs 16x16-N64-A",),
 )
 def logs(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, or a name.")],
+    run: RunName,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
@@ -88,7 +95,7 @@ def logs(
     ),
 )
 def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of one, or a name.")],
+    run: RunName,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,

@@ -4,6 +4,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from gahb import completion
 from gahb.denoising.levels import Gap
 
 SweepName = Annotated[
@@ -11,6 +12,7 @@ SweepName = Annotated[
     typer.Argument(
         metavar="NAME",
         help="A sweep, as `gahb-sweep list` names it, a FILE.py with its trials, or a FILE.toml with a launch.",
+        autocompletion=completion.sweeps,
     ),
 ]
 Overrides = Annotated[
@@ -18,10 +20,25 @@ Overrides = Annotated[
     typer.Argument(
         metavar="[KEY=VALUE[,VALUE…] …]",
         help="Settings in place of the sweep's, e.g. dataset=faces.npy n_train=1,10,100 resolution=40 images=2e6.",
+        autocompletion=completion.settings,
     ),
 ]
 SweepOrRun = Annotated[
-    str, typer.Argument(metavar="SWEEP|RUN", help="A sweep in the record, or a run id, a prefix of one, or a name.")
+    str,
+    typer.Argument(
+        metavar="SWEEP|RUN",
+        help="A sweep in the record, or a run id, a prefix of one, or a name.",
+        autocompletion=completion.sweeps_or_runs,
+    ),
+]
+RunName = Annotated[
+    str,
+    typer.Argument(
+        help="A run id, a unique prefix of one, or a name.", show_default=False, autocompletion=completion.runs
+    ),
+]
+RecordedSweep = Annotated[
+    str, typer.Argument(help="A sweep in the record.", show_default=False, autocompletion=completion.recorded_sweeps)
 ]
 CpusPerTrial = Annotated[float, typer.Option(min=0.01, help="CPUs a trial; it runs as many threads.")]
 GpusPerTrial = Annotated[

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gahb import completion
 from gahb.cli import Address, Json, RecordUri, Storage, print_json, print_line, print_table, say
 
 from . import PLAN, app
@@ -134,6 +135,7 @@ def calibrate(
         typer.Argument(
             metavar="[KEY=VALUE[,VALUE…] …]",
             help="Settings in place of the ladder's, e.g. precision=bfloat16 compile=true, or resolution=80 width=32.",
+            autocompletion=completion.settings,
         ),
     ] = None,
     json: Json = False,
@@ -172,10 +174,16 @@ def calibrate(
     ),
 )
 def data(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A registered name or a path.")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="A registered name or a path.", autocompletion=completion.datasets)
+    ],
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE …]", help="resolution=… and n_train=…; n_test and the data set's own keys."),
+        typer.Argument(
+            metavar="[KEY=VALUE …]",
+            help="resolution=… and n_train=…; n_test and the data set's own keys.",
+            autocompletion=completion.settings,
+        ),
     ] = None,
     json: Json = False,
     storage: Storage = None,
