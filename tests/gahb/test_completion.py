@@ -1,5 +1,6 @@
 """Shell completion, as typer asks for it and as bash shows it."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from tests.helpers import Place, Terminal
 
 def words(line: str, name: str = "gahb_sweeps") -> list[str]:
     """What may stand in place of the last word of a command line."""
-    module: Any = __import__(f"{name}.cli", fromlist=["app"])
+    module: Any = importlib.import_module(f"{name}.cli")
     module.app.prepare()
     *before, incomplete = line.split(" ")
     group: Any = get_command(module.app)
