@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gahb import progress
 from gahb.config_fields import later
 from gahb.data import lsun
 from gahb.data.cropping import LSUN_SIDE, THUMBNAIL, coloured, crop_rule, gray, square_of
@@ -292,12 +293,15 @@ class ImageFiles(Source):
         """sha256 of the bytes: of the file, or of a folder's image files with their names. Reads everything."""
         path = self._location
         digest = hashlib.sha256()
-        for file in self._files:
-            if path.is_dir():
-                digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\n".encode())
-            with file.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
+        sizes = {file: file.stat().st_size for file in self._files}
+        with progress.bar(f"hashing {path.name}", sum(sizes.values()), in_bytes=True) as advance:
+            for file, size in sizes.items():
+                if path.is_dir():
+                    digest.update(f"{file.relative_to(path).as_posix()}\0{size}\n".encode())
+                with file.open("rb") as stream:
+                    while block := stream.read(1 << 20):
+                        digest.update(block)
+                        advance(len(block))
         return digest.hexdigest()
 
     def square(self, key: str, frame: str) -> NDArray[np.float32]:

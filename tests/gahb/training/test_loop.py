@@ -52,6 +52,21 @@ TRANSFORMER = {"architecture": "transformer", "patch": 2, "depth": 2, "width": 1
 MUON = {"optimizer": "muon", "schedule": "constant", "learning_rate": 0.01, "ema": 0.1}
 
 
+def test_each_step_is_told_from_where_it_resumes(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    control, told = loop.Control(), list[int]()
+
+    def note(images_seen: int) -> None:
+        assert type(images_seen) is int, "no number of the device's, which would have to wait for it"
+        told.append(images_seen)
+        if len(told) == 10:
+            control.halt.set()
+
+    with pytest.raises(loop.Halted):
+        run(trial(), images, tmp_path, on_step=note, control=control)
+    run(trial(), images, tmp_path, on_step=note)
+    assert told == list(range(8, 8 * 40 + 1, 8))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
