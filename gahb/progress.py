@@ -1,7 +1,8 @@
 """What moves on a terminal: bars where a person waits, a table that is drawn again and again, lines that stay above.
 
-All of it is on stderr, and only where a command has asked for it (`on`) and stderr is a terminal that can draw;
-elsewhere lines are all there is. One thing moves at a time: within it, nothing else begins. NO_COLOR is respected.
+All of it is on stderr, and only where a command has asked for it (`on`) and stderr is a terminal that can draw; the
+table also where a notebook shows it (`page`). Elsewhere lines are all there is. One thing moves at a time: within it,
+nothing else begins. NO_COLOR is respected.
 """
 
 import contextlib
@@ -25,6 +26,12 @@ PATIENCE_SECONDS = 1.0
 on = False
 """Whether a command wants it, with a person before the terminal."""
 
+page: "Callable[[RenderableType], None] | None" = None
+"""Shows a table in a notebook, in the place of the one before."""
+
+PAGE_SECONDS = 2.0
+"""After which it is drawn again."""
+
 _console: "Console | None" = None
 """Of what is moving."""
 
@@ -34,6 +41,11 @@ _moving: "Live | Progress | None" = None
 def interactive() -> bool:
     """Whether something may move here."""
     return on and sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+def drawable() -> bool:
+    """Whether a table may be drawn here."""
+    return interactive() or page is not None
 
 
 def write(line: str) -> None:
@@ -56,6 +68,10 @@ def stop() -> None:
 def table(draw: Callable[["Console"], "RenderableType"], redraws_per_second: float = 2) -> Iterator[None]:
     """While the block lasts, what `draw` returns of late, at once. It is called in a thread, must be quick, and stays
     as it is last."""
+    if not interactive() and page:
+        with _on_page(draw, page):
+            yield
+        return
     if not interactive() or _moving:
         yield
         return
@@ -105,6 +121,25 @@ def bar(what: str, total: int | None, *, in_bytes: bool = False) -> Iterator[Cal
                     stack.enter_context(_now_moves(shown, console))
 
         yield advance
+
+
+@contextlib.contextmanager
+def _on_page(draw: Callable[["Console"], "RenderableType"], show: "Callable[[RenderableType], None]") -> Iterator[None]:
+    """While the block lasts, what `draw` returns of late, shown from a thread, and once more at the end."""
+    console, ended = _new_console(), threading.Event()
+
+    def keep_drawing() -> None:
+        while not ended.wait(PAGE_SECONDS):
+            show(draw(console))
+
+    thread = threading.Thread(target=keep_drawing, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        show(draw(console))
 
 
 @contextlib.contextmanager

@@ -8,14 +8,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gahb import progress
 from gahb.text import printable, without_passwords
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+    from rich.console import RenderableType
 
 LAST = 12
 """Lines of talk that are shown while there is more to come."""
+
+WIDTH = 100
+"""Of a table that moves, in letters."""
 
 
 def shell() -> Any:
@@ -26,40 +31,54 @@ def shell() -> Any:
 
 @contextlib.contextmanager
 def talk() -> Iterator[None]:
-    """A block whose talk on stderr is shown, in a notebook, in one place below the cell, its last lines at a time."""
+    """A block whose talk on stderr is shown, in a notebook, in one place below the cell: its last lines and, below
+    them, what is drawn again and again (`gahb.progress.table`)."""
     if not shell() or isinstance(sys.stderr, _Talk):
         yield
         return
     shown = _Talk()
+    progress.page = shown.draw
     try:
         with contextlib.redirect_stderr(shown):
             yield
     finally:
+        progress.page = None
         shown.end()
 
 
 class _Talk(io.TextIOBase):
-    """Takes lines, and shows them where the first one was shown."""
+    """Takes lines and a table, and shows them where the first one was shown."""
 
     def __init__(self) -> None:
-        self.text, self.place = "", None
+        self.text, self.table, self.place = "", ("", ""), None
 
     def write(self, text: str) -> int:
         self.text += text
         if "\n" in text:
-            self._show(self.text.splitlines()[-LAST:])
+            self._show(LAST)
         return len(text)
+
+    def draw(self, table: "RenderableType") -> None:
+        """Show a table below the lines."""
+        from rich.console import Console
+
+        console = Console(record=True, file=io.StringIO(), width=WIDTH, highlight=False, force_jupyter=False)
+        console.print(table)
+        page = console.export_html(inline_styles=True, code_format="<pre>{code}</pre>", clear=False)
+        self.table = console.export_text(), page
+        self._show(LAST)
 
     def end(self) -> None:
         """Show all lines, for there are no more."""
         if self.text:
-            self._show(self.text.splitlines())
+            self._show(len(self.text))
 
-    def _show(self, lines: Sequence[str]) -> None:
+    def _show(self, most: int) -> None:
         from IPython.display import display, update_display
 
-        text = "\n".join(map(clean, lines))
-        data = {"text/plain": text, "text/html": f"<pre>{html.escape(text)}</pre>"}
+        lines = "\n".join(map(clean, self.text.splitlines()[-most:]))
+        text, page = self.table
+        data = {"text/plain": f"{lines}\n{text}".strip(), "text/html": f"<pre>{html.escape(lines)}</pre>{page}"}
         if self.place is None:
             self.place = display(data, raw=True, display_id=True)
         else:
@@ -88,7 +107,7 @@ def lines(texts: Sequence[str]) -> str:
 
 def table(df: "pd.DataFrame") -> str:
     """HTML of a table, numbers with four digits."""
-    shown = df.map(lambda cell: clean(cell) if isinstance(cell, str) else cell)
+    shown = df.map(lambda cell: clean(cell) if isinstance(cell, str) else "–" if cell is None else cell)
     text: str = shown.to_html(index=False, na_rep="–", float_format="{:.4g}".format, border=0)
     return text
 

@@ -67,7 +67,8 @@ class Sweep:
         return f"sweep {self.name}: " + ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
 
     def _repr_html_(self) -> str:
-        return notebook.page(notebook.heading(repr(self)), notebook.table(self.df.drop(columns="run_id")))
+        hidden = ["run_id", "images", *(["reason"] if self.df["reason"].isna().all() else [])]
+        return notebook.page(notebook.heading(repr(self)), notebook.table(self.df.drop(columns=hidden)))
 
 
 def grid(**axes: Any) -> list[Trial]:

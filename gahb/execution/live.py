@@ -139,8 +139,8 @@ class Board:
 
 @contextlib.contextmanager
 def shown(board: Board) -> Iterator[None]:
-    """While the block lasts, and where a terminal can draw it, the board, which is read anew in a thread."""
-    if not progress.interactive():
+    """While the block lasts, and where it can be drawn, the board, which is read anew in a thread."""
+    if not progress.drawable():
         yield
         return
     ended = threading.Event()

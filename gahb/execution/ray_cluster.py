@@ -82,6 +82,7 @@ def connected(address: str | None) -> Iterator[None]:
     if not address and "ray" not in sys.modules:  # a token of its own, which no file keeps
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)  # in a notebook it asks for widgets
     import ray
 
     if ray.is_initialized():
@@ -222,12 +223,22 @@ def run_trials(
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
                 stop=_stopper(interrupted),
                 callbacks=[_relay(waiting.begin, on_result, failures)],
+                progress_reporter=_silent_in_notebooks(),
                 verbose=0,
             ),
         )
         with contextlib.redirect_stdout(_Discarded()):
             tuner.fit()
     return failures
+
+
+def _silent_in_notebooks() -> Any:
+    """A reporter that prints, which is discarded, in the place of Tune's own for notebooks, which clears what is shown
+    below the cell. Elsewhere there is none to replace."""
+    from ray import tune
+    from ray.widgets.util import in_notebook
+
+    return tune.CLIReporter() if in_notebook() else None
 
 
 def map_unordered(

@@ -1,6 +1,8 @@
 """What moves on a terminal, looked at through a real one."""
 
 import sys
+import time
+from typing import Any
 
 import pytest
 
@@ -29,6 +31,16 @@ def on_a_terminal(**variables: str) -> str:
     with Terminal([sys.executable, "-c", CODE], **variables) as terminal:
         assert terminal.end() == 0, terminal.shown
         return terminal.shown
+
+
+def test_a_page_shows_a_table_again_and_again_and_as_it_is_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, drawn = list[Any](), iter(range(100))
+    monkeypatch.setattr(progress, "page", shown.append)
+    monkeypatch.setattr(progress, "PAGE_SECONDS", 0.01)
+    with progress.table(lambda console: str(next(drawn))):
+        while len(shown) < 3:
+            time.sleep(0.01)
+    assert shown == [str(number) for number in range(len(shown))] and next(drawn) == len(shown)
 
 
 def test_a_table_and_bars_move_and_lines_stay_whole_above() -> None:
