@@ -64,7 +64,7 @@ linkcheck: .venv/installed
 	$(BIN)/python -m sphinx --quiet --builder linkcheck --conf-dir docs . docs/_build/linkcheck
 
 docs-test: .venv/installed
-	$(BIN)/python -m pytest -p tests.documents -rs README.md docs/*.md
+	$(BIN)/python -m pytest -p tests.documents --tb short -rs README.md docs/*.md
 
 lock: .venv/installed
 	$(BIN)/python -c 'import platform as p; print("# What was tested, on Python", p.python_version(), p.system(), p.machine())' > requirements.lock

@@ -74,7 +74,7 @@ def connected(address: str | None) -> Iterator[None]:
     """A connection to the cluster at an address (or at `RAY_ADDRESS`), or else a Ray of this machine's own.
 
     Raises:
-        UserError: no cluster at the address.
+        UserError: no cluster at the address, or none that starts here.
     """
     address = address or os.environ.get("RAY_ADDRESS")
     for key, value in SETTINGS.items():
@@ -95,18 +95,24 @@ def connected(address: str | None) -> Iterator[None]:
             check_reachable(address)
             check_token()
             folder = stack.enter_context(code())
-            try:
+            with _told(f"no Ray cluster to be had at {address}"):
                 ray.init(address, runtime_env={"working_dir": str(folder), "env_vars": ALLOCATOR}, **quiet)
-            except Exception as error:  # Ray raises many kinds here; each means that the cluster is out of reach
-                reason = str(error).strip().splitlines()[0]
-                raise UserError(f"no Ray cluster to be had at {address}: {reason}") from None
         else:
             session = stack.enter_context(_session_folder())
-            with _inherited(ALLOCATOR):
+            with _inherited(ALLOCATOR), _told("Ray does not start here; on a busy machine, try again"):
                 ray.init("local", include_dashboard=False, _temp_dir=session, **quiet)
         ray._private.worker._worker_logs_enabled = False  # what became of workers and nodes, the record and we say
         stack.callback(ray.shutdown)
         yield
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Tell in a line what Ray raises, of many kinds, when it starts or connects."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{what}: {str(error).strip().splitlines()[0]}") from None
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from gahb.planning.plan import plan
 from gahb.tracking.run import Kind
 from tests.helpers import TINY, Place, free_ports
@@ -45,3 +47,11 @@ def test_a_launch_ends_with_its_node_in_one_line_and_its_leases_are_free(place: 
     assert [line for line in err.splitlines() if " has died; " in line] == err.splitlines()[-1:]
     (run,) = place.record.runs(Kind.TRIAL)
     assert plan([run.trial], place.store, place.record)[0].state == "interrupted"
+
+
+def test_a_ray_that_does_not_start_is_told_in_a_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", "{none")
+    launch = start(place, *WORDS)
+    _, err = launch.communicate()
+    assert launch.returncode == 2 and err.splitlines()[-1].startswith("gahb-sweep: Ray does not start here"), err
+    assert not place.record.runs(Kind.TRIAL)
