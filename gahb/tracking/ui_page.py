@@ -26,6 +26,7 @@ def page(
     cards: Sequence[Card] = (),
     group_by: Sequence[str] = (),
     without: Collection[str] = (),
+    without_images: Collection[str] = (),
 ) -> dict[str, Any]:
     """A page, with charts if there are cards and with a table alone if not.
 
@@ -37,10 +38,14 @@ def page(
         sections: the parts, in order.
         cards: the charts in them.
         group_by: params; runs that have the same are averaged.
-        without: metrics and names of images that get no card. Whatever else has none gets one by itself.
+        without: metrics that get no card. Others that have none get one by themselves.
+        without_images: the same of images.
     """
-    shown = {key for card in cards for key in (*card.get("selectedMetricKeys", ()), *card.get("imageKeys", ()))}
-    hidden = [_card(sections[0], "BAR", metricKey=key, deleted=True) for key in sorted({*without} - shown) if cards]
+    hidden = list[Card]()
+    if cards:
+        shown = {key for card in cards for key in card.get("selectedMetricKeys", ())}
+        hidden += [_card(sections[0], "BAR", metricKey=key, deleted=True) for key in sorted({*without} - shown)]
+        hidden += [_card(sections[0], "IMAGE", imageKeys=[key], deleted=True) for key in without_images]
     groups = [{"mode": "param", "groupByData": key} for key in group_by]
     return {
         "searchFilter": only,

@@ -86,28 +86,29 @@ def of_trials(images_seen: int = 0) -> list[View]:
     """The views of a sweep's trials, the one to open first; examples are shown after so many images seen."""
     every = section("every", "dB, against images seen")
     law = section("law", "Against N, which is the step")
-    examples = section("examples", "By images seen, which the slider sets", columns=1, height=620)
+    examples = section("examples", "By images seen, which the slider sets", columns=1, height=700)
     against_images = [line(every, "psnr_gap"), line(every, *PSNRS[:2])]
     against_n = [
         line(law, f"{BY_N}psnr_gap", log_y=True),
         line(law, *(f"{BY_N}{key}" for key in PSNRS[:2])),
         line(law, *(f"{BY_N}{key}" for key in SIMILARITIES)),
     ]
-    pictures = [images(examples, key, step=images_seen) for key in EXAMPLES]
+    denoised = images(examples, "denoised", step=images_seen)  # and samples, if there are, by themselves
     metrics = {*METRICS, *UNCHARTED, *(f"{BY_N}{key}" for key in (*PSNRS, *SIMILARITIES))}
     columns = [f"metrics.`{key}`" for key in (N, "psnr_gap", "train_psnr", "test_psnr")]
     columns += [f"params.`{key}`" for key in ("resolution", "subset", "architecture")]
 
     def trials(**more: Any) -> dict[str, Any]:
-        return page(columns, columns[0], without=metrics | {*EXAMPLES}, **more)
+        return page(columns, columns[0], without=metrics, **more)
 
-    by_curve = trials(sections=[law], cards=against_n, group_by=("resolution", "architecture"))
-    by_images = trials(sections=[examples], cards=pictures, only="params.subset = 'A'")
+    charts = {"cards": against_images + against_n, "sections": [every, law], "without_images": EXAMPLES}
+    by_curve = {"cards": against_n, "sections": [law], "without_images": EXAMPLES}
+    by_images = {"cards": [denoised], "sections": [examples], "only": "params.subset = 'A'"}
     return [
         View("gahb-trials", "trials", trials()),
-        View("gahb-charts", "charts", trials(sections=[every, law], cards=against_images + against_n)),
-        View("gahb-law", "against N", by_curve),
-        View("gahb-images", "denoised images", by_images),
+        View("gahb-charts", "charts", trials(**charts)),
+        View("gahb-law", "against N", trials(**by_curve, group_by=("resolution", "architecture"))),
+        View("gahb-images", "denoised images", trials(**by_images)),
     ]
 
 

@@ -41,6 +41,10 @@ def test_a_launch_has_the_ui_open_on_n_and_the_gap(finished: Place) -> None:
     charts = page(finished, "tiny", "gahb-charts")["compareRunCharts"]
     cards = {key for card in charts for key in (card.get("metricKey"), *card.get("selectedMetricKeys", ()))}
     assert logged <= cards, "what no card is of gets one by itself"
+    assert {key for card in charts for key in card.get("imageKeys", ())} == set(views.EXAMPLES)
+    assert [c["imageKeys"] for c in page(finished, "tiny", "gahb-images")["compareRunCharts"] if not c["deleted"]] == [
+        ["denoised"]
+    ]
     link = finished.record.url("tiny")
     assert link.endswith("&compareRunsMode=TABLE&viewStateShareKey=gahb-trials")
     assert f"]({link})" in experiment(finished, "tiny").tags["mlflow.note.content"]
