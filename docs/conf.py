@@ -24,6 +24,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # a test executes them
 
+default_role = "literal"  # of `this` in docstrings
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_format = "short"
@@ -45,6 +46,15 @@ def _formula(translator: Any, node: nodes.Element) -> None:
     raise nodes.SkipNode
 
 
+def _as_it_stands(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Show what is indented in a docstring, formulas and examples, as it stands."""
+    for i in range(len(lines) - 1, 1, -1):
+        above = [line for line in lines[:i] if line.strip()][-1:]
+        if lines[i].startswith("    ") and not lines[i - 1] and not above[0].startswith(" "):
+            lines[i:i] = ["::", ""]
+
+
 def setup(app: Any) -> None:
-    """Have Sphinx use it."""
+    """Have Sphinx use them."""
     app.add_html_math_renderer("mathml", (_formula, None), (_formula, None))
+    app.connect("autodoc-process-docstring", _as_it_stands, priority=100)  # before napoleon
