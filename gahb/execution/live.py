@@ -34,6 +34,9 @@ STYLES = {"finished": "green", "running": "cyan", "scheduled": "", "failed": "bo
 MOST_REASONS = 8
 """Trials of which it is said what went wrong."""
 
+BAR, GAP = 16, 2
+"""Columns of a trial's bar, and between two columns of the table."""
+
 UNITS = (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("days", 86_400.0))
 
 
@@ -196,31 +199,37 @@ def in_words(trial: Standing) -> str:
 
 
 def _table(trials: Sequence[Standing], width: int) -> "RenderableType":
-    """The trials that run, in so many columns of the terminal; where it is narrow, the telling ones alone."""
+    """The trials that run, in so many columns of the terminal. Where it is narrow, what tells less is left out, and
+    names end early."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
-    bar, psnrs, speed = width >= 100, width >= 72, width >= 56
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("trial", no_wrap=True, overflow="ellipsis", style="cyan")
-    if bar:
-        table.add_column("", width=16)
-    heads = ["images seen", *(["images/s"] if speed else []), *(["train", "test"] if psnrs else []), "gap", "left"]
-    for head in heads:
-        table.add_column(head, justify="right", no_wrap=True)
-    for trial in trials:
-        run = trial.run
-        cells: list[RenderableType] = [Text(_shown(run.name))]
-        if bar:
-            cells.append(ProgressBar(total=trial.images, completed=run.images_seen))
-        cells.append(f"{amount(run.images_seen)} / {amount(trial.images)}")
-        if speed:
-            cells.append(amount(run.images_per_second) if run.images_per_second else "–")
-        if psnrs:
-            cells += [_db(run, "train_psnr"), _db(run, "test_psnr")]
-        cells += [_db(run, "psnr_gap"), duration(trial.left)]
-        table.add_row(*cells)
+    rows = [
+        {
+            "images seen": f"{amount(trial.run.images_seen)} / {amount(trial.images)}",
+            "images/s": amount(trial.run.images_per_second) if trial.run.images_per_second else "–",
+            "train": _db(trial.run, "train_psnr"),
+            "test": _db(trial.run, "test_psnr"),
+            "gap": _db(trial.run, "psnr_gap"),
+            "left": duration(trial.left),
+        }
+        for trial in trials
+    ]
+    bar = width >= 100
+    left_out = {"train", "test"} if width < 72 else set()
+    left_out |= {"images/s"} if width < 56 else set()
+    shown = [key for key in rows[0] if key not in left_out]
+    taken = sum(GAP + max(len(key), *(len(row[key]) for row in rows)) for key in shown) + bar * (GAP + BAR)
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("trial", no_wrap=True, style="cyan")
+    for key in [*([""] if bar else []), *shown]:
+        table.add_column(key, justify="right", no_wrap=True)
+    for trial, row in zip(trials, rows, strict=True):
+        name = Text(_shown(trial.run.name))
+        name.truncate(max(8, width - taken), overflow="ellipsis")
+        bars = [ProgressBar(trial.images, trial.run.images_seen, BAR, complete_style="cyan")] if bar else []
+        table.add_row(name, *bars, *(row[key] for key in shown))
     return table
 
 
