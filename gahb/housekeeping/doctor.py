@@ -234,8 +234,7 @@ def _probe(storage: Storage) -> Iterator[str]:
     try:
         yield name
     finally:
-        storage.remove(name)
-        storage.prune("" if made else "doctor")
+        storage.clear("" if made else "doctor", [name])
 
 
 def _driver() -> str:

@@ -71,7 +71,7 @@ class Garbage:
         reason: why.
         name: what it is.
         files: of it.
-        folder: that they are in, if it is theirs alone.
+        folder: that they are in, if nobody else writes there.
         place: where that is.
         signature: of the trial whose lease guards it; "" if none does.
     """
@@ -119,14 +119,15 @@ def remove(garbage: Sequence[Garbage], storage: Storage, record: Record) -> int:
             for file in item.files
         }
         for item in garbage:
-            files = [file for file in item.files if (item.reason, file.name) in again]
             if item.signature and item.signature not in ours:
                 continue
-            if item.reason != Reason.LEASE:  # it is ours now, and goes at the end
-                for file in files:
-                    item.place.remove(file.name)
-                item.place.prune(item.folder)
-            freed += sum(file.bytes for file in files)
+            files = {file.name: file.bytes for file in item.files if (item.reason, file.name) in again}
+            if item.folder:
+                item.place.clear(item.folder, files.keys())
+            elif item.reason != Reason.LEASE:  # it is ours now, and goes at the end
+                for name in files:
+                    item.place.remove(name)
+            freed += sum(files.values())
         for signature in ours:
             leases.release(storage, signature)
     return freed
@@ -220,7 +221,8 @@ class _Search:
             found["/".join(parts[: first + 1])].append(file)
         for name, files in found.items():
             if self.now - max(file.modified for file in files) > IDLE_SECONDS:
-                yield Garbage(Reason.SCRATCH, name, tuple(files), name, self.storage.workshop)
+                folder = "" if files[0].name == name else name
+                yield Garbage(Reason.SCRATCH, name, tuple(files), folder, self.storage.workshop)
 
     def _unneeded(
         self, reason: Reason, name: str, files: Sequence[Entry], deleted: Sequence[Run], signature: str = ""

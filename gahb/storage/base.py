@@ -10,6 +10,7 @@ Beside it stands the record (`MLFLOW_TRACKING_URI`). Both default to the working
 
 import contextlib
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote
@@ -52,8 +53,9 @@ class Storage(Protocol):
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
 
-    def prune(self, folder: str) -> None:
-        """Remove a folder, and those below it, as far as they are empty. Nobody may be about to write there."""
+    def clear(self, folder: str, names: Collection[str]) -> None:
+        """Remove these files in a folder or below it, and then all of these folders that are empty. No link is
+        followed, not even one that somebody puts in the way meanwhile. Nobody may be about to write there."""
 
     def local(self, name: str) -> Path:
         """The file on this machine, fetched once if need be. Raises FileNotFoundError and OddFile, as `read` does."""

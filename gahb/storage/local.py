@@ -8,7 +8,7 @@ import re
 import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,10 +109,17 @@ class Folder:
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
 
-    def prune(self, folder: str) -> None:
-        for place, _, _ in os.walk(self.path / folder, topdown=False):
-            with contextlib.suppress(OSError):  # it is not empty
-                Path(place).rmdir()
+    def clear(self, folder: str, names: Collection[str]) -> None:
+        for place, folders, files, descriptor in os.fwalk(self.path / folder, topdown=False):
+            inside = Path(place).relative_to(self.path)
+            for file in files:
+                if (inside / file).as_posix() in names:
+                    os.unlink(file, dir_fd=descriptor)
+            for below in folders:
+                with contextlib.suppress(OSError):  # it is not empty
+                    os.rmdir(below, dir_fd=descriptor)
+        with contextlib.suppress(OSError):
+            (self.path / folder).rmdir()
 
     def local(self, name: str) -> Path:
         opened(self.path / name).close()

@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -84,8 +84,9 @@ class Bucket:
         with self._translated(name):
             _client().delete_object(**self._at(name))
 
-    def prune(self, folder: str) -> None:
-        return  # a bucket has no folders
+    def clear(self, folder: str, names: Collection[str]) -> None:
+        for name in names:
+            self.remove(name)
 
     def local(self, name: str) -> Path:
         path = self._cache / name

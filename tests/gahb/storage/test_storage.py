@@ -28,11 +28,27 @@ def test_what_is_written_is_read(storage: Storage) -> None:
     assert [(file.name, file.bytes) for file in files] == [("a/b/deeper/z", 5), ("a/b/x", 3), ("a/b/y", 0)]
     assert storage.files() == files and storage.files("a/bc") == []
     assert files[1].modified == pytest.approx(storage.modified("a/b/x"), abs=1)
-    storage.prune("a")
-    assert storage.read("a/b/x") == b"two", "what is not empty stays"
+    storage.clear("a/b", ["a/b/deeper/z"])
+    assert [file.name for file in storage.files()] == ["a/b/x", "a/b/y"]
     storage.remove("a/b/x")
     storage.remove("a/b/x")
     assert storage.names("a/b") == ["y"]
+
+
+def test_clearing_follows_no_link_and_leaves_no_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/x").write_text("precious")
+    storage = Folder(tmp_path / "storage")
+    for name in ("t/a/x", "t/b/x", "t/b/y"):
+        storage.write(name, b"")
+    (storage.path / "t/link").symlink_to(tmp_path / "mine")
+    assert [file.name for file in storage.files("t")] == ["t/a/x", "t/b/x", "t/b/y"]
+    storage.clear("t", ["t/a/x", "t/b/x", "t/link/x"])
+    assert (tmp_path / "mine/x").exists() and [file.name for file in storage.files()] == ["t/b/y"]
+    assert not (storage.path / "t/a").exists()
+    (storage.path / "t/link").unlink()
+    storage.clear("t", ["t/b/y"])
+    assert list(storage.path.iterdir()) == []
 
 
 def test_of_many_that_create_a_file_one_succeeds(storage: Storage) -> None:
