@@ -1,13 +1,21 @@
 """What moves on a terminal, looked at through a real one."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from gahb import progress
-from tests.helpers import Terminal
+from gahb.data import similarity
+from gahb.data.dataset import Dataset, prepare
+from gahb.data.disks import Disks
+from gahb.denoising import jacobian, sampling
+from tests.helpers import Place, Terminal
 
 CODE = """
 import time
@@ -64,3 +72,21 @@ def test_elsewhere_lines_are_all_there_is(capfd: pytest.CaptureFixture[str], mon
         advance(3)
     progress.write("a line")
     assert capfd.readouterr() == ("", "a line\n")
+
+
+def test_bars_end_at_their_totals(monkeypatch: pytest.MonkeyPatch, place: Place) -> None:
+    seen: dict[str, list[int]] = {}
+
+    @contextlib.contextmanager
+    def counted(what: str, total: int, **_: Any) -> Iterator[Callable[[int], None]]:
+        moved: list[int] = []
+        yield moved.append
+        seen[what] = [total, sum(moved)]
+
+    monkeypatch.setattr(progress, "bar", counted)
+    prepare(Dataset(Disks(), 8), place.store, 100)
+    similarity.near_duplicates(np.random.default_rng(0).random((5, 16, 16), np.float32), 0.9)
+    sampling.sample(torch.zeros_like, 70, (1, 4, 4), mean=0.5)
+    jacobian.full(torch.tanh, torch.rand(1, 1, 4, 4), rows=16)
+    expected = {"drawing images": 100, "looking for near-duplicates": 1, "sampling": 70, "Jacobian": 1}
+    assert seen == {what: [total, total] for what, total in expected.items()}
