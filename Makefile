@@ -1,7 +1,7 @@
 # make demo   the transition from memorisation to generalisation, small, from a bare clone
 # make test   the default tests          make lint   format, lint, types, imports between folders
 # make bench  speed against textbook baselines, into benchmarks/RESULTS.md
-# make test-slow, make test-gpu   the tests behind markers
+# make test-slow, make test-gpu, make test-notebooks   the tests behind markers
 # make test-ui   the MLflow UI on a sweep, in Chromium; PICTURES=folder keeps what it shows
 # make gpu    a GPU against a CPU, its memory and speed, into benchmarks/GPU.md; PARTS="parity graph" for some of it
 # make chaos  a sweep on several hosts that fail, into chaos/RESULTS.md; as root
@@ -14,7 +14,7 @@ CONSTRAINTS ?= constraints.txt
 BIN         := .venv/bin
 GPU_PYTHON  ?= $(if $(wildcard .venv/installed),$(BIN)/python,$(PYTHON))
 
-.PHONY: demo test test-slow test-gpu test-ui bench gpu chaos lint docs docs-test linkcheck lock audit clean
+.PHONY: demo test test-slow test-gpu test-ui test-notebooks bench gpu chaos lint docs docs-test linkcheck lock audit clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml $(CONSTRAINTS)
@@ -34,6 +34,9 @@ test: .venv/installed
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
+
+test-notebooks: .venv/installed
+	$(BIN)/python -m pytest -m notebooks
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks

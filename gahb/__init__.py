@@ -1,10 +1,12 @@
 """Train bias-free denoisers on disjoint subsets of a data set and find where memorisation ends.
 
 The engine: images, models, denoising, training, and what carries it out: `tracking` (MLflow) and `execution` (Ray).
-What to train stands in `gahb_sweeps`, what to learn from it in `gahb_analysis`.
+What to train stands in `gahb_sweeps`, what to learn from it in `gahb_analysis`. From Python::
 
-    sweep = gahb.launch("transition", dataset="faces.zip", resolution=20, n_train=[10, 100, 1000], name="faces")
-    sweep.df
+    import gahb
+
+    sweep = gahb.launch("transition", dataset="/data/faces.zip", resolution=20, n_train=[10, 100, 1000], name="faces")
+    gahb.scaling(sweep).figure
 """
 
 from typing import TYPE_CHECKING, Any

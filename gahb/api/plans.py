@@ -40,7 +40,7 @@ class Plan:
 
     @property
     def shown(self) -> list[dict[str, Any]]:
-        """The rows as they are shown: what tells most of each, with units."""
+        """The rows as they are shown, what tells most of each, with units."""
         reused, timed = (any(row[key] for row in self.rows) for key in ("images_reused", "hours"))
         return [
             {

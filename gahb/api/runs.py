@@ -51,7 +51,7 @@ class TrialRun:
 
     @cached_property
     def df(self) -> "pd.DataFrame":
-        """A row an evaluation: `images_seen`, and `train_psnr`, `test_psnr`, `psnr_gap`, `psnr_gap_db` in dB."""
+        """A row an evaluation, with `images_seen`, and `train_psnr`, `test_psnr`, `psnr_gap`, `psnr_gap_db` in dB."""
         from gahb.tracking.evaluations import evaluations_of
 
         return evaluations_of(self.place.record, self.run)

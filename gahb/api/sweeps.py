@@ -41,7 +41,7 @@ class Sweep:
 
     @cached_property
     def df(self) -> "pd.DataFrame":
-        """A row a trial: `name`, `state`, the keys in which the trials differ, the last of `train_psnr`, `test_psnr`,
+        """A row a trial, with `name`, `state`, the keys in which the trials differ, the last `train_psnr`, `test_psnr`,
         `psnr_gap` and `psnr_gap_db` in dB, `images_seen` of its `images`, `reason` and `run_id`."""
         import pandas as pd
 
