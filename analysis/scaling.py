@@ -62,7 +62,8 @@ def run(context: AnalysisContext, *, sweep: str, threshold: float, gap: Gap = Ga
         shown=[rows],
         lines=[
             *(
-                f"{star['curve']}: the gap averaged over {gap.average} falls below {threshold:g} dB {_where(star)}"
+                f"{star['curve']}: the gap averaged over {gap.average} falls below {threshold:g} dB "
+                f"{_where(star, table.loc[table['curve'] == star['curve'], gap.metric].iloc[-1])}"
                 for star in crossed
             ),
             *under_way.lines,
@@ -70,9 +71,10 @@ def run(context: AnalysisContext, *, sweep: str, threshold: float, gap: Gap = Ga
     )
 
 
-def _where(star: dict[str, Any]) -> str:
+def _where(star: dict[str, Any], last: float) -> str:
+    """In words, where the last gap is that of the largest N."""
     if not star["n_star"]:
-        return "at no N of this sweep"
+        return f"at no N of this sweep: above {'still at the largest' if last > star['threshold_db'] else 'at none'}"
     low, high = (f"{star[key]:.0f}" if star[key] else "outside the sweep" for key in ("low", "high"))
     between = f" (95 % between {low} and {high})" if star["replicates"] > 1 else ""
     return f"at N = {star['n_star']:.0f}{between}"

@@ -112,3 +112,11 @@ def test_scaling_command(command: Callable[..., Ended], finished: Place) -> None
     assert names == {"scaling.csv", "crossings.csv", "trials.csv", "scaling.png", "scaling.svg"}
     ended = command("gahb-analyze", "scaling", "tiny", *finished.flags)
     assert "the gap averaged over σ falls below 1 dB" in ended.out and "mlflow ui --backend-store-uri" in ended.err
+
+
+@pytest.mark.parametrize(("threshold", "told"), [("0.001", "above still at the largest"), ("99", "above at none")])
+def test_where_the_gap_crosses_no_threshold_is_told(
+    threshold: str, told: str, command: Callable[..., Ended], finished: Place
+) -> None:
+    out = command("gahb-analyze", "scaling", "tiny", "--threshold", threshold, *finished.flags).out
+    assert out.splitlines()[-1].endswith(f"at no N of this sweep: {told}")
