@@ -109,9 +109,9 @@ def test_scaling_command(command: Callable[..., Ended], finished: Place) -> None
     assert 1 < star["n_star"] < 64
     (run,) = [r for r in finished.record.runs("scaling") if r.run_id == data["run_id"]]
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
-    assert names == {"scaling.csv", "crossings.csv", "trials.csv", "scaling.png", "scaling.svg"}
+    assert names == {"scaling.csv", "crossings.csv", "trials.csv", "scaling.png", "scaling.svg", "images"}
     ended = command("gahb-analyze", "scaling", "tiny", *finished.flags)
-    assert "the gap averaged over σ falls below 1 dB" in ended.out and "mlflow ui --backend-store-uri" in ended.err
+    assert "the gap averaged over σ falls below 1 dB" in ended.out and "in MLflow: gahb-sweep ui tiny" in ended.err
 
 
 @pytest.mark.parametrize(("threshold", "told"), [("0.001", "above still at the largest"), ("99", "above at none")])
