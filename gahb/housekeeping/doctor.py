@@ -68,7 +68,7 @@ def examine(record: Record, storage: Storage, address: str | None, say: Callable
         ("gpu", gpu),
         ("compiler", compiler),
         ("temporary", temporary),
-        ("ray", lambda: ray(address)),
+        ("cluster", lambda: ray(address)),
         ("record", lambda: reachable(record)),
         ("storage", lambda: writable(storage)),
         ("clock", lambda: clock(storage)),
@@ -143,13 +143,13 @@ def ray(address: str | None) -> Iterator[Finding]:
     """Whether work can be had from Ray."""
     if address and ray_jobs.is_server(address):
         ray_cluster.check_reachable(address)
-        return (yield Finding("ray", OK, f"something listens at {address}"))
+        return (yield Finding("cluster", OK, f"something listens at {address}"))
     with ray_cluster.connected(address):
         import ray
 
         resources = ray.cluster_resources()
-        has = f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
-        yield Finding("ray", OK, f"{has} {f'at {address}' if address else 'of this machine, with a Ray of its own'}")
+    has = f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
+    yield Finding("cluster", OK, f"{has} {f'at {address}' if address else 'of this machine, with a Ray of its own'}")
 
 
 def reachable(record: Record) -> Iterator[Finding]:
