@@ -44,15 +44,17 @@ UNCHARTED = ("images_seen", "loss", "learning_rate", "psnr_gap_db", "images_per_
 
 @dataclass(frozen=True)
 class View:
-    """A saved view: its `key` in links, its `name` in descriptions and in the UI's menu, and the page."""
+    """A saved view: its `key` in links, its `name` in descriptions and in the UI's menu, the page, and whether that is
+    one of charts rather than a table."""
 
     key: str
     name: str
     page: dict[str, Any]
+    charts: bool = True
 
     def link(self, experiment_id: str) -> str:
         """The part of the UI's address that opens it."""
-        mode = "CHART" if self.page["compareRunCharts"] else "TABLE"
+        mode = "CHART" if self.charts else "TABLE"
         return f"{runs_link(experiment_id)}&compareRunsMode={mode}&viewStateShareKey={self.key}"
 
 
@@ -105,7 +107,7 @@ def of_trials(images_seen: int = 0) -> list[View]:
     by_curve = {"cards": against_n, "sections": [law], "without_images": EXAMPLES}
     by_images = {"cards": [denoised], "sections": [examples], "only": "params.subset = 'A'"}
     return [
-        View("gahb-trials", "trials", trials()),
+        View("gahb-trials", "trials", trials(), charts=False),
         View("gahb-charts", "charts", trials(**charts)),
         View("gahb-law", "against N", trials(**by_curve, group_by=("resolution", "architecture"))),
         View("gahb-images", "denoised images", trials(**by_images)),
@@ -123,7 +125,10 @@ def of_analyses(analyses: Sequence[Run] = ()) -> list[View]:
         return page(columns, "attributes.start_time", ascending=False, **more)
 
     pictures = newest_first(sections=[drawn], cards=cards, without=metrics)
-    return [View("gahb-pictures", "pictures", pictures), View("gahb-analyses", "analyses", newest_first())]
+    return [
+        View("gahb-pictures", "pictures", pictures),
+        View("gahb-analyses", "analyses", newest_first(), charts=False),
+    ]
 
 
 def set_up_trials(client: "MlflowClient", sweep: str, images_seen: int) -> None:

@@ -94,7 +94,7 @@ def test_a_pair_and_its_trials_lead_to_each_other(copied: Place) -> None:
     assert page(copied, "tiny-analysis", "gahb-pictures")["compareRunCharts"][0]["imageKeys"] == ["pair"]
     for name in ("tiny", "tiny-analysis"):
         note = experiment(copied, name).tags["mlflow.note.content"]
-        assert "viewStateShareKey=gahb-trials" in note and "viewStateShareKey=gahb-pictures" in note
+        assert "=TABLE&viewStateShareKey=gahb-trials" in note and "=CHART&viewStateShareKey=gahb-pictures" in note
 
 
 def test_an_analysis_counts_although_its_trials_may_not_be_written(
