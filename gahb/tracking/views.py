@@ -139,20 +139,18 @@ def set_up_trials(client: "MlflowClient", sweep: str, images_seen: int) -> None:
         sweep: its name.
         images_seen: after which examples are shown at first.
     """
-    if trials := client.get_experiment_by_name(sweep):
-        analyses = client.get_experiment_by_name(analyses_of(sweep))
+    trials, answers = (client.get_experiment_by_name(name) for name in (sweep, analyses_of(sweep)))
+    if trials:
         _save(client, trials, of_trials(images_seen))
-        _describe(client, trials, of_trials(), of_analyses() if analyses else (), analyses)
+    _describe(client, trials, answers)
 
 
 def set_up_analyses(client: "MlflowClient", sweep: str, analyses: Sequence[Run]) -> None:
     """Let the UI show a sweep's analyses so, which are all that there are, and have its trials lead to them."""
     trials, answers = (client.get_experiment_by_name(name) for name in (sweep, analyses_of(sweep)))
-    assert answers is not None, "an analysis has been logged"
-    _save(client, answers, of_analyses(analyses))
-    _describe(client, answers, of_analyses(), of_trials() if trials else (), trials)
-    if trials:
-        _describe(client, trials, of_trials(), of_analyses(), answers)
+    if answers:
+        _save(client, answers, of_analyses(analyses))
+    _describe(client, trials, answers)
 
 
 def _save(client: "MlflowClient", experiment: "Experiment", views: Sequence[View]) -> None:
@@ -165,20 +163,18 @@ def _save(client: "MlflowClient", experiment: "Experiment", views: Sequence[View
         _set(client, experiment, f"{VIEW}{view.key}", json.dumps(about) if named else state)
 
 
-def _describe(
-    client: "MlflowClient",
-    experiment: "Experiment",
-    own: Sequence[View],
-    others: Sequence[View],
-    other: "Experiment | None",
-) -> None:
-    """Say what an experiment is, with links to its own views and to those of another."""
-    links = [(view.name, view.link(experiment.experiment_id)) for view in own]
-    links.append(("checkpoints", models_link(experiment.experiment_id)))
-    links += [(view.name, view.link(other.experiment_id)) for view in others if other]
+def _describe(client: "MlflowClient", trials: "Experiment | None", answers: "Experiment | None") -> None:
+    """Say what the two experiments of a sweep are, with links to the views of both."""
+    links = list[tuple[str, str]]()
+    if trials:
+        links += [(view.name, view.link(trials.experiment_id)) for view in of_trials()]
+        links.append(("checkpoints", models_link(trials.experiment_id)))
+    if answers:
+        links += [(view.name, view.link(answers.experiment_id)) for view in of_analyses()]
     note = " | ".join(f"[{words}]({address})" for words, address in links)
-    _set(client, experiment, NOTE, f"{in_markdown(experiment.name)}: {note}")
-    _set(client, experiment, *MODELS)
+    for experiment in filter(None, (trials, answers)):
+        _set(client, experiment, NOTE, f"{in_markdown(experiment.name)}: {note}")
+        _set(client, experiment, *MODELS)
 
 
 def _set(client: "MlflowClient", experiment: "Experiment", key: str, value: str) -> None:
