@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gahb_sweeps import catalog
-
 from gahb import hardware
 from gahb.grids import parse_overrides
+from gahb.planning.sweeps import sweep_trials
 from gahb.storage.local import Folder
 from gahb.tracking.record_writer import RecordWriter
 from gahb.tracking.run import Kind, Tag, member_of
@@ -33,7 +32,7 @@ def settings(seeds: range) -> list[str]:
 
 def trials(seeds: range) -> list[Trial]:
     """Those trials."""
-    return catalog.trials("demo", parse_overrides(settings(seeds)))
+    return sweep_trials("demo", parse_overrides(settings(seeds)))
 
 
 def fill(folder: Path, count: int) -> None:
