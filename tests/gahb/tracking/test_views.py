@@ -58,16 +58,22 @@ def test_n_is_a_metric_that_only_the_ui_reads(finished: Place) -> None:
         assert not {"n", "by_n/psnr_gap"} & run.metrics.keys() and set(METRICS) <= run.metrics.keys()
 
 
-def test_views_are_written_once(place: Place) -> None:
+def test_views_are_written_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     new_trial(place)
-    client = place.record.client
+    client, written = place.record.client, list[str]()
+    write = client.set_experiment_tag
+
+    def noted(experiment_id: str, key: str, value: str) -> None:
+        written.append(key)
+        write(experiment_id, key, value)
+
+    monkeypatch.setattr(client, "set_experiment_tag", noted)
     views.set_up_trials(client, "s", 640)
-    before = experiment(place, "s")
+    assert len(written) == len(set(written)) == len(views.of_trials()) + 2
     views.set_up_trials(client, "s", 640)
-    after = experiment(place, "s")
-    assert before.last_update_time == after.last_update_time and before.tags == after.tags
+    assert len(written) == len(views.of_trials()) + 2
     views.set_up_trials(client, "s", 1280)
-    assert experiment(place, "s").tags != after.tags
+    assert written[len(views.of_trials()) + 2 :] == ["mlflow.sharedViewState.gahb-images"]
 
 
 def test_a_view_fits_into_a_tag_of_every_mlflow(place: Place) -> None:
