@@ -1,0 +1,185 @@
+"""The parts of the campaign: the commands that train, those that ask, and what is kept of the answers."""
+
+from dataclasses import dataclass, field
+
+FAST = "batch_size=32 optimizer=muon learning_rate=0.032 schedule=constant ema=0.05 evaluations=2"
+"""The recipe whose every evaluation is an end (docs/training.md)."""
+
+FACES, ROOMS = "dataset=$FACES", "dataset=$ROOMS"
+"""The files that the environment names: CelebA's faces at 40×40, indoor scenes at 80×80."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An analysis whose answer is kept.
+
+    Args:
+        sweep: whose experiment has it.
+        kind: the analysis, as the command names it.
+        tables: file stems of its tables.
+        pictures: file stems of its pictures; of photographs' models none that shows samples or images.
+        about: how its name begins, where the sweep has several of the kind.
+    """
+
+    sweep: str
+    kind: str
+    tables: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()
+    about: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Where its files stand in docs/results."""
+        return f"{self.sweep}/{self.about or self.kind}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A question of the campaign.
+
+    Args:
+        title: its heading.
+        commands: in the order in which they are typed.
+        kept: the answers that are kept.
+        sweeps: whose trials count as its cost.
+    """
+
+    title: str
+    commands: tuple[str, ...]
+    kept: tuple[Kept, ...]
+    sweeps: tuple[str, ...] = field(default=())
+
+
+def launch(sweep: str, settings: str, name: str) -> str:
+    return f"gahb-sweep launch {sweep} {settings} --as {name}"
+
+
+AT_20 = f"resolution=20 width=32 n_train=10,30,100,300,1000,3000 {FAST}"
+FEW = f"resolution=20 n_train=10,30,100,300 images=65536 {FAST}"
+ALONE = f"resolution=40 blocks=2 width=32 n_train=10000 images=131072 {FAST} precision=float32"
+KINDS = f"resolution=20 width=32 n_train=3000 images=131072 {FAST}"
+
+PARTS = {
+    "phase": Part(
+        "Where the transition lies, and when",
+        (
+            launch("transition", f"{FACES} {AT_20} seed=0,1 images=65536", "faces"),
+            "gahb-analyze phase faces --samples 0 --predict 262144",
+            launch("transition", f"{FACES} {AT_20} seed=0,1 images=262144", "faces"),
+            "gahb-analyze phase faces --samples 0 --predict 1048576",
+            launch("transition", f"{FACES} {AT_20} seed=0,1 images=1048576", "faces"),
+            "gahb-analyze phase faces --predict 1e9",
+            "gahb-analyze scaling faces",
+        ),
+        (
+            Kept(
+                "faces", "phase", ("n_star", "laws", "parameters", "outcomes", "predictions", "exponents"), ("phase",)
+            ),
+            Kept("faces", "scaling", ("scaling", "crossings"), ("scaling",)),
+        ),
+        ("faces",),
+    ),
+    "paper-recipe": Part(
+        "The paper's recipe",
+        (
+            launch("transition", f"{FACES} resolution=20 width=32 n_train=30,100,300 images=1048576", "faces-paper"),
+            "gahb-analyze phase faces-paper --samples 0",
+        ),
+        (Kept("faces-paper", "phase", ("n_star", "cells")),),
+        ("faces-paper",),
+    ),
+    "size": Part(
+        "Larger images",
+        (
+            launch(
+                "transition",
+                f"{FACES} resolution=40 blocks=2 width=32 n_train=30,100,300,1000 images=65536 {FAST}",
+                "faces-40",
+            ),
+            "gahb-analyze phase faces-40 --samples 0",
+            launch(
+                "resolution_scaling",
+                f"drawn_at=40 resolution=20,40 width=32 n_train=10,30,100,300,1000 images=65536 {FAST}",
+                "c-alpha-sizes",
+            ),
+            "gahb-analyze phase c-alpha-sizes --samples 0",
+        ),
+        (Kept("faces-40", "phase", ("n_star",), ("phase",)), Kept("c-alpha-sizes", "phase", ("n_star",), ("phase",))),
+        ("faces-40", "c-alpha-sizes"),
+    ),
+    "kind": Part(
+        "Kinds of image",
+        (
+            launch("transition", f"{ROOMS} {AT_20} images=65536", "rooms"),
+            launch("transition", f"{AT_20} images=65536", "c-alpha"),
+            *(f"gahb-analyze pairs {name}" for name in ("faces", "rooms", "c-alpha")),
+            *(f"gahb-analyze phase {name} --samples 0" for name in ("rooms", "c-alpha")),
+        ),
+        (
+            *(Kept(name, "pairs", ("pairs", "n_overtake")) for name in ("faces", "rooms", "c-alpha")),
+            *(Kept(name, "phase", ("n_star",), ("phase",)) for name in ("rooms", "c-alpha")),
+        ),
+        ("rooms", "c-alpha"),
+    ),
+    "architecture": Part(
+        "Networks",
+        (
+            launch("transition", f"{FACES} {FEW} width=16,64", "widths"),
+            launch("transition", f"{FACES} {FEW} width=16,32 blocks=2", "blocks"),
+            launch("transition", f"{FACES} {FEW} architecture=bf_cnn layers=7,11 width=32", "bf-cnn"),
+            launch("transition", f"{FACES} {FEW} architecture=transformer depth=4 patch=2 width=32", "transformer"),
+            *(f"gahb-analyze phase {name} --samples 0" for name in ("widths", "blocks", "bf-cnn", "transformer")),
+        ),
+        tuple(Kept(name, "phase", ("n_star",)) for name in ("widths", "blocks", "bf-cnn", "transformer")),
+        ("widths", "blocks", "bf-cnn", "transformer"),
+    ),
+    "slopes": Part(
+        "Slopes on C^α images",
+        (
+            launch("c_alpha_slopes", f"architecture=unet alpha=1,2,3,5 {ALONE} weighting=inverse_sigma", "slopes"),
+            "gahb-analyze curves slopes --fit 20 34",
+            *(f"gahb-analyze theory 40x40-N10000-A-alpha{alpha} --fit 20 34" for alpha in (1, 2, 3, 5)),
+        ),
+        (Kept("slopes", "curves", ("slopes",), ("curves",)),),
+        ("slopes",),
+    ),
+    "manifolds": Part(
+        "Disks, sine waves, a ray",
+        (
+            launch("disks", ALONE, "disks-40"),
+            launch("sinusoids", f"architecture=unet {ALONE}", "sinusoids-40"),
+            launch("single_image_ray", f"architecture=unet {ALONE}", "ray-40"),
+            *(f"gahb-analyze {kind} {name}" for kind in ("report",) for name in ("disks-40", "sinusoids-40", "ray-40")),
+        ),
+        tuple(
+            Kept(name, kind, tables, (kind,))
+            for name in ("disks-40", "sinusoids-40", "ray-40")
+            for kind, tables in (("basis", ("basis",)), ("dimension", ("summary",)), ("curves", ("slopes",)))
+        ),
+        ("disks-40", "sinusoids-40", "ray-40"),
+    ),
+    "transfer": Part(
+        "One kind of image, another's denoiser",
+        (
+            launch("transition", f"{FACES} {KINDS} subset=A", "kind-faces"),
+            launch("transition", f"{ROOMS} {KINDS} subset=A", "kind-rooms"),
+            launch("transition", f"alpha=1,2,3 {KINDS} subset=A", "kind-c-alpha"),
+            launch("disks", KINDS, "kind-disks"),
+            launch("shuffled_faces", f"{FACES} {KINDS} shuffled=true", "kind-shuffled"),
+            "gahb-analyze transfer kind-faces kind-rooms kind-c-alpha kind-disks kind-shuffled",
+        ),
+        (Kept("kind-faces", "transfer", ("transfer",), ("transfer",)),),
+        ("kind-faces", "kind-rooms", "kind-c-alpha", "kind-disks", "kind-shuffled"),
+    ),
+    "memory": Part(
+        "Memory in the course of training",
+        (
+            launch(
+                "transition", f"{FACES} resolution=20 width=32 n_train=2,4,8,16 seed=0,1 images=262144 {FAST}", "memory"
+            ),
+            "gahb-analyze phase memory",
+        ),
+        (Kept("memory", "phase", ("times", "exponents"), ("phase",)),),
+        ("memory",),
+    ),
+}

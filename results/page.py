@@ -1,0 +1,95 @@
+"""docs/results.md from the tables in docs/results alone: no number in it is typed by hand.
+
+The template `page.md` is the prose; what it may call stands in `Page`.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .campaign import PARTS
+from .gather import FOLDER
+
+TEMPLATE = Path(__file__).with_name("page.md")
+PAGE = FOLDER.with_suffix(".md")
+
+
+class Page:
+    """What the template calls.
+
+    Args:
+        folder: with the tables.
+    """
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self.folder = folder
+
+    def has(self, *files: str) -> bool:
+        """Whether the campaign has come so far."""
+        return all((self.folder / f"{file}.csv").exists() for file in files)
+
+    def read(self, file: str) -> pd.DataFrame:
+        """A table, by its path without suffix."""
+        return pd.read_csv(self.folder / f"{file}.csv")
+
+    def table(self, rows: pd.DataFrame, **columns: str) -> str:
+        """Markdown of some columns: column → heading."""
+        lines = [list(columns.values()), ["---"] * len(columns)]
+        lines += [[number(row[key]) for key in columns] for row in rows.to_dict("records")]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+    def stars(self, file: str) -> pd.DataFrame:
+        """A table of N*, each with its interval, or the bound, in words as `star`."""
+        rows = self.read(file)
+        rows["star"] = [interval(row, "n_star") for row in rows.to_dict("records")]
+        return rows
+
+    def cost(self, *parts: str) -> pd.DataFrame:
+        """A row a part of what was run: trials, images seen, core-hours as planned and as measured."""
+        rows = []
+        for name in parts:
+            files = [f"{sweep}/trials" for sweep in PARTS[name].sweeps]
+            if found := [self.read(file) for file in files if self.has(file)]:
+                trials = pd.concat(found)
+                both = trials.dropna(subset=["planned_seconds", "seconds"])
+                rows.append(
+                    {
+                        "part": PARTS[name].title,
+                        "trials": len(trials),
+                        "images": f"{trials['images_seen'].sum():.2g}",
+                        "hours": trials["seconds"].sum() / 3600,
+                        "ratio": both["seconds"].sum() / both["planned_seconds"].sum() if len(both) else math.nan,
+                    }
+                )
+        return pd.DataFrame(rows)
+
+
+def interval(row: Mapping[str, Any], key: str) -> str:
+    """A value with its 95 % interval, or the bound that is known of it."""
+    if isinstance(row["bound"], str):
+        return row["bound"]
+    ends = [number(row[end]) for end in ("low", "high")]
+    return f"{number(row[key])} ({ends[0]} … {ends[1]})" if ends != ["–", "–"] else number(row[key])
+
+
+def number(value: Any) -> str:
+    """A number to three digits, thousands marked; a text as it is; a dash for what is not known."""
+    if isinstance(value, str):
+        return value
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
+
+
+def write(folder: Path = FOLDER) -> str:
+    """The page's text."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    template = environment.from_string(TEMPLATE.read_text())
+    return template.render(page=Page(folder), parts=PARTS, number=number, interval=interval)
