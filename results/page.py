@@ -1,9 +1,10 @@
 """docs/results.md from the tables in docs/results alone: no number in it is typed by hand.
 
-The template `page.md` is the prose; what it may call stands in `Page`.
+The templates in `text` are the prose, one for each part; what they may call stands in `Page`.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pandas as pd
 from .campaign import PARTS
 from .gather import FOLDER
 
-TEMPLATE = Path(__file__).with_name("page.md")
+TEXT = Path(__file__).with_name("text")
 PAGE = FOLDER.with_suffix(".md")
 
 
@@ -46,6 +47,16 @@ class Page:
         rows = self.read(file)
         rows["star"] = [interval(row, "n_star") for row in rows.to_dict("records")]
         return rows
+
+    def last(self, file: str, images: float) -> pd.DataFrame:
+        """Of `stars` each curve's row at so many images, or at the most below."""
+        rows = self.stars(file)
+        return rows[rows["images_seen"] <= 1.05 * images].groupby("curve", sort=False).tail(1)
+
+    def nearest(self, file: str, train_psnr: float) -> pd.DataFrame:
+        """Of `stars` the row whose train PSNR at N* is nearest."""
+        rows = self.stars(file)
+        return rows.loc[[(rows["train_psnr"] - train_psnr).abs().idxmin()]]
 
     def cost(self, *parts: str) -> pd.DataFrame:
         """A row a part of what was run: trials, images seen, core-hours as planned and as measured."""
@@ -86,10 +97,11 @@ def number(value: Any) -> str:
 
 def write(folder: Path = FOLDER) -> str:
     """The page's text."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=FileSystemLoader(TEXT), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.from_string(TEMPLATE.read_text())
-    return template.render(page=Page(folder), parts=PARTS, number=number, interval=interval)
+    page = environment.get_template("page.md")
+    text = page.render(page=Page(folder), parts=PARTS, number=number, interval=interval)
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
