@@ -7,6 +7,7 @@
 # make chaos  a sweep on several hosts that fail, into chaos/RESULTS.md; as root
 # make docs   docs/settings.md from the code, and the site, into docs/_build/html; make linkcheck its links outside
 # make docs-test   every command that README and docs show, run as shown
+# make results   docs/results.md and its tables, from the record and storage that the environment names
 # make audit  known vulnerabilities of what was tested, requirements.lock; make lock writes that file anew
 
 PYTHON      ?= python3
@@ -14,7 +15,7 @@ CONSTRAINTS ?= constraints.txt
 BIN         := .venv/bin
 GPU_PYTHON  ?= $(if $(wildcard .venv/installed),$(BIN)/python,$(PYTHON))
 
-.PHONY: demo test test-slow test-gpu test-ui test-notebooks bench gpu chaos lint docs docs-test linkcheck lock audit clean
+.PHONY: demo test test-slow test-gpu test-ui test-notebooks bench gpu chaos lint docs results docs-test linkcheck lock audit clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml $(CONSTRAINTS)
@@ -62,6 +63,10 @@ lint: .venv/installed
 docs: .venv/installed
 	$(BIN)/python -m docs
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir docs . docs/_build/html
+
+results: .venv/installed
+	$(BIN)/python -m results gather
+	$(BIN)/python -m results page
 
 linkcheck: .venv/installed
 	$(BIN)/python -m sphinx --quiet --builder linkcheck --conf-dir docs . docs/_build/linkcheck

@@ -78,7 +78,7 @@ class Page:
         return pd.DataFrame(rows)
 
 
-def interval(row: Mapping[str, Any], key: str) -> str:
+def interval(row: Mapping[Any, Any], key: str) -> str:
     """A value with its 95 % interval, or the bound that is known of it."""
     if isinstance(row["bound"], str):
         return row["bound"]
@@ -102,6 +102,6 @@ def write(folder: Path = FOLDER) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEXT), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page = environment.get_template("page.md")
+    page = environment.get_template("page.md.j2")
     text = page.render(page=Page(folder), parts=PARTS, number=number, interval=interval)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"

@@ -1,0 +1,77 @@
+"""The campaign's page: what its tables say, and nothing else."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from gahb.grids import parse_overrides
+from gahb.planning.sweeps import trials_of
+from results.campaign import PARTS
+from results.gather import FOLDER
+from results.page import PAGE, TEXT, Page, interval, number, write
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The tables of one part."""
+    stars = pd.DataFrame(
+        {
+            "curve": ["20×20", "20×20", "20×20 wide"],
+            "images_seen": [4096, 65_536, 65_536],
+            "n_star": [12.34, float("nan"), 45.6],
+            "low": [10.0, float("nan"), float("nan")],
+            "high": [15.0, float("nan"), float("nan")],
+            "bound": [None, "> 3000", None],
+            "train_psnr": [18.0, float("nan"), 19.5],
+        }
+    )
+    ran = pd.DataFrame({"images_seen": [4096, 65_536], "planned_seconds": [3600, None], "seconds": [7200.0, 3600.0]})
+    (tmp_path / "faces" / "phase").mkdir(parents=True)
+    stars.to_csv(tmp_path / "faces" / "phase" / "n_star.csv", index=False)
+    ran.to_csv(tmp_path / "faces" / "trials.csv", index=False)
+    return tmp_path
+
+
+def test_a_value_has_its_interval_or_its_bound(folder: Path) -> None:
+    assert list(Page(folder).stars("faces/phase/n_star")["star"]) == ["12.3 (10 … 15)", "> 3000", "45.6"]
+    assert [number(v) for v in (1e6, 0.12345, -3.0, float("nan"))] == ["1,000,000", "0.123", "-3", "–"]
+    assert interval({"bound": float("nan"), "n": 2, "low": 1, "high": 4}, "n") == "2 (1 … 4)"
+
+
+def test_the_last_of_each_curve_and_the_nearest(folder: Path) -> None:
+    page = Page(folder)
+    assert list(page.last("faces/phase/n_star", 65_536)["images_seen"]) == [65_536, 65_536]
+    assert list(page.last("faces/phase/n_star", 8192)["n_star"]) == [12.34]
+    assert list(page.nearest("faces/phase/n_star", 18.4)["n_star"]) == [12.34]
+
+
+def test_costs_are_those_of_the_trials_and_plans_those_that_had_one(folder: Path) -> None:
+    (row,) = Page(folder).cost(*PARTS).to_dict("records")
+    assert (row["trials"], row["hours"], row["ratio"]) == (2, 3.0, 2.0)
+
+
+def test_the_page_shows_what_has_run_and_names_no_part_that_has_not(folder: Path) -> None:
+    text = write(folder)
+    assert PARTS["phase"].title in text and "| 4,096 | 12.3 (10 … 15) | 18 |" in text
+    assert not any(part.title in text for name, part in PARTS.items() if name != "phase")
+
+
+def test_every_part_has_a_text() -> None:
+    assert {file.name.removesuffix(".md.j2") for file in TEXT.iterdir()} == {"page", *PARTS}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_every_launch_of_the_campaign_is_one_that_can_be_planned(name: str, tmp_path: Path) -> None:
+    """Its settings make trials, whose names on the record the other commands use."""
+    for command in PARTS[name].commands:
+        words = shlex.split(re.sub(r"\$(FACES|ROOMS)", str(tmp_path), command))
+        if words[1] == "launch":
+            assert trials_of(words[2], parse_overrides(words[3 : words.index("--as")]))
+
+
+@pytest.mark.skipif(not FOLDER.exists(), reason="the campaign has not come to a result yet")
+def test_the_page_is_what_its_tables_say() -> None:
+    assert PAGE.read_text() == write()
