@@ -38,9 +38,11 @@ def _add_commands() -> None:
     """Make a command of every analysis, guests' included."""
     own = [command for command in app.registered_commands if command.name == "import"]
     app.registered_commands = []
-    for name in ANALYSES:
-        _add_command(name)
-    app.registered_commands += own
+    try:
+        for name in ANALYSES:
+            _add_command(name)
+    finally:
+        app.registered_commands += own
 
 
 app = App(

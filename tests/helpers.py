@@ -115,6 +115,9 @@ def copy(finished: Place, folder: Path) -> Place:
         place.execute(f"UPDATE {table} SET {name} = replace({name}, ?, ?)", str(finished.folder), str(place.folder))
     analyses = "SELECT experiment_id FROM experiments WHERE name LIKE '%-analysis'"
     place.execute(f"UPDATE runs SET lifecycle_stage = 'deleted' WHERE experiment_id IN ({analyses})")
+    place.execute("DELETE FROM tags WHERE key LIKE 'gahb.asked.%'")
+    for table in ("metrics", "latest_metrics"):
+        place.execute(f"DELETE FROM {table} WHERE key IN ('by_n/excess', 'by_n/cosine')")
     return place
 
 

@@ -123,6 +123,7 @@ def test_a_gray_trial_says_nothing_of_colour(tmp_path: Path) -> None:
     assert Trial.of({**flat, "color": False}) == gray
 
 
+@pytest.mark.slow
 def test_a_sweep_in_colour_is_trained_paired_and_reported(
     command: Callable[..., Ended], ray_here: None, place: Place, tmp_path: Path
 ) -> None:

@@ -125,6 +125,7 @@ def guest(folder: Path, version: str) -> Path:
     return source
 
 
+@pytest.mark.slow
 def test_a_guest_package_is_trained_paired_and_reported_by_workers_that_have_none_of_it(
     installed: Path, cluster_without_gahb: str, place: Place, tmp_path: Path
 ) -> None:

@@ -181,5 +181,5 @@ def test_curves_command(command: Callable[..., Ended], finished: Place) -> None:
         assert row["reference"] == "oracle in the best bandlet basis" and 0.4 < row["reference_slope"] < 1
     (run,) = [r for r in finished.record.runs("curves") if r.run_id == data["run_id"]]
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
-    assert names == {"curves.csv", "slopes.csv", "curves.png", "curves.svg"}
+    assert names == {"curves.csv", "slopes.csv", "curves.png", "curves.svg", "images"}
     assert "at 20 to 34 dB" in command("gahb-analyze", "curves", "tiny", *finished.flags).out

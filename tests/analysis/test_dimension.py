@@ -102,6 +102,6 @@ def test_dimension_command(command: Callable[..., Ended], ray_here: None, place:
     assert row["above_half"] == sum(value > 0.5 for value in basis.json["eigenvalues"])
     (run,) = place.record.runs("dimension")
     names = {file.name for file in place.record.artifacts(run.run_id).iterdir()}
-    assert names == {"dimension.csv", "summary.csv", "dimension.png", "dimension.svg"}
+    assert names == {"dimension.csv", "summary.csv", "dimension.png", "dimension.svg", "images"}
     ended = command("gahb-analyze", "dimension", "16x16-N32-A", "--images", "33", *place.flags)
     assert ended.code == 2 and "32 held-out images" in ended.err and ended.err.count("\n") == 1

@@ -68,6 +68,6 @@ def test_originality_command(command: Callable[..., Ended], finished: Place) -> 
     (run,) = [r for r in lookup.analyses(finished.record, "tiny") if r.run_id == ended.json["run_id"]]
     assert run.params["patch"] == "None" and run.params["beta"] == "0.1"
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
-    assert names == {"originality.csv", "samples.csv", "originality.png", "originality.svg"}
+    assert names == {"originality.csv", "samples.csv", "originality.png", "originality.svg", "images"}
     wrong = command("gahb-analyze", "originality", "tiny", "--patch", "17", *finished.flags)
     assert wrong.code == 2 and "--patch 17" in wrong.err

@@ -111,7 +111,7 @@ def test_theory_command(command: Callable[..., Ended], finished: Place) -> None:
     assert run.metrics["test_kl"] == pytest.approx(data["denoisers"][0]["test_kl"])
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
     tables = {"theory.csv", "summary.csv", "terms.csv", "exponents.csv"}
-    assert names == {*tables, "theory.png", "theory.svg", "terms.png", "terms.svg"}
+    assert names == {*tables, "theory.png", "theory.svg", "terms.png", "terms.svg", "images"}
     assert [row["basis"] for row in data["exponents"]] == [NETWORK, "bandlet", "wavelet", "dct"]
     assert run.metrics["error_exponent"] == pytest.approx(data["exponents"][0]["error_exponent"])
     assert data["reference"] == "oracle in the best bandlet basis" and 0.3 < data["reference_slope"] < 1

@@ -59,7 +59,7 @@ def test_trajectories_command(command: Callable[..., Ended], finished: Place) ->
     linked = {run.tags["gahb.of.0"], run.tags["gahb.of.1"]}
     assert linked == {lookup.find(finished.record, f"16x16-N1-{s}").run_id for s in "AB"}
     names = {file.name for file in finished.record.artifacts(run.run_id).iterdir()}
-    assert names == {"trajectories.csv", "trajectories.png", "trajectories.svg"}
+    assert names == {"trajectories.csv", "trajectories.png", "trajectories.svg", "images"}
     assert "at the start" in command("gahb-analyze", *arguments[:3], *finished.flags).out
     ended = command("gahb-analyze", "trajectories", "16x16-N1-A", "16x16-N64-A", *finished.flags)
     assert ended.code == 2 and "common images" in ended.err

@@ -26,6 +26,7 @@ def begin(place: Place, name: str) -> None:
     place.execute("UPDATE runs SET status = 'RUNNING' WHERE run_uuid = ?", run_id)
     seen = "UPDATE latest_metrics SET value = ? WHERE run_uuid = ? AND key = 'images_seen'"
     place.execute(seen, SEEN, run_id)
+    place.execute("DELETE FROM tags WHERE run_uuid = ? AND key = ?", run_id, str(Tag.PROGRESS))
 
 
 def test_what_is_finished_is_shown_and_what_is_not_is_told(command: Callable[..., Ended], underway: Place) -> None:

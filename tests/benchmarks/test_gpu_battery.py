@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 NOT_NEEDED = ("ray", "mlflow", "typer", "pandas", "matplotlib", "skimage", "boto3", "lmdb", "sqlalchemy")
 
 
+@pytest.mark.slow
 def test_a_dry_run_makes_every_check_with_little_installed(tmp_path: Path) -> None:
     """Without Ray, MLflow and others, on which a machine that is lent need not have."""
     blocked = tmp_path / "blocked"

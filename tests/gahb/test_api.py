@@ -23,17 +23,23 @@ from gahb.data.intensity import unit
 from gahb.denoising import sampling
 from gahb.denoising.sampler import Sampler
 from gahb.registry import ANALYSES
-from tests.helpers import TINY, Ended, Place
+from tests.helpers import TINY, Ended, Place, copy
 
 MODULES = [f"gahb.api.{module.name}" for module in pkgutil.iter_modules(gahb.api.__path__)]
 
 
+@pytest.fixture(scope="module")
+def tiny(finished: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A copy of the finished sweep, to which these tests add."""
+    return copy(finished, tmp_path_factory.mktemp("api") / "copied")
+
+
 @pytest.fixture
-def here(finished: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+def here(tiny: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """The finished sweep, where the environment says that record and storage are."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", finished.record.uri)
-    monkeypatch.setenv("GAHB_STORAGE", str(finished.storage))
-    return finished
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tiny.record.uri)
+    monkeypatch.setenv("GAHB_STORAGE", str(tiny.storage))
+    return tiny
 
 
 @pytest.mark.parametrize("name", [*MODULES, "gahb.trial"])

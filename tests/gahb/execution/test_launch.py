@@ -332,6 +332,7 @@ def test_a_worker_that_died_at_the_very_end_has_left_nothing_out(ray_here: None,
 RECIPE = {"schedule": "constant", "optimizer": "muon", "learning_rate": 0.01, "ema": 0.05}
 
 
+@pytest.mark.slow
 def test_a_longer_sweep_pays_the_difference_only(ray_here: None, place: Place, tmp_path: Path) -> None:
     """The launch of the first half is killed, and that of the second."""
     flat: dict[str, Any] = {**LONG, **RECIPE}

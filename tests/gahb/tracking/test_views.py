@@ -31,23 +31,23 @@ def metrics_of(state: dict[str, Any]) -> set[str]:
     return {key for card in cards for key in card.get("selectedMetricKeys", ())}
 
 
-def test_a_launch_has_the_ui_open_on_n_and_the_gap(finished: Place) -> None:
-    state = page(finished, "tiny", "gahb-trials")
+def test_a_launch_has_the_ui_open_on_n_and_the_gap(copied: Place) -> None:
+    state = page(copied, "tiny", "gahb-trials")
     assert (
         state["selectedColumns"][:2] == ["metrics.`n`", "metrics.`psnr_gap`"] and state["orderByKey"] == "metrics.`n`"
     )
-    logged = set(finished.record.client.get_run(lookup.find(finished.record, "16x16-N64-A").run_id).data.metrics)
-    assert metrics_of(page(finished, "tiny", "gahb-charts")) - logged == {"by_n/excess", "by_n/cosine"}
-    charts = page(finished, "tiny", "gahb-charts")["compareRunCharts"]
+    logged = set(copied.record.client.get_run(lookup.find(copied.record, "16x16-N64-A").run_id).data.metrics)
+    assert metrics_of(page(copied, "tiny", "gahb-charts")) - logged == {"by_n/excess", "by_n/cosine"}
+    charts = page(copied, "tiny", "gahb-charts")["compareRunCharts"]
     cards = {key for card in charts for key in (card.get("metricKey"), *card.get("selectedMetricKeys", ()))}
     assert logged <= cards, "what no card is of gets one by itself"
     assert {key for card in charts for key in card.get("imageKeys", ())} == set(views.EXAMPLES)
-    assert [c["imageKeys"] for c in page(finished, "tiny", "gahb-images")["compareRunCharts"] if not c["deleted"]] == [
+    assert [c["imageKeys"] for c in page(copied, "tiny", "gahb-images")["compareRunCharts"] if not c["deleted"]] == [
         ["denoised"]
     ]
-    link = finished.record.url("tiny")
+    link = copied.record.url("tiny")
     assert link.endswith("&compareRunsMode=TABLE&viewStateShareKey=gahb-trials")
-    assert f"]({link})" in experiment(finished, "tiny").tags["mlflow.note.content"]
+    assert f"]({link})" in experiment(copied, "tiny").tags["mlflow.note.content"]
 
 
 def test_n_is_a_metric_that_only_the_ui_reads(finished: Place) -> None:
