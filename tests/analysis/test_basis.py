@@ -43,7 +43,13 @@ def test_basis_command(command: Callable[..., Ended], finished: Place) -> None:
     assert run.tags["gahb.of.0"] == lookup.find(finished.record, "16x16-N64-A").run_id
     assert run.metrics["asymmetry"] == pytest.approx(data["asymmetry"])
     folder = finished.record.artifacts(run.run_id)
-    assert {file.name for file in folder.iterdir()} == {"basis.csv", "dimensions.csv", "basis.png", "basis.svg", "images"}
+    assert {file.name for file in folder.iterdir()} == {
+        "basis.csv",
+        "dimensions.csv",
+        "basis.png",
+        "basis.svg",
+        "images",
+    }
     for name, column in (("eigenvalues", "eigenvalue"), ("coefficients", "coefficient")):
         assert data[name] == [row[column] for row in data["basis"]]
     model, clean = (
