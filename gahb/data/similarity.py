@@ -80,6 +80,8 @@ def closest(samples: Tensor, images: Tensor, *, centred: bool) -> tuple[Tensor, 
 
     Where those are more than FEW of a block's pairs, it is float32 that chooses among them.
     """
+    if not len(samples):
+        return torch.empty(0), torch.empty(0, dtype=torch.int64)
     search = _ClosestSearch(samples, images, centred)
     boxes = list(COARSENESS)
     for start in range(0, len(images), BLOCK):
