@@ -83,7 +83,7 @@ def test_without_images_nothing_is_close() -> None:
 
 def test_without_samples_there_is_nothing_to_find() -> None:
     images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
-    assert [len(found) for found in closest(torch.empty(0, 1, 8, 8), images, centred=True)] == [0, 0]
+    assert [len(found) for found in similarity.closest(torch.empty(0, 1, 8, 8), images, centred=True)] == [0, 0]
 
 
 def test_two_closest_distances_are_the_least_of_all() -> None:
