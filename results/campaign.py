@@ -1,6 +1,6 @@
 """The parts of the campaign: the commands that train, those that ask, and what is kept of the answers."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 FAST = "batch_size=32 optimizer=muon learning_rate=0.032 schedule=constant ema=0.05 evaluations=2"
 """The recipe whose every evaluation is an end (docs/training.md)."""
@@ -47,7 +47,7 @@ class Part:
     title: str
     commands: tuple[str, ...]
     kept: tuple[Kept, ...]
-    sweeps: tuple[str, ...] = field(default=())
+    sweeps: tuple[str, ...]
 
 
 def launch(sweep: str, settings: str, name: str) -> str:
@@ -138,7 +138,7 @@ PARTS = {
         (
             launch("c_alpha_slopes", f"architecture=unet alpha=1,2,3,5 {ALONE} weighting=inverse_sigma", "slopes"),
             "gahb-analyze curves slopes --fit 20 34",
-            *(f"gahb-analyze theory 40x40-N10000-A-alpha{alpha} --fit 20 34" for alpha in (1, 2, 3, 5)),
+            *(f"gahb-analyze theory 40x40-N10000-A-alpha{alpha} --fit 20 34" for alpha in (1.0, 2.0, 3.0, 5.0)),
         ),
         (Kept("slopes", "curves", ("slopes",), ("curves",)),),
         ("slopes",),
@@ -149,7 +149,7 @@ PARTS = {
             launch("disks", ALONE, "disks-40"),
             launch("sinusoids", f"architecture=unet {ALONE}", "sinusoids-40"),
             launch("single_image_ray", f"architecture=unet {ALONE}", "ray-40"),
-            *(f"gahb-analyze {kind} {name}" for kind in ("report",) for name in ("disks-40", "sinusoids-40", "ray-40")),
+            *(f"gahb-analyze report {name}" for name in ("disks-40", "sinusoids-40", "ray-40")),
         ),
         tuple(
             Kept(name, kind, tables, (kind,))

@@ -39,13 +39,14 @@ def _bring(record: Record, kept: Kept) -> bool:
     ]
     if not analyses:
         return False
-    folder = FOLDER / kept.folder
+    folder, found = FOLDER / kept.folder, record.artifacts(analyses[-1].run_id)
     for table in kept.tables:
-        file = record.artifacts(analyses[-1].run_id, f"{table}.csv")
+        if not (file := found / f"{table}.csv").exists():  # an analysis leaves out what is empty
+            continue
         frame = pd.read_csv(file)
         _write(frame.drop(columns=[key for key in IDS if key in frame]), folder / f"{table}.csv")
     for picture in kept.pictures:
-        shutil.copy(record.artifacts(analyses[-1].run_id, f"{picture}.png"), folder)
+        shutil.copy(found / f"{picture}.png", folder)
     return True
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from .campaign import PARTS
+from .campaign import PARTS, Part
 from .gather import FOLDER
 
 TEXT = Path(__file__).with_name("text")
@@ -32,6 +32,10 @@ class Page:
         """Whether the campaign has come so far."""
         return all((self.folder / f"{file}.csv").exists() for file in files)
 
+    def answered(self, part: Part) -> bool:
+        """Whether all that is kept of a part is there."""
+        return all((self.folder / kept.folder).exists() for kept in part.kept)
+
     def read(self, file: str) -> pd.DataFrame:
         """A table, by its path without suffix."""
         return pd.read_csv(self.folder / f"{file}.csv")
@@ -40,7 +44,7 @@ class Page:
         """Markdown of some columns: column → heading."""
         lines = [list(columns.values()), ["---"] * len(columns)]
         lines += [[number(row[key]) for key in columns] for row in rows.to_dict("records")]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
     def stars(self, file: str) -> pd.DataFrame:
         """A table of N*, each with its interval, or the bound, in words as `star`."""
@@ -88,6 +92,8 @@ def interval(row: Mapping[Any, Any], key: str) -> str:
 
 def number(value: Any) -> str:
     """A number to three digits, thousands marked; a text as it is; a dash for what is not known."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, str):
         return value
     if not math.isfinite(value):

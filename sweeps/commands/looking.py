@@ -69,14 +69,13 @@ def logs(
     storage: Storage = None,
 ) -> None:
     """Print the workers' logs of a trial, one after the other."""
+    from gahb.api.place import Place
     from gahb.execution import worker_log
-    from gahb.storage.base import record_uri, storage_here
     from gahb.tracking import lookup
-    from gahb.tracking.record import Record
     from gahb.training.checkpoint_names import folder_of
 
-    root = storage_here(storage)
-    found = lookup.find(Record(record_uri(record), root.url), run)
+    book, root = Place.at(record, storage)
+    found = lookup.find(book, run)
     texts = worker_log.texts(root, folder_of(found.signature))
     if json:
         return print_json({"run_id": found.run_id, "workers": [{"worker": w, "log": text} for w, text in texts]})
@@ -101,14 +100,12 @@ def show(
     storage: Storage = None,
 ) -> None:
     """Show everything the record has of one trial."""
+    from gahb.api.place import Place
     from gahb.planning.plan import states_of
-    from gahb.storage.base import record_uri, storage_here
     from gahb.tracking import lookup
-    from gahb.tracking.record import Record
     from gahb.tracking.run import METRICS, PREFIX
 
-    root = storage_here(storage)
-    book = Record(record_uri(record), root.url)
+    book, root = Place.at(record, storage)
     found = lookup.find(book, run)
     histories = {key: book.history(found.run_id, key) for key in METRICS}
     data = {

@@ -29,7 +29,8 @@ def folder(tmp_path: Path) -> Path:
         }
     )
     ran = pd.DataFrame({"images_seen": [4096, 65_536], "planned_seconds": [3600, None], "seconds": [7200.0, 3600.0]})
-    (tmp_path / "faces" / "phase").mkdir(parents=True)
+    for analysis in ("phase", "scaling"):
+        (tmp_path / "faces" / analysis).mkdir(parents=True)
     stars.to_csv(tmp_path / "faces" / "phase" / "n_star.csv", index=False)
     ran.to_csv(tmp_path / "faces" / "trials.csv", index=False)
     return tmp_path
@@ -56,7 +57,13 @@ def test_costs_are_those_of_the_trials_and_plans_those_that_had_one(folder: Path
 def test_the_page_shows_what_has_run_and_names_no_part_that_has_not(folder: Path) -> None:
     text = write(folder)
     assert PARTS["phase"].title in text and "| 4,096 | 12.3 (10 … 15) | 18 |" in text
+    assert not re.search(r"\|\n[^|\n]|[^\n]\n##", text), "a table or a heading runs into a paragraph"
     assert not any(part.title in text for name, part in PARTS.items() if name != "phase")
+
+
+def test_a_part_that_is_not_answered_whole_is_not_shown(folder: Path) -> None:
+    (folder / "faces" / "scaling").rmdir()
+    assert PARTS["phase"].title not in write(folder).partition("## ")[2]
 
 
 def test_every_part_has_a_text() -> None:
