@@ -56,19 +56,18 @@ def launch(sweep: str, settings: str, name: str) -> str:
 
 AT_20 = f"resolution=20 width=32 n_train=10,30,100,300,1000,3000 {FAST}"
 FEW = f"resolution=20 n_train=10,30,100,300 images=65536 {FAST}"
-ALONE = f"resolution=40 blocks=2 width=32 n_train=10000 images=131072 {FAST} precision=float32"
-KINDS = f"resolution=20 width=32 n_train=3000 images=131072 {FAST}"
+ALONE = f"resolution=40 blocks=2 width=32 n_train=10000 images=65536 {FAST} precision=float32"
+KINDS = f"resolution=20 width=32 n_train=3000 images=65536 {FAST}"
 
 PARTS = {
     "phase": Part(
         "Where the transition lies, and when",
         (
             launch("transition", f"{FACES} {AT_20} seed=0,1 images=65536", "faces"),
-            "gahb-analyze phase faces --samples 0 --predict 262144",
-            launch("transition", f"{FACES} {AT_20} seed=0,1 images=262144", "faces"),
-            "gahb-analyze phase faces --samples 0 --predict 1048576",
-            launch("transition", f"{FACES} {AT_20} seed=0,1 images=1048576", "faces"),
-            "gahb-analyze phase faces --predict 1e9",
+            "gahb-analyze phase faces --samples 0 --predict 131072",
+            launch("transition", f"{FACES} {AT_20} seed=0,1 images=131072", "faces"),
+            "gahb-analyze phase faces --samples 0 --predict 1e9",
+            "gahb-analyze phase faces --predict 1048576",
             "gahb-analyze scaling faces",
         ),
         (
@@ -82,7 +81,7 @@ PARTS = {
     "paper-recipe": Part(
         "The paper's recipe",
         (
-            launch("transition", f"{FACES} resolution=20 width=32 n_train=30,100,300 images=1048576", "faces-paper"),
+            launch("transition", f"{FACES} resolution=20 width=32 n_train=30,100,300 images=262144", "faces-paper"),
             "gahb-analyze phase faces-paper --samples 0",
         ),
         (Kept("faces-paper", "phase", ("n_star", "cells")),),
@@ -168,15 +167,13 @@ PARTS = {
             launch("shuffled_faces", f"{FACES} {KINDS} shuffled=true", "kind-shuffled"),
             "gahb-analyze transfer kind-faces kind-rooms kind-c-alpha kind-disks kind-shuffled",
         ),
-        (Kept("kind-faces", "transfer", ("transfer",), ("transfer",)),),
+        (Kept("kind-faces", "transfer", ("transfer",)),),
         ("kind-faces", "kind-rooms", "kind-c-alpha", "kind-disks", "kind-shuffled"),
     ),
     "memory": Part(
         "Memory in the course of training",
         (
-            launch(
-                "transition", f"{FACES} resolution=20 width=32 n_train=2,4,8,16 seed=0,1 images=262144 {FAST}", "memory"
-            ),
+            launch("transition", f"{FACES} resolution=20 width=32 n_train=2,4,8,16 images=65536 {FAST}", "memory"),
             "gahb-analyze phase memory",
         ),
         (Kept("memory", "phase", ("times", "exponents"), ("phase",)),),

@@ -11,6 +11,7 @@ from gahb.storage.base import record_uri, storage_here
 from gahb.tracking import lookup
 from gahb.tracking.record import Record
 from gahb.tracking.run import Kind, Run, Tag
+from gahb.training.cost import parameters
 
 from .campaign import Kept, Part
 
@@ -56,10 +57,14 @@ def _write(table: pd.DataFrame, file: Path) -> None:
 
 
 def _cost(run: Run) -> dict[str, Any]:
-    """What a trial came to: PSNRs in dB, and seconds of its device, planned and measured."""
+    """What a trial came to: its network, PSNRs in dB, and seconds of its device, planned and measured."""
+    architecture = run.trial.architecture
     return {
         "name": run.name,
         "state": run.state,
+        "network": " ".join(f"{key}={value}" for key, value in architecture.flat().items()),
+        "parameters": parameters(architecture, run.trial.dataset.resolution),
+        "receptive_field": architecture.receptive_field(),
         "images": run.flat["images"],
         "images_seen": int(run.metrics.get("images_seen", 0)),
         **run.psnrs,

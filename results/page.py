@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .campaign import PARTS, Part
@@ -57,10 +58,47 @@ class Page:
         rows = self.stars(file)
         return rows[rows["images_seen"] <= 1.05 * images].groupby("curve", sort=False).tail(1)
 
-    def nearest(self, file: str, train_psnr: float) -> pd.DataFrame:
-        """Of `stars` the row whose train PSNR at N* is nearest."""
-        rows = self.stars(file)
-        return rows.loc[[(rows["train_psnr"] - train_psnr).abs().idxmin()]]
+    def star(self, file: str, images: float = math.inf) -> dict[Any, Any]:
+        """Of `stars` the row of the first curve at so many images, or at the most below."""
+        row: dict[Any, Any] = self.last(file, images).iloc[0].to_dict()
+        return row
+
+    def at_psnr(self, file: str, train_psnr: float) -> pd.DataFrame:
+        """N* of each curve where the train PSNR there is so many dB; log N* is interpolated over the lengths.
+
+        NaN, with the range as its bound, where the curve's N* were measured at other PSNRs only.
+        """
+        rows = []
+        for _, group in self.stars(file).groupby("curve", sort=False):
+            known = group.dropna(subset=["n_star", "train_psnr"]).sort_values("train_psnr")
+            found = {
+                key: float(np.exp(np.interp(train_psnr, known["train_psnr"], np.log(known[key]), math.nan, math.nan)))
+                for key in ("n_star", "low", "high")
+            }
+            ends = [f"{psnr:.2f}" for psnr in known["train_psnr"].iloc[[0, -1]]] if len(known) else []
+            bound = f"measured at {' … '.join(ends)} dB" if math.isnan(found["n_star"]) else None
+            rows.append({**group.iloc[-1], **found, "star": interval({**found, "bound": bound}, "n_star")})
+        return pd.DataFrame(rows)
+
+    def networks(self, images: float, train_psnr: float) -> pd.DataFrame:
+        """A row a network of the sweeps of faces at 20×20: its size, N* at so many images, and at one train PSNR."""
+        rows = []
+        for sweep in ("faces", *PARTS["architecture"].sweeps):
+            trials = self.read(f"{sweep}/trials").drop_duplicates("parameters").set_index("parameters")
+            equal = self.at_psnr(f"{sweep}/phase/n_star", train_psnr).set_index("curve")["star"]
+            for row in self.last(f"{sweep}/phase/n_star", images).to_dict("records"):
+                of = trials.loc[row["parameters"]]
+                rows.append({**row, **of[["network", "receptive_field"]], "equal": equal[row["curve"]]})
+        return pd.DataFrame(rows)
+
+    def matrix(self, file: str, rows: str, columns: str, values: str) -> str:
+        """Markdown of a table with a row and a column for each of two columns' values, in the order of the table."""
+        table = self.read(file)
+        names = list(table[columns].unique())
+        lines = [[rows, *names], ["---"] * (len(names) + 1)]
+        for name, group in table.groupby(rows, sort=False):
+            lines.append([str(name), *(f"{value:.2f}" for value in group.set_index(columns)[values][names])])
+        return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
     def cost(self, *parts: str) -> pd.DataFrame:
         """A row a part of what was run: trials, images seen, core-hours as planned and as measured."""
@@ -74,6 +112,7 @@ class Page:
                     {
                         "part": PARTS[name].title,
                         "trials": len(trials),
+                        "finished": int((trials["state"] == "finished").sum()),
                         "images": f"{trials['images_seen'].sum():.2g}",
                         "hours": trials["seconds"].sum() / 3600,
                         "ratio": both["seconds"].sum() / both["planned_seconds"].sum() if len(both) else math.nan,

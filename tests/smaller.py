@@ -19,7 +19,7 @@ from typing import Any
 DATA, MARK = "DOCUMENTS_DATA", "DOCUMENTS_MARK"
 """Variables: the folder with images, and what tells the processes of a page from others."""
 
-LESS = {"images": lambda images: 32 * round(2 * math.log2(images)), "n_train": lambda n: 1000, "n_test": lambda n: 16}
+LESS = {"images": lambda images: 64 * round(2 * math.log2(images)), "n_train": lambda n: 1000, "n_test": lambda n: 16}
 """Key → the largest value that is used for one; of two values the larger stays the larger or becomes equal."""
 
 MISSING = {

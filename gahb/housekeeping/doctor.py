@@ -211,7 +211,7 @@ def images(storage: Storage, say: Callable[[str], None]) -> Iterator[Finding]:
             yield Finding("images", FAIL, f"{folder}: {problem}", cure)
     if not damaged:
         how = "their hashes are those of their manifests" if here else "their manifests are in order"
-        yield Finding("images", OK, f"{len(found)} prepared data sets; {how}" if found else "none are prepared yet")
+        yield Finding("images", OK, f"{len(found)} prepared; {how}" if found else "none are prepared yet")
 
 
 def _problem(storage: Storage, data_hash: str, *, read: bool) -> str:

@@ -26,9 +26,20 @@ def folder(tmp_path: Path) -> Path:
             "high": [15.0, float("nan"), float("nan")],
             "bound": [None, "> 3000", None],
             "train_psnr": [18.0, float("nan"), 19.5],
+            "parameters": [100, 100, 400],
         }
     )
-    ran = pd.DataFrame({"images_seen": [4096, 65_536], "planned_seconds": [3600, None], "seconds": [7200.0, 3600.0]})
+    ran = pd.DataFrame(
+        {
+            "state": ["finished", "interrupted"],
+            "network": ["unet width=32", "unet width=64"],
+            "parameters": [100, 400],
+            "receptive_field": [18, 18],
+            "images_seen": [4096, 65_536],
+            "planned_seconds": [3600, None],
+            "seconds": [7200.0, 3600.0],
+        }
+    )
     for analysis in ("phase", "scaling"):
         (tmp_path / "faces" / analysis).mkdir(parents=True)
     stars.to_csv(tmp_path / "faces" / "phase" / "n_star.csv", index=False)
@@ -42,16 +53,47 @@ def test_a_value_has_its_interval_or_its_bound(folder: Path) -> None:
     assert interval({"bound": float("nan"), "n": 2, "low": 1, "high": 4}, "n") == "2 (1 … 4)"
 
 
-def test_the_last_of_each_curve_and_the_nearest(folder: Path) -> None:
+def test_the_last_of_each_curve(folder: Path) -> None:
     page = Page(folder)
     assert list(page.last("faces/phase/n_star", 65_536)["images_seen"]) == [65_536, 65_536]
     assert list(page.last("faces/phase/n_star", 8192)["n_star"]) == [12.34]
-    assert list(page.nearest("faces/phase/n_star", 18.4)["n_star"]) == [12.34]
+    assert page.star("faces/phase/n_star", 8192)["star"] == "12.3 (10 … 15)"
+
+
+def test_at_one_psnr_log_n_star_is_interpolated_and_outside_of_what_was_measured_there_is_none(tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    pd.DataFrame(
+        {
+            "curve": "20×20",
+            "images_seen": [1, 2, 4],
+            "n_star": [10.0, 1000.0, float("nan")],
+            "low": [1.0, 100.0, float("nan")],
+            "high": [100.0, 10_000.0, float("nan")],
+            "bound": [None, None, "> 3000"],
+            "train_psnr": [18.0, 20.0, float("nan")],
+        }
+    ).to_csv(tmp_path / "faces" / "n_star.csv")
+    assert list(Page(tmp_path).at_psnr("faces/n_star", 19)["star"]) == ["100 (10 … 1,000)"]
+    assert list(Page(tmp_path).at_psnr("faces/n_star", 21)["star"]) == ["measured at 18.00 … 20.00 dB"]
+
+
+def test_networks_stand_with_their_sizes(folder: Path) -> None:
+    for sweep in PARTS["architecture"].sweeps:
+        (folder / sweep).symlink_to(folder / "faces")
+    rows = Page(folder).networks(65_536, 18.0)
+    assert list(rows["network"])[:2] == ["unet width=32", "unet width=64"] and set(rows["receptive_field"]) == {18}
+    assert list(rows["equal"])[:2] == ["12.3 (10 … 15)", "measured at 19.50 … 19.50 dB"]
+
+
+def test_a_matrix_has_the_order_of_its_table(tmp_path: Path) -> None:
+    pd.DataFrame({"model": list("bbaa"), "images": list("baba"), "psnr": [1, 2, 3, 4]}).to_csv(tmp_path / "t.csv")
+    lines = Page(tmp_path).matrix("t", "model", "images", "psnr").splitlines()
+    assert lines[0] == "| model | b | a |" and lines[2:] == ["| b | 1.00 | 2.00 |", "| a | 3.00 | 4.00 |"]
 
 
 def test_costs_are_those_of_the_trials_and_plans_those_that_had_one(folder: Path) -> None:
     (row,) = Page(folder).cost(*PARTS).to_dict("records")
-    assert (row["trials"], row["hours"], row["ratio"]) == (2, 3.0, 2.0)
+    assert (row["trials"], row["finished"], row["hours"], row["ratio"]) == (2, 1, 3.0, 2.0)
 
 
 def test_the_page_shows_what_has_run_and_names_no_part_that_has_not(folder: Path) -> None:
@@ -63,11 +105,11 @@ def test_the_page_shows_what_has_run_and_names_no_part_that_has_not(folder: Path
 
 def test_a_part_that_is_not_answered_whole_is_not_shown(folder: Path) -> None:
     (folder / "faces" / "scaling").rmdir()
-    assert PARTS["phase"].title not in write(folder).partition("## ")[2]
+    assert "## " + PARTS["phase"].title not in write(folder)
 
 
 def test_every_part_has_a_text() -> None:
-    assert {file.name.removesuffix(".md.j2") for file in TEXT.iterdir()} == {"page", *PARTS}
+    assert {file.name.removesuffix(".md.j2") for file in TEXT.iterdir()} == {"page", "answer", *PARTS}
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -39,7 +39,7 @@ def test_where_all_is_in_order_nothing_fails_and_nothing_is_left(
         "images",
     }
     assert checks["torch"]["found"] == importlib.metadata.version("torch")
-    assert "1 prepared data sets" in checks["images"]["found"] and "CPU" in checks["cluster"]["found"]
+    assert "1 prepared; " in checks["images"]["found"] and "CPU" in checks["cluster"]["found"]
     assert {file.name for file in finished.store.files()} == before
     ended = command("gahb-sweep", "doctor")
     assert ended.code == 0 and "the first launch makes it" in ended.out and "none are prepared yet" in ended.out
