@@ -47,8 +47,10 @@ def gather(names: list[str]) -> None:
 
 
 def page(names: list[str]) -> None:
+    from .figure import draw
     from .page import PAGE, write
 
+    draw()
     PAGE.write_text(write())
 
 

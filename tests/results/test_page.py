@@ -10,6 +10,7 @@ import pytest
 from gahb.grids import parse_overrides
 from gahb.planning.sweeps import trials_of
 from results.campaign import PARTS
+from results.figure import draw, figure, stars
 from results.gather import FOLDER
 from results.page import PAGE, TEXT, Page, interval, number, write
 
@@ -124,3 +125,13 @@ def test_every_launch_of_the_campaign_is_one_that_can_be_planned(name: str, tmp_
 @pytest.mark.skipif(not FOLDER.exists(), reason="the campaign has not come to a result yet")
 def test_the_page_is_what_its_tables_say() -> None:
     assert PAGE.read_text() == write()
+
+
+def test_every_curve_that_has_n_stars_is_in_the_picture(folder: Path) -> None:
+    curves = stars(folder)
+    assert list(curves) == ["faces, 20×20", "faces, 20×20 wide"] and list(curves["faces, 20×20"]["n_star"]) == [12.34]
+    left, right = figure(curves).axes
+    assert [container.get_label() for container in left.containers] == list(curves)
+    assert [list(container[0].get_xdata()) for container in right.containers] == [[18.0], [19.5]]
+    draw(folder)
+    assert (folder / "transition.png").exists()
