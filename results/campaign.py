@@ -153,22 +153,26 @@ PARTS = {
         tuple(
             Kept(name, kind, tables, (kind,))
             for name in ("disks-40", "sinusoids-40", "ray-40")
-            for kind, tables in (("basis", ("basis",)), ("dimension", ("summary",)), ("curves", ("slopes",)))
+            for kind, tables in (("basis", ("basis", "angles")), ("dimension", ("summary",)), ("curves", ("slopes",)))
         ),
         ("disks-40", "sinusoids-40", "ray-40"),
     ),
     "transfer": Part(
         "One kind of image, another's denoiser",
         (
-            launch("transition", f"{FACES} {KINDS} subset=A", "kind-faces"),
+            launch("shuffled_faces", f"{FACES} {KINDS}", "kind-faces"),
             launch("transition", f"{ROOMS} {KINDS} subset=A", "kind-rooms"),
             launch("transition", f"alpha=1,2,3 {KINDS} subset=A", "kind-c-alpha"),
             launch("disks", KINDS, "kind-disks"),
-            launch("shuffled_faces", f"{FACES} {KINDS} shuffled=true", "kind-shuffled"),
-            "gahb-analyze transfer kind-faces kind-rooms kind-c-alpha kind-disks kind-shuffled",
+            "gahb-analyze transfer kind-faces kind-rooms kind-c-alpha kind-disks",
+            "gahb-analyze report kind-faces",
         ),
-        (Kept("kind-faces", "transfer", ("transfer",)),),
-        ("kind-faces", "kind-rooms", "kind-c-alpha", "kind-disks", "kind-shuffled"),
+        (
+            Kept("kind-faces", "transfer", ("transfer",)),
+            Kept("kind-faces", "basis", ("basis",)),
+            Kept("kind-faces", "curves", ("slopes",)),
+        ),
+        ("kind-faces", "kind-rooms", "kind-c-alpha", "kind-disks"),
     ),
     "memory": Part(
         "Memory in the course of training",

@@ -52,8 +52,9 @@ def _bring(record: Record, kept: Kept) -> bool:
 
 
 def _write(table: pd.DataFrame, file: Path) -> None:
+    """Write a table; of a data set's path the name of the file is left."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(file, index=False, float_format="%.6g")
+    table.replace(r"/\S*/([^/\s]+)\.npy", r"\1", regex=True).to_csv(file, index=False, float_format="%.6g")
 
 
 def _cost(run: Run) -> dict[str, Any]:
