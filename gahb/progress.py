@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from gahb.threads import beside
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
@@ -126,19 +128,17 @@ def bar(what: str, total: int | None, *, in_bytes: bool = False) -> Iterator[Cal
 @contextlib.contextmanager
 def _on_page(draw: Callable[["Console"], "RenderableType"], show: "Callable[[RenderableType], None]") -> Iterator[None]:
     """While the block lasts, what `draw` returns of late, shown from a thread, and once more at the end."""
-    console, ended = _new_console(), threading.Event()
+    console = _new_console()
 
-    def keep_drawing() -> None:
-        while not ended.wait(PAGE_SECONDS):
+    def keep_drawing() -> Iterator[float]:
+        while True:
+            yield PAGE_SECONDS
             show(draw(console))
 
-    thread = threading.Thread(target=keep_drawing, daemon=True)
-    thread.start()
     try:
-        yield
+        with beside(keep_drawing()):
+            yield
     finally:
-        ended.set()
-        thread.join()
         show(draw(console))
 
 

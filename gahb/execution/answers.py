@@ -26,6 +26,7 @@ from gahb.execution.code import write_plugins
 from gahb.execution.ray_jobs import APPS
 from gahb.grids import differing, pair_name
 from gahb.storage.base import Storage
+from gahb.threads import beside
 from gahb.tracking import lookup
 from gahb.tracking.record import Record
 from gahb.tracking.run import Kind, Run
@@ -61,19 +62,14 @@ def as_they_come(
     """
     with tempfile.TemporaryDirectory() as folder:
         answers = Answers(sweep, record, storage, say, write_plugins(Path(folder)))
-        thread = threading.Thread(target=answers.compare, daemon=True)
-        thread.start()
-        try:
+        with beside(answers.compare()), contextlib.closing(answers):
             yield
-        finally:
-            answers.end()
-            thread.join()
         answers.report(address)
 
 
 class Answers:
     """The answers to one sweep; arguments as for `as_they_come`, and the words that load plugin files. `compare` runs
-    in another thread until `end`."""
+    in another thread until `close`."""
 
     def __init__(
         self, sweep: str, record: Record, storage: Storage, say: Callable[[str], None], plugins: Sequence[str] = ()
@@ -84,12 +80,12 @@ class Answers:
         self.tried = set[tuple[str, str]]()
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
-        self.ended = threading.Event()
+        self.ended = False
 
-    def compare(self) -> None:
-        """Compare one pair after the other as their trials finish."""
-        pause = POLL_SECONDS
-        while not self.ended.wait(pause):
+    def compare(self) -> Iterator[float]:
+        """Compare one pair after the other as their trials finish; yields the seconds until the next look."""
+        yield POLL_SECONDS
+        while not self.ended:
             began, pair = time.monotonic(), None
             with contextlib.suppress(UserError):  # the record does not answer, and will be asked again
                 pair = self.next_pair()
@@ -99,6 +95,7 @@ class Answers:
                 self.tried.add((a.run_id, b.run_id))
                 self.compare_pair(name, a, b)
                 pause = 0.0
+            yield pause
 
     def next_pair(self) -> tuple[str, Run, Run] | None:
         """A pair that is finished and neither answered nor tried, with its name; UserError if the record cannot be
@@ -115,7 +112,7 @@ class Answers:
     def compare_pair(self, name: str, a: Run, b: Run) -> None:
         """Compare one pair, and say what was found, or why nothing was."""
         with self.lock:
-            if self.ended.is_set():
+            if self.ended:
                 return
             words = ("pair", a.run_id, b.run_id, "--json", *self.plugins)
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -124,13 +121,13 @@ class Answers:
         out, err = self.process.communicate()
         if self.process.returncode == 0:
             self.say(f"pair {name}: {in_words(json.loads(out))}")
-        elif not self.ended.is_set():
+        elif not self.ended:
             self.say(f"pair {name} could not be compared: {reason(self.process, err)}")
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Interrupt the comparison at work, if there is one, and begin no other."""
         with self.lock:
-            self.ended.set()
+            self.ended = True
         if self.process:
             child.interrupt(self.process, PATIENCE_SECONDS)
 

@@ -5,7 +5,6 @@ left, at the speed of all that run now, and no less than that of its longest tri
 """
 
 import contextlib
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from gahb.errors import UserError
 from gahb.planning.plan import states_of
 from gahb.storage.base import Storage
 from gahb.text import printable, without_passwords
+from gahb.threads import beside
 from gahb.tracking.run import Run
 from gahb.training import cost
 
@@ -146,28 +146,21 @@ def shown(board: Board) -> Iterator[None]:
     if not progress.drawable():
         yield
         return
-    ended = threading.Event()
 
-    def keep_reading() -> None:
-        pause = 0.0
-        while not ended.wait(pause):
+    def keep_reading() -> Iterator[float]:
+        while True:
+            pause = POLL_SECONDS
             with contextlib.suppress(UserError):  # the record does not answer, and will be asked again
-                pause = POLL_SECONDS
                 pause = board.read()
+            yield pause
 
-    thread = threading.Thread(target=keep_reading, daemon=True)
-    thread.start()
-    try:
-        with progress.table(board.draw):
-            try:
+    with progress.table(board.draw):
+        try:
+            with beside(keep_reading()):
                 yield
-            finally:
-                ended.set()
-                thread.join()
-                with contextlib.suppress(UserError):
-                    board.read()
-    finally:
-        ended.set()
+        finally:
+            with contextlib.suppress(UserError):
+                board.read()
 
 
 def watch(board: Board, say: Callable[[str], None]) -> None:

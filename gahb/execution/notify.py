@@ -19,7 +19,6 @@ import math
 import shlex
 import shutil
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +28,7 @@ from gahb.errors import UserError
 from gahb.planning.plan import states_of
 from gahb.storage.base import Storage
 from gahb.text import without_passwords
+from gahb.threads import beside
 from gahb.tracking.record import Record
 from gahb.tracking.run import Kind, Run, Tag
 
@@ -62,17 +62,14 @@ def told(
         yield
         return
     notifier = Notifier(words_of(command), sweep, record, storage, say)
-    thread = threading.Thread(target=notifier.watch, daemon=True)
-    thread.start()
     reason = None
     try:
-        yield
+        with beside(notifier.watch()):
+            yield
     except BaseException as error:
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
         raise
     finally:
-        notifier.ended.set()
-        thread.join()
         notifier.end(reason)
 
 
@@ -88,21 +85,21 @@ def words_of(command: str) -> list[str]:
 
 
 class Notifier:
-    """Tells a command of one sweep; arguments as for `told`, with the command's words. `watch` runs in another thread
-    until `ended` is set; then `end` is to be called."""
+    """Tells a command of one sweep; arguments as for `told`, with the command's words. `watch` runs in another thread;
+    after it, `end` is to be called."""
 
     def __init__(
         self, words: Sequence[str], sweep: str, record: Record, storage: Storage, say: Callable[[str], None]
     ) -> None:
         self.words, self.sweep, self.storage, self.say = words, sweep, storage, say
         self.record = Record(record.uri, storage.url)  # of that thread's own
-        self.ended = threading.Event()
         self.told = set(map(_attempt, self.failed()))
 
-    def watch(self) -> None:
-        """Look for trials that have failed, and tell of each once."""
+    def watch(self) -> Iterator[float]:
+        """Look for trials that have failed, and tell of each once; yields the seconds until the next look."""
         pause = POLL_SECONDS
-        while not self.ended.wait(pause):
+        while True:
+            yield pause
             began = time.monotonic()
             with contextlib.suppress(UserError):  # the record does not answer, and will be asked again
                 self.tell_failures()

@@ -4,12 +4,12 @@ hanging for a minute and then ends it without a word; here it ends at once, in o
 import contextlib
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 
 from gahb import progress
 from gahb.cli import say
+from gahb.threads import beside
 
 POLL_SECONDS = 2.0
 
@@ -29,11 +29,11 @@ def watched(before_end: Callable[[], None] = lambda: None) -> Iterator[None]:
     node_id = ray.get_runtime_context().get_node_id()
     node = next(node for node in ray.nodes() if node["NodeID"] == node_id)
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-    ended = threading.Event()
 
-    def watch() -> None:
+    def watch() -> Iterator[float]:
         head_seen = time.monotonic()
-        while not ended.wait(POLL_SECONDS):
+        while True:
+            yield POLL_SECONDS
             lost = ""
             if _listens(host.strip("[]"), int(port)):
                 head_seen = time.monotonic()
@@ -41,19 +41,15 @@ def watched(before_end: Callable[[], None] = lambda: None) -> Iterator[None]:
                 lost = f"the cluster's head {host} is out of reach"
             if not _listens(node["NodeManagerAddress"], node["NodeManagerPort"]):
                 lost = f"the Ray node on {socket.gethostname()} has died"
-            if lost and not ended.is_set():
+            if lost:
+                yield 0.0  # the block may have ended meanwhile
                 before_end()
                 say(f"{lost}; the same command goes on from the checkpoints")
                 progress.stop()
                 os._exit(1)
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with beside(watch()):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _listens(host: str, port: int) -> bool:

@@ -24,7 +24,7 @@ from gahb.errors import UserError
 from gahb.execution import worker_types
 from gahb.execution.code import code
 from gahb.execution.task import Task
-from gahb.execution.waiting import Waiting
+from gahb.execution.waiting import waiting
 from gahb.own_folder import own_folder
 from gahb.planning import gpu_sharing
 from gahb.planning.placement import GPU_MEMORY, KIND, WorkerType
@@ -216,7 +216,7 @@ def run_trials(
     failures: dict[str, str] = {}
     with (
         tempfile.TemporaryDirectory() as folder,  # Tune's own files, which only this process reads
-        _waiting(tasks[0].resources, say) as waiting,
+        waiting(tasks[0].resources, say) as begin,
         _interruptible(on_interrupt) as interrupted,
     ):
         tuner = tune.Tuner(
@@ -228,7 +228,7 @@ def run_trials(
                 storage_path=folder,
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
                 stop=_stopper(interrupted),
-                callbacks=[_relay(waiting.begin, on_result, failures)],
+                callbacks=[_relay(begin, on_result, failures)],
                 progress_reporter=_silent_in_notebooks(),
                 verbose=0,
             ),
@@ -278,14 +278,14 @@ def map_unordered(
     calls = [ray.cloudpickle.dumps((function, item)) for item in items]
     access = ray.put(_access())
     waiting_for: dict[Any, int] = {task.remote(registry.files(), access, call): i for i, call in enumerate(calls)}
-    with _waiting(resources, say) as waiting:
+    with waiting(resources, say) as begin:
         while waiting_for:
             ready: Any = ray.wait(list(waiting_for), num_returns=1)[0][0]
             try:
                 found = ray.get(next(ready))
             except ray.exceptions.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, UserError) else error from None
-            waiting.begin()
+            begin()
             if found is not None:
                 (result,) = found
                 yield waiting_for.pop(ready), result
@@ -345,24 +345,6 @@ def _device(cpus: float, gpus: float) -> "torch.device":
         whole = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(gpu_sharing.memory_fraction(whole, gpus))
     return torch.device("cuda")
-
-
-def _waiting(resources: Mapping[str, float], say: Callable[[str], None]) -> Waiting:
-    """Says how long work waits for a node with these resources."""
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    lives = any(all(node.get(key, 0) >= needed for key, needed in resources.items()) for node in nodes)
-    return Waiting(_words(resources), lives, say)
-
-
-def _words(resources: Mapping[str, float]) -> str:
-    """Resources in words: "a node with 1 CPU, 1 GPU (L4) and 3.2 GB"."""
-    kinds = [key.removeprefix(KIND) for key in resources if key.startswith(KIND)]
-    gpus = f"{resources['GPU']:g} GPU{f' ({kinds[0]})' if kinds else ''}" if resources.get("GPU") else ""
-    memory = f"{resources['memory'] / 1e9:.1f} GB" if resources.get("memory") else ""
-    *most, last = filter(None, (f"{resources['CPU']:g} CPU", gpus, memory))
-    return f"a node with {', '.join(most)} and {last}" if most else f"a node with {last}"
 
 
 def _resources(config: dict[str, Any]) -> Any:

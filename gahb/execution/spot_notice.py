@@ -16,6 +16,8 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from gahb.threads import beside
+
 log = logging.getLogger(__name__)
 
 ENDPOINT = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
@@ -30,23 +32,18 @@ def watched(save: threading.Event) -> Iterator[None]:
     if not service:
         yield
         return
-    ended = threading.Event()
 
-    def poll() -> None:
-        while not ended.wait(POLL_SECONDS):
+    def poll() -> Iterator[float]:
+        while True:
+            yield POLL_SECONDS
             with contextlib.suppress(OSError):
                 if found := notice(service):
                     log.warning("the machine will be taken back (%s at %s)", found["action"], found["time"])
                     save.set()
                     return
 
-    thread = threading.Thread(target=poll, daemon=True)
-    thread.start()
-    try:
+    with beside(poll()):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def notice(service: str) -> dict[str, str] | None:

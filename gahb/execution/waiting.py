@@ -1,10 +1,13 @@
 """Saying what work waits for until it begins, and which nodes the cluster's autoscaler cannot have."""
 
+import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping
+
+from gahb.planning.placement import KIND
+from gahb.threads import beside
 
 PATIENCE_SECONDS = 20.0
 """How long work may wait for a worker on a node that lives before that is said; then after twice as long, and so on."""
@@ -16,49 +19,45 @@ LATER_SECONDS = 30.0
 """The same from then on."""
 
 
-class Waiting:
-    """Watches, while the block lasts, for work to begin on the connected cluster.
+@contextlib.contextmanager
+def waiting(resources: Mapping[str, float], say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """While the block lasts, say how long work on the connected cluster waits for a node with these resources; gives
+    what is to be called when the first has begun."""
+    import ray
 
-    Args:
-        needs: what it waits for, in words.
-        lives: whether a node lives that has it.
-        say: takes a line.
-    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    lives = any(all(node.get(key, 0) >= needed for key, needed in resources.items()) for node in nodes)
+    began, started = threading.Event(), time.monotonic()
 
-    def __init__(self, needs: str, lives: bool, say: Callable[[str], None]) -> None:
-        self.needs, self.lives, self.say = needs, lives, say
-        self.began, self.ended = threading.Event(), threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Self:
-        self.started = time.monotonic()
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.ended.set()
-        self.thread.join()
-
-    def begin(self) -> None:
-        """The first work has begun."""
-        self.began.set()
-
-    def _watch(self) -> None:
+    def watch() -> Iterator[float]:
         pause, told, waited = PATIENCE_SECONDS, set[str](), False
-        next_line = pause if self.lives else 0.0
-        while not self.ended.wait(LATER_SECONDS if self.began.is_set() and not waited else POLL_SECONDS):
-            seconds = time.monotonic() - self.started
+        next_line = pause if lives else 0.0
+        while True:
+            yield LATER_SECONDS if began.is_set() and not waited else POLL_SECONDS
+            seconds = time.monotonic() - started
             coming, refused = _status()
-            if self.began.is_set() and waited:
-                self.say(f"it came after {seconds:.0f} s")
+            if began.is_set() and waited:
+                say(f"it came after {seconds:.0f} s")
                 waited = False
-            if not self.began.is_set() and seconds >= next_line:
+            if not began.is_set() and seconds >= next_line:
                 how = f"; the cluster starts {', '.join(coming)}" if coming else ""
-                self.say(f"waiting for {self.needs}, {seconds:.0f} s so far{how}")
+                say(f"waiting for {_words(resources)}, {seconds:.0f} s so far{how}")
                 next_line, pause, waited = seconds + pause, 2 * pause, True
             for name in refused.keys() - told:
-                self.say(f"the cluster cannot have {name} now and tries again: {refused[name]}")
+                say(f"the cluster cannot have {name} now and tries again: {refused[name]}")
                 told.add(name)
+
+    with beside(watch()):
+        yield began.set
+
+
+def _words(resources: Mapping[str, float]) -> str:
+    """Resources in words: "a node with 1 CPU, 1 GPU (L4) and 3.2 GB"."""
+    kinds = [key.removeprefix(KIND) for key in resources if key.startswith(KIND)]
+    gpus = f"{resources['GPU']:g} GPU{f' ({kinds[0]})' if kinds else ''}" if resources.get("GPU") else ""
+    memory = f"{resources['memory'] / 1e9:.1f} GB" if resources.get("memory") else ""
+    *most, last = filter(None, (f"{resources['CPU']:g} CPU", gpus, memory))
+    return f"a node with {', '.join(most)} and {last}" if most else f"a node with {last}"
 
 
 def _status() -> tuple[list[str], dict[str, str]]:

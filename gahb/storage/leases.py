@@ -10,7 +10,6 @@ import json
 import os
 import re
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 
 from gahb.storage.base import Storage
 from gahb.storage.local import OddFile
+from gahb.threads import beside
 
 HEARTBEAT_SECONDS = 10.0
 """Seconds between two heartbeats of a launch."""
@@ -65,20 +65,17 @@ def heartbeat(storage: Storage) -> Iterator[str]:
     launch_id = uuid.uuid4().hex[:12]
     name, content = _heartbeat(launch_id), json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()
     storage.write(name, content)
-    ended = threading.Event()
 
-    def beat() -> None:
-        while not ended.wait(HEARTBEAT_SECONDS):
+    def beat() -> Iterator[float]:
+        while True:
+            yield HEARTBEAT_SECONDS
             with contextlib.suppress(OSError):
                 storage.write(name, content)
 
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
     try:
-        yield launch_id
+        with beside(beat()):
+            yield launch_id
     finally:
-        ended.set()
-        thread.join()
         end(storage, launch_id)
 
 

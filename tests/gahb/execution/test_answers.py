@@ -1,18 +1,19 @@
 """Answers beside trials: real children of a finished sweep, and launches that ask for them."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
 from gahb.execution.answers import Answers, as_they_come, step_aside
+from gahb.threads import beside
 from gahb.tracking import lookup
 from gahb.tracking.run import Kind
 from tests.helpers import TINY, Ended, Place, copy
@@ -30,13 +31,10 @@ def wait_for(there: Callable[[], object]) -> None:
 def test_finished_pairs_are_compared_one_by_one_and_an_interruption_leaves_nothing_half_done(copied: Place) -> None:
     said: list[str] = []
     answers = Answers("tiny", copied.record, copied.store, said.append)
-    thread = threading.Thread(target=answers.compare)
-    thread.start()
-    wait_for(lambda: answers.process)
-    first = answers.process
-    wait_for(lambda: answers.process is not first)
-    answers.end()
-    thread.join()
+    with beside(answers.compare()), contextlib.closing(answers):
+        wait_for(lambda: answers.process)
+        first = answers.process
+        wait_for(lambda: answers.process is not first)
     assert answers.process is not None and answers.process.returncode not in (None, 0)
     assert len(said) == 1 and re.fullmatch(f"pair 16x16-N1: {FOUND}", said[0])
     (analysis,) = copied.record.runs("pair")
