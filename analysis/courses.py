@@ -22,7 +22,7 @@ from gahb.tracking.run import Run
 from gahb.training import weights
 
 from . import memorization
-from .law import Vector
+from .gaps import Vector
 from .models import TrialModel, load_trial
 from .pair import check_pair, draw
 from .plane import COURSE

@@ -1,4 +1,4 @@
-"""One law for the N at which the PSNR gap closes, its rivals, and the collapse of gap curves.
+"""One law for the N at which the PSNR gap closes, and its rivals.
 
     log gap = log threshold + s (log N* - log N),    N* = c P^γ d^δ / (1 + (t₀/t)^β)
 
@@ -10,23 +10,22 @@ and γ where P follows from d. The rivals, which have fewer parameters, are
 
 All are linear in s, s log c, sγ, sδ and sβ, but for β and t₀ of the first: over these two the least squares are sought.
 
-Intervals are 95 % percentile bootstraps over each curve's replicates, as in `scaling`. What lies beyond the data is a
-bound and no number: t₀ if its interval reaches past the longest training, and with it c; β at an end of the search.
+What lies beyond the data is a bound and no number: t₀ if its interval reaches past the longest training, and with it c;
+β at an end of the search.
 
 Errors are root mean squares in natural logarithms: .1 is about 10 %.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize
 
-from .scaling import CONFIDENCE, FLOOR
+from .gaps import UNKNOWN, Estimate, Vector, draws_of, interval, log_gaps_of, log_of, rms
 
 LAWS = {
     "saturating": "N* = c P^γ d^δ / (1 + (t0/t)^β)",
@@ -46,17 +45,6 @@ BETA = (0.1, 5.0)
 FURTHEST = 1000.0
 """t₀ is sought from the least t divided by this to the longest times this."""
 
-RESAMPLES = 300
-
-LARGEST_Q = 3.0
-DEGREE = 3
-"""Of the polynomial to which collapsed curves are held."""
-
-CELL = ["curve", "parameters", "pixels", "n_train", "images_seen"]
-"""What tells cells apart. Parameters and pixels are the curve's."""
-
-Vector = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Fit:
@@ -73,7 +61,7 @@ class Fit:
 
     def log_n_star(self, at: pd.DataFrame) -> Vector:
         """log N* for rows of images_seen, parameters and pixels."""
-        t, p, d = (_log(at, key) for key in ("images_seen", "parameters", "pixels"))
+        t, p, d = (log_of(at, key) for key in ("images_seen", "parameters", "pixels"))
         base = self.log_c + (self.gamma or 0) * p + (self.delta or 0) * d
         if self.law == "saturating":
             return base + _saturation(self.pair, t)[0]
@@ -81,7 +69,7 @@ class Fit:
 
     def log_gap(self, at: pd.DataFrame) -> Vector:
         """log(gap / threshold) for the same rows with n_train."""
-        return self.s * (self.log_n_star(at) - _log(at, "n_train"))
+        return self.s * (self.log_n_star(at) - log_of(at, "n_train"))
 
     @property
     def pair(self) -> Vector:
@@ -110,7 +98,7 @@ class Fitted:
 
     def interval(self, of: Callable[[Fit], float]) -> tuple[float, float]:
         """Of what is computed from a fit; NaN without draws."""
-        return _interval([of(fit) for fit in self.draws])
+        return interval([of(fit) for fit in self.draws])
 
     def predicted(self, at: pd.DataFrame, scatter: Vector) -> tuple[float, float, float]:
         """N* for one row, and its interval over draws and over what measured ones were off by; NaN without either.
@@ -124,7 +112,7 @@ class Fitted:
         if not (self.draws or len(scatter)):
             return math.exp(centre), math.nan, math.nan
         off = np.concatenate([scatter, -scatter]) if len(scatter) else np.zeros(1)
-        low, high = _interval((drawn[:, None] + off).ravel())
+        low, high = interval((drawn[:, None] + off).ravel())
         return math.exp(centre), math.exp(low), math.exp(high)
 
 
@@ -138,7 +126,7 @@ def fit(law: str, cells: pd.DataFrame, log_gaps: Vector) -> Fit | None:
     """
     if cells["n_train"].nunique() < 2 or cells["images_seen"].nunique() < LENGTHS.get(law, 1):
         return None
-    t, log_n, free = _log(cells, "images_seen"), _log(cells, "n_train"), _free(law, cells)
+    t, log_n, free = log_of(cells, "images_seen"), log_of(cells, "n_train"), _free(law, cells)
     others = np.column_stack([np.ones(len(cells)), *free.values()])
     if len(cells) <= 1 + others.shape[1] + (2 if law == "saturating" else 0):
         return None
@@ -153,7 +141,7 @@ def fit(law: str, cells: pd.DataFrame, log_gaps: Vector) -> Fit | None:
         s = np.divide(along, size, out=np.zeros_like(size), where=size > 1e-9)
         return s, left @ left - s * along
 
-    offset = {"proportional": t, "parameters": _log(cells, "parameters")}.get(law, 0 * t)
+    offset = {"proportional": t, "parameters": log_of(cells, "parameters")}.get(law, 0 * t)
     found: dict[str, float] = {}
     if law == "saturating":
         beta, log_t0 = _least(lambda x: slopes(_saturation(x, t))[1], t)
@@ -188,20 +176,10 @@ def _free(law: str, cells: pd.DataFrame) -> dict[str, Vector]:
         keys |= {"delta": "pixels", "gamma": "parameters"}
     found: dict[str, Vector] = {}
     for name, key in keys.items():
-        columns = np.column_stack([*found.values(), _log(cells, key)])
+        columns = np.column_stack([*found.values(), log_of(cells, key)])
         if np.linalg.matrix_rank(columns - columns.mean(axis=0), tol=1e-6) == columns.shape[1]:
             found[name] = columns[:, -1]
     return found
-
-
-def gaps_of(evaluations: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The gap in dB of each cell (rows, CELL) and replicate (columns, subset and seed); NaN for what is not there."""
-    return evaluations.pivot_table(index=CELL, columns=["subset", "seed"], values=metric, sort=False)
-
-
-def within(gaps: pd.DataFrame, window: tuple[float, float]) -> pd.DataFrame:
-    """The cells whose mean gap lies in a window, in dB."""
-    return gaps[gaps.mean(axis=1).between(*window)]
 
 
 def fit_laws(gaps: pd.DataFrame, threshold: float) -> dict[str, Fitted]:
@@ -213,42 +191,14 @@ def fit_laws(gaps: pd.DataFrame, threshold: float) -> dict[str, Fitted]:
     """
     cells = gaps.index.to_frame(index=False)
     laws = [law for law in LAWS if law != "parameters" or cells["parameters"].nunique() > 1]
-    fits = {law: fit(law, cells, _logs(gaps.mean(axis=1), threshold)) for law in laws}
+    fits = {law: fit(law, cells, log_gaps_of(gaps.mean(axis=1), threshold)) for law in laws}
     draws: dict[str, list[Fit]] = {law: [] for law in laws}
-    for means, count in _draws(gaps):
+    for means, count in draws_of(gaps):
         there = ~np.isnan(means)
         for law in laws:
-            if again := fit(law, cells[there], _logs(means[there], threshold)):
+            if again := fit(law, cells[there], log_gaps_of(means[there], threshold)):
                 draws[law] += [again] * count
     return {law: Fitted(found, draws[law]) for law, found in fits.items() if found}
-
-
-def _draws(gaps: pd.DataFrame) -> Iterator[tuple[Vector, int]]:
-    """Means of each cell over draws of replicates, each curve's with replacement from its own, NaN in a cell that lacks
-    all that were drawn; and how often they were drawn. Nothing where no curve has two replicates."""
-    values, curves = gaps.to_numpy(), gaps.index.get_level_values("curve")
-    rng = np.random.default_rng(0)
-    rows, drawn = list[NDArray[np.bool_]](), list[NDArray[np.int64]]()
-    for curve in curves.unique():
-        rows.append(curves == curve)
-        (own,) = np.nonzero(~np.isnan(values[rows[-1]]).all(axis=0))
-        drawn.append(np.sort(rng.choice(own, (RESAMPLES, len(own))), axis=1))
-    if max(map(len, (some[0] for some in drawn)), default=0) < 2:
-        return
-    ends = np.cumsum([some.shape[1] for some in drawn])[:-1]
-    different, times = np.unique(np.hstack(drawn), axis=0, return_counts=True)
-    for chosen, count in zip(different, times, strict=True):
-        means = np.full(len(values), np.nan)
-        for of_curve, columns in zip(rows, np.split(chosen, ends), strict=True):
-            some = values[of_curve][:, columns]
-            known = (~np.isnan(some)).sum(axis=1)
-            means[of_curve] = np.where(known > 0, np.nansum(some, axis=1) / np.maximum(known, 1), np.nan)
-        yield means, int(count)
-
-
-def _logs(gaps: Vector | pd.Series, threshold: float) -> Vector:
-    """log(gap / threshold); a gap below FLOOR, which the mean of a draw may be, stands at it."""
-    return np.log(np.maximum(np.asarray(gaps, dtype=float), FLOOR) / threshold)
 
 
 def laws_table(
@@ -262,7 +212,7 @@ def laws_table(
         fits, gaps, threshold: of and as in `fit_laws`.
         stars: curve, images_seen, n_star, parameters and pixels.
     """
-    cells, log_gaps = gaps.index.to_frame(index=False), _logs(gaps.mean(axis=1), threshold)
+    cells, log_gaps = gaps.index.to_frame(index=False), log_gaps_of(gaps.mean(axis=1), threshold)
     rows = []
     for law, fitted in fits.items():
         half = cells["images_seen"].max() / 2
@@ -283,7 +233,7 @@ def laws_table(
                 if rest := fit(law, cells[~out], log_gaps[~out]):
                     errors += (rest.log_gap(cells[out]) - log_gaps[out]).tolist()
                     star_errors += misses(rest, stars[stars_out]).tolist()
-            row[name], row[f"{name}_n_star"] = _rms(errors), _rms(star_errors)
+            row[name], row[f"{name}_n_star"] = rms(errors), rms(star_errors)
         rows.append(row)
     return rows
 
@@ -291,30 +241,7 @@ def laws_table(
 def misses(fit: Fit, stars: pd.DataFrame) -> Vector:
     """log N* measured less that of a fit, where it was measured."""
     known = stars[stars["n_star"].notna()]
-    return _log(known, "n_star") - fit.log_n_star(known)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its interval, NaN of a single replicate; or a `bound` in their place where the cells do not tell it:
-    "> 1.2e+06", "< 500", "not determined"."""
-
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    bound: str | None = None
-
-    def within(self, least: float, most: float) -> "Estimate":
-        """As a bound, where the value or its interval leaves what can be told."""
-        low, high = np.nanmin([self.value, self.low]), np.nanmax([self.value, self.high])
-        if least <= low and high <= most:
-            return self
-        if low < least and high > most:
-            return UNKNOWN
-        return Estimate(bound=f"> {min(low, most):.3g}" if high > most else f"< {max(high, least):.3g}")
-
-
-UNKNOWN = Estimate(bound="not determined")
+    return log_of(known, "n_star") - fit.log_n_star(known)
 
 
 def parameters_table(fits: Mapping[str, Fitted], gaps: pd.DataFrame) -> list[dict[str, Any]]:
@@ -346,69 +273,5 @@ def _identified(found: Mapping[str, Estimate], fitted: Fitted, shortest: float, 
         beta = UNKNOWN
     if end and not end.startswith("<"):
         reached = [float(fit.log_c + _saturation(fit.pair, np.log([longest]))[0, 0]) for fit in fitted.everything]
-        c = Estimate(bound=f"> {math.exp(_interval(reached)[0]):.3g}")
+        c = Estimate(bound=f"> {math.exp(interval(reached)[0]):.3g}")
     return {"t0": t0, "beta": beta, "c": c}
-
-
-@dataclass(frozen=True)
-class Collapse:
-    """Gap curves of all N as one: `q`, with which the gap is best a function of images/N^q, its interval `low` to
-    `high`, a `bound` ("> 3") where it lies at an end of the search, and the `spread` that is left of log gap around a
-    smooth curve at this q and at q = 1."""
-
-    q: float
-    low: float
-    high: float
-    bound: str | None
-    spread: float
-    spread_at_one: float
-    cells: int
-
-
-def collapse(gaps: pd.DataFrame) -> Collapse | None:
-    """q of the cells of one curve; None of fewer than 8 cells, or those of one N or one length.
-
-    log gap is held to a polynomial of degree DEGREE in log images - q log N, whose coefficients are least squares.
-
-    Args:
-        gaps: as `gaps_of` makes it, within a window.
-    """
-    cells, log_gaps = gaps.index.to_frame(index=False), _logs(gaps.mean(axis=1), 1)
-    if len(cells) < 8 or min(cells["n_train"].nunique(), cells["images_seen"].nunique()) < 2:
-        return None
-    best, drawn = _best_q(cells, log_gaps), list[float]()
-    for means, count in _draws(gaps):
-        there = ~np.isnan(means)
-        drawn += [_best_q(cells[there], _logs(means[there], 1))] * count
-    q = Estimate(best, *_interval(drawn)).within(0.01, LARGEST_Q - 0.01)
-    spread, at_one = (_spread(each, cells, log_gaps) for each in (best, 1.0))
-    return Collapse(q.value, q.low, q.high, q.bound, spread, at_one, len(cells))
-
-
-def _best_q(cells: pd.DataFrame, log_gaps: Vector) -> float:
-    tried = np.linspace(0, LARGEST_Q, 61)
-    best = tried[np.argmin([_spread(q, cells, log_gaps) for q in tried])]
-    ends = max(best - 0.05, 0), min(best + 0.05, LARGEST_Q)
-    return float(minimize_scalar(_spread, args=(cells, log_gaps), bounds=ends, method="bounded").x)
-
-
-def _spread(q: float, cells: pd.DataFrame, log_gaps: Vector) -> float:
-    """The root mean square that the polynomial leaves."""
-    x = _log(cells, "images_seen") - q * _log(cells, "n_train")
-    powers = np.vander((x - x.mean()) / max(x.std(), 1e-9), DEGREE + 1)
-    return _rms(log_gaps - powers @ np.linalg.lstsq(powers, log_gaps)[0])
-
-
-def _interval(values: Sequence[float] | Vector) -> tuple[float, float]:
-    if not len(values):
-        return math.nan, math.nan
-    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
-
-
-def _rms(errors: Sequence[float] | Vector) -> float:
-    return float(np.sqrt(np.mean(np.square(errors)))) if len(errors) else math.nan
-
-
-def _log(table: pd.DataFrame, key: str) -> Vector:
-    return np.log(table[key].to_numpy(dtype=float))

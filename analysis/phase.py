@@ -1,5 +1,5 @@
 """The phase diagram of a sweep: where the PSNR gap closes over N × images seen (`plane`), what pairs of models do there
-(`courses`), the law of it (`law`), and what that predicts (`predictions`).
+(`courses`), the law of it (`law`), its gap curves as one (`collapse`), and what that predicts (`predictions`).
 
 A trial's record has its PSNR at every evaluation, so a sweep over N gives the whole plane.
 """
@@ -18,7 +18,9 @@ from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.tracking import lookup
 
 from . import law, predictions
+from .collapse import Collapse, collapse
 from .courses import APART, exponents_table, sampled, times_table
+from .gaps import gaps_of, within
 from .phase_figure import figure
 from .plane import cells_table, read, stars_table, those_that_count
 
@@ -71,10 +73,8 @@ def run(
     times = times_table(trials, course)
     exponents = exponents_table(times)
 
-    gaps = law.within(law.gaps_of(counted, gap.metric), window)
-    collapses = {
-        str(curve): found for curve, part in gaps.groupby("curve", sort=False) if (found := law.collapse(part))
-    }
+    gaps = within(gaps_of(counted, gap.metric), window)
+    collapses = {str(curve): found for curve, part in gaps.groupby("curve", sort=False) if (found := collapse(part))}
     of_curve, laws, parameters = _laws(trials, gaps, stars, threshold)
     ids = dict(zip(trials["curve"], trials["curve_id"], strict=True))
     made = predictions.predict_stars(of_curve, stars, longest, predict, ids).assign(
@@ -158,7 +158,7 @@ def _lines(
     trials: pd.DataFrame,
     stars: pd.DataFrame,
     times: pd.DataFrame,
-    collapses: Mapping[str, law.Collapse],
+    collapses: Mapping[str, Collapse],
     predicted: pd.DataFrame,
     samples: int,
     gap: Gap,

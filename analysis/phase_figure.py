@@ -16,7 +16,8 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullForma
 from gahb.denoising.levels import Gap
 from gahb.figures import style
 
-from .law import Collapse, Vector
+from .collapse import Collapse
+from .gaps import Vector
 from .scaling import FLOOR
 
 

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.harness import Row, main
 from benchmarks.training import textbook_steps
-from gahb.execution import ray_cluster
+from gahb.execution import connection
 from gahb.execution.launch import launch
 from gahb.grids import grid
 from gahb.storage.local import Folder
@@ -65,7 +65,7 @@ def lasts(work: Callable[[], object]) -> float:
 def rows() -> Sequence[Row]:
     torch.set_num_threads(1)
     images = torch.randint(0, 256, (256, 1, 16, 16), dtype=torch.uint8)
-    with tempfile.TemporaryDirectory() as folder, ray_cluster.connected(None):
+    with tempfile.TemporaryDirectory() as folder, connection.connected(None):
         place = Path(folder)
         storage = Folder(place / "storage")
         record = Record(f"sqlite:///{place / 'record.db'}", storage.url)

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness import Row, main
-from gahb.execution import ray_cluster
+from gahb.execution import connection
 from gahb.execution.launch import launch
 from gahb.grids import grid
 from gahb.planning import calibration
@@ -82,7 +82,7 @@ def between_trials() -> list[Row]:
             ends.append((line.split()[1].rstrip(":"), time.perf_counter()))
 
     cores = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory() as folder, ray_cluster.connected(None):
+    with tempfile.TemporaryDirectory() as folder, connection.connected(None):
         storage = Folder(Path(folder) / "storage")
         record = Record(f"sqlite:///{folder}/record.db", storage.url)
         launch(grid(SHORT), "short", storage=storage, record=record, say=say)

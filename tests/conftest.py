@@ -77,9 +77,9 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
     """A Ray of this machine's own, with two CPUs' worth of workers, for the whole session."""
-    from gahb.execution import ray_cluster
+    from gahb.execution import connection
 
-    with ray_cluster.connected(None):
+    with connection.connected(None):
         yield
 
 

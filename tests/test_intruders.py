@@ -132,9 +132,9 @@ def seen(item, device):
     return {key: os.environ.get(key) for key in item}
 
 if __name__ == "__main__":
-    from gahb.execution import ray_cluster
+    from gahb.execution import connection, ray_cluster
     import ray
-    with ray_cluster.connected(sys.argv[1]):
+    with connection.connected(sys.argv[1]):
         ray.cloudpickle.register_pickle_by_value(sys.modules["__main__"])
         [(_, found)] = ray_cluster.map_unordered(seen, [sys.argv[2:]])
         command_lines = os.popen("ps axww -o args").read()

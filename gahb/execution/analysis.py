@@ -79,11 +79,11 @@ class AnalysisContext:
         Raises:
             UserError: what the function raises of that kind; a cluster out of reach.
         """
-        from gahb.execution import own_node, ray_cluster
+        from gahb.execution import connection, own_node, ray_cluster
 
         done: dict[int, Result] = {}
         with (
-            ray_cluster.connected(self.address),
+            connection.connected(self.address),
             own_node.watched(),
             progress.bar("tasks", len(items)) as advance,
         ):

@@ -153,10 +153,10 @@ class Launch:
     def train(self, planned: list[Planned], to_train: Sequence[Planned]) -> tuple[list[Planned], set[str]]:
         """Train those trials whose lease is to be had: the plan by which it was done, with the device's times, and the
         trained trials' signatures."""
-        from gahb.execution import ray_cluster
+        from gahb.execution import connection, ray_cluster
 
         with contextlib.ExitStack() as stack:
-            stack.enter_context(ray_cluster.connected(self.options.address))
+            stack.enter_context(connection.connected(self.options.address))
             placements, device = self.placements(to_train)
             launch_id = stack.enter_context(leases.heartbeat(self.storage))  # while one lives, no data are removed
             prepare_data([p.trial for p in to_train], self.storage, self.say)

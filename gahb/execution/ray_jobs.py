@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from gahb import cli
 from gahb.errors import UserError
-from gahb.execution import ray_cluster
+from gahb.execution import connection
 from gahb.execution.code import at_destination, code
 from gahb.text import without_passwords
 
@@ -96,14 +96,14 @@ def hand_over(
 def _submit(command: str, address: str, record: str | None, storage: str | None, wait: bool, stop: str | None) -> int:
     """Submit this process's command line, follow the job's log, and return its exit status."""
     environment = {**_environment(record, storage, os.environ), **SETTINGS}
-    ray_cluster.check_reachable(address)
+    connection.check_reachable(address)
     own = at_destination(_without(sys.argv[1:], "--address", "--record", "--storage"))
     words = [command, *own, "--address", "auto"]
     entrypoint = shlex.join(["exec", "python", "-m", __name__, *(word for word in words if word != "--no-wait")])
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # it goes before the client's argument
     if "ray" not in sys.modules:  # it reads this on import; a cluster without authentication ignores the token
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-    ray_cluster.check_token()
+    connection.check_token()
     logging.disable(logging.WARNING)  # Ray's talk about uploads
     with _reaching(address), code() as folder:
         from ray.job_submission import JobSubmissionClient

@@ -296,9 +296,9 @@ class _Rounds:
 
     def connect(self) -> None:
         """Connect to the cluster until the search ends, if that is not done."""
-        from gahb.execution import ray_cluster
+        from gahb.execution import connection
 
-        self.stack.enter_context(ray_cluster.connected(self.options.address))
+        self.stack.enter_context(connection.connected(self.options.address))
 
     def round(self, units: Sequence[Unit]) -> None:
         """Train some units, and read what has come of it."""

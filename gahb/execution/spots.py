@@ -24,9 +24,9 @@ def find(trials: Sequence[Trial], address: str | None, cluster: str | None) -> t
 
         workers = worker_types.of_file(cluster)
     elif address:
-        from gahb.execution import ray_cluster
+        from gahb.execution import connection, ray_cluster
 
-        with ray_cluster.connected(address):
+        with connection.connected(address):
             workers, memory = ray_cluster.workers(), ray_cluster.gpu_memory()
     else:
         workers, memory = here()
@@ -56,9 +56,9 @@ def room(trial: Trial, address: str | None, cpus: float = 1, gpus: float | None 
     """
     workers, memory = here()
     if address:
-        from gahb.execution import ray_cluster, worker_types
+        from gahb.execution import connection, ray_cluster, worker_types
 
-        with ray_cluster.connected(address):
+        with connection.connected(address):
             if worker_types.startable():
                 return None
             workers, memory = worker_types.living(), ray_cluster.gpu_memory()

@@ -20,7 +20,7 @@ from pathlib import Path
 from gahb import hardware
 from gahb.data.dataset import Prepared, read_manifest
 from gahb.errors import UserError
-from gahb.execution import ray_cluster, ray_jobs
+from gahb.execution import connection, ray_jobs
 from gahb.own_folder import own_folder
 from gahb.storage.base import Storage
 from gahb.storage.leases import LEASE_TTL
@@ -142,9 +142,9 @@ def temporary() -> Iterator[Finding]:
 def ray(address: str | None) -> Iterator[Finding]:
     """Whether work can be had from Ray."""
     if address and ray_jobs.is_server(address):
-        ray_cluster.check_reachable(address)
+        connection.check_reachable(address)
         return (yield Finding("cluster", OK, f"something listens at {address}"))
-    with ray_cluster.connected(address):
+    with connection.connected(address):
         import ray
 
         resources = ray.cluster_resources()

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import pytest
-from gahb_analysis.law import Fitted, collapse, fit, fit_laws, gaps_of, laws_table, parameters_table, within
+from gahb_analysis.gaps import gaps_of, within
+from gahb_analysis.law import Fitted, fit, fit_laws, laws_table, parameters_table
 
 WINDOW = (0.1, 6.0)
 LENGTHS = tuple(512 * 2**k for k in range(12))
@@ -157,28 +158,3 @@ def test_predictions_hold_the_n_star_to_come() -> None:
         pytest.approx(centre * math.exp(-0.1), rel=0.01),
         pytest.approx(centre * math.exp(0.1), rel=0.01),
     )
-
-
-@pytest.mark.parametrize("q", [0.5, 1.0, 1.3])
-def test_the_exponent_of_the_collapse_is_recovered(q: float) -> None:
-    rng = np.random.default_rng(1)
-    rows = [
-        {
-            "curve": "x", "parameters": 1, "pixels": 1, "n_train": n, "images_seen": t, "subset": subset, "seed": 0,
-            "psnr_gap": 8 * (1 - math.exp(-t / (1000 * n**q))) * math.exp(0.02 * rng.standard_normal()),
-        }
-        for n in (1, 4, 16, 64) for t in LENGTHS for subset in "AB"
-    ]  # fmt: skip
-    found = collapse(within(gaps_of(pd.DataFrame(rows), "psnr_gap"), WINDOW))
-    assert found is not None and found.bound is None
-    assert found.q == pytest.approx(q, abs=0.03) and found.low <= found.q <= found.high
-    if q == 1:
-        assert found.spread_at_one == pytest.approx(found.spread, rel=0.05)
-    else:
-        assert found.spread < found.spread_at_one / 3
-
-
-def test_a_collapse_at_the_end_of_the_search_is_a_bound_and_few_cells_have_none() -> None:
-    found = collapse(made(1.0))  # which depends on N alone
-    assert found is not None and str(found.bound).startswith("> ") and math.isnan(found.q)
-    assert collapse(made(lengths=LENGTHS[:1])) is None
