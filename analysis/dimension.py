@@ -41,7 +41,7 @@ from gahb.figures import style
 from gahb.tracking import lookup
 from gahb.tracking.run import Run
 
-from .basis import SIGMAS, held_out_image, noise_at, tangent_space
+from .adaptive_basis import SIGMAS, held_out_image, noise_at, tangent_space
 from .models import load_trial
 
 LABELS = {

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from gahb_analysis import dimension
-from gahb_analysis.basis import SIGMAS
+from gahb_analysis.adaptive_basis import SIGMAS
 from torch import Tensor
 
 from gahb.data.disks import Disks
