@@ -48,7 +48,7 @@ def settings(sweep: str, given: Mapping[str, str]) -> dict[str, str]:
 
 def words_of(words: list[str]) -> list[str]:
     """The words of a command of gahb-sweep."""
-    if words[:1] not in (["launch"], ["search"]):
+    if words[:1] not in (["plan"], ["launch"], ["search"]):
         return [word.replace("/data/", os.environ[DATA] + "/") for word in words]
     given = dict(word.split("=", 1) for word in words if _is_setting(word))
     less = settings(words[1], given)
