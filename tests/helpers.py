@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import pty
@@ -12,6 +13,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 import time
@@ -29,7 +31,7 @@ from torch import Tensor
 from gahb.execution.analysis import AnalysisContext
 from gahb.execution.launch import LaunchOptions, launch
 from gahb.storage.local import Folder
-from gahb.tracking import lookup
+from gahb.tracking import client, lookup
 from gahb.tracking.record import Record
 from gahb.tracking.record_writer import RecordWriter
 from gahb.tracking.run import PSNRS
@@ -56,9 +58,17 @@ TRIAL_TAGS = {
 """What every trial's run has, besides its signature and its sweep."""
 
 
+@functools.cache
+def empty_record() -> bytes:
+    """The database of a record that has nothing yet, which MLflow takes a second to make."""
+    with tempfile.TemporaryDirectory() as folder:
+        client.connect(f"sqlite:///{folder}/record.db", retry=False)
+        return Path(folder, "record.db").read_bytes()
+
+
 @dataclass(frozen=True)
 class Place:
-    """A record and a storage."""
+    """A record and a storage. The record is there once `writer` or `launch` is used."""
 
     folder: Path
 
@@ -76,6 +86,7 @@ class Place:
 
     @property
     def writer(self) -> RecordWriter:
+        self._make_record()
         return RecordWriter(self.record.uri, self.store.url)
 
     @property
@@ -102,8 +113,13 @@ class Place:
     def launch(
         self, trials: list[Trial], sweep: str = "tiny", say: Callable[[str], None] = lambda line: None, **options: Any
     ) -> list[dict[str, Any]]:
+        self._make_record()
         chosen = LaunchOptions(**options)
         return launch(trials, sweep, storage=self.store, record=self.record, options=chosen, say=say)
+
+    def _make_record(self) -> None:
+        with contextlib.suppress(FileExistsError), (self.folder / "record.db").open("xb") as file:
+            file.write(empty_record())
 
 
 def copy(finished: Place, folder: Path) -> Place:

@@ -22,18 +22,21 @@ def listener(tmp_path: Path) -> tuple[str, Callable[[], list[Any]]]:
     return f"{sys.executable} '{script}' {heard}", read
 
 
-def test_a_command_is_told_of_each_failure_once_and_of_the_end(
+def test_a_diverging_trial_fails_with_a_reason_the_rest_goes_on_and_a_command_is_told(
     ray_here: None, command: Command, place: Place, listener: tuple[str, Callable[[], list[Any]]]
 ) -> None:
     notify, heard = listener
     flat = {**TINY, "images": 320, "subset": "A", "n_train": 1, "learning_rate": "1e30,2e-3"}
     settings = [f"{key}={value}" for key, value in flat.items()]
-    ended = command("gahb-sweep", "launch", "demo", *settings, "--notify", notify, *place.flags)
+    ended = command("gahb-sweep", "launch", "demo", *settings, "--notify", notify, "--json", *place.flags)
     assert ended.code == 1, ended.err
+    diverged, trained = ended.json["trials"]
+    assert diverged["state"] == "failed" and "the loss was" in diverged["reason"]
+    assert trained["state"] == "finished" and trained["reason"] is None
     failure, end = heard()
     assert failure["event"] == "failure" and end["event"] == "end"
     (failed,) = failure["trials"]
-    assert failed["state"] == "failed" and "the loss was" in failed["reason"] and failed["metrics"] == {}
+    assert (failed["state"], failed["reason"], failed["metrics"]) == ("failed", diverged["reason"], {})
     for message in (failure, end):
         assert message["sweep"] == "demo" and message["record"] == place.record.uri and message["reason"] is None
     assert end["states"] == {"failed": 1, "finished": 1} and end["failures"] == 1 and end["link"] is None

@@ -6,8 +6,9 @@ import pytest
 from gahb.errors import UserError
 from gahb.tracking import lookup
 from gahb.tracking.record import Record
+from gahb.tracking.record_writer import RecordWriter
 from gahb.tracking.run import PSNRS, Kind, Tag, member_of
-from tests.helpers import Place, finish, new_trial
+from tests.helpers import TRIAL_TAGS, Place, finish, new_trial
 
 
 def test_a_run_goes_from_scheduled_to_finished(place: Place, tmp_path: Path) -> None:
@@ -77,14 +78,15 @@ def test_looking_does_not_make_a_record(place: Place) -> None:
 
 def test_a_record_out_of_reach(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no folder"):
-        new_trial(Place(tmp_path / "nowhere"))
+        RecordWriter(f"sqlite:///{tmp_path}/nowhere/r.db", tmp_path.as_uri()).create("s", "run", params={}, tags={})
     (tmp_path / "r.db").write_text("this is no database, and longer than a header" * 10)
     with pytest.raises(UserError, match="cannot be used"):
         Record(f"sqlite:///{tmp_path}/r.db", tmp_path.as_uri()).runs(Kind.TRIAL)
 
 
 def _touch(folder: Path, number: int) -> None:
-    new_trial(Place(folder), f"run{number}", f"{number:012x}")
+    place, tags = Place(folder), {**TRIAL_TAGS, "gahb.signature": f"{number:012x}", **member_of("s")}
+    RecordWriter(place.record.uri, place.store.url).create("s", f"run{number}", params={}, tags=tags)
 
 
 @pytest.mark.slow
