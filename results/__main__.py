@@ -48,10 +48,11 @@ def gather(names: list[str]) -> None:
 
 def page(names: list[str]) -> None:
     from .figure import draw
-    from .page import PAGE, write
+    from .page import PAGE, README, in_readme, write
 
     draw()
     PAGE.write_text(write())
+    README.write_text(in_readme(README.read_text()))
 
 
 if __name__ == "__main__":

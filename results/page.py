@@ -1,4 +1,4 @@
-"""docs/results.md from the tables in docs/results alone: no number in it is typed by hand.
+"""docs/results.md, and a part of README, from the tables in docs/results alone: no number in it is typed by hand.
 
 The templates in `text` are the prose, one for each part; what they may call stands in `Page`.
 """
@@ -17,6 +17,8 @@ from .gather import FOLDER
 
 TEXT = Path(__file__).with_name("text")
 PAGE = FOLDER.with_suffix(".md")
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- the campaign: written by `make results` -->", "<!-- end of the campaign -->"
 
 
 class Page:
@@ -142,11 +144,20 @@ def number(value: Any) -> str:
 
 def write(folder: Path = FOLDER) -> str:
     """The page's text."""
+    return _fill("page", folder) + "\n"
+
+
+def in_readme(readme: str, folder: Path = FOLDER) -> str:
+    """README with what stands in it between BEGIN and END written anew."""
+    before, _, rest = readme.partition(BEGIN)
+    return f"{before}{BEGIN}\n{_fill('readme', folder)}\n{END}{rest.partition(END)[2]}"
+
+
+def _fill(name: str, folder: Path) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(TEXT), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page = environment.get_template("page.md.j2")
-    text = page.render(page=Page(folder), parts=PARTS, number=number, interval=interval)
-    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+    text = environment.get_template(f"{name}.md.j2").render(page=Page(folder), parts=PARTS, number=number)
+    return re.sub(r"\n{3,}", "\n\n", text).strip()

@@ -12,7 +12,7 @@ from gahb.planning.sweeps import trials_of
 from results.campaign import PARTS
 from results.figure import draw, figure, stars
 from results.gather import FOLDER
-from results.page import PAGE, TEXT, Page, interval, number, write
+from results.page import BEGIN, END, PAGE, README, TEXT, Page, in_readme, interval, number, write
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_part_that_is_not_answered_whole_is_not_shown(folder: Path) -> None:
 
 
 def test_every_part_has_a_text() -> None:
-    assert {file.name.removesuffix(".md.j2") for file in TEXT.iterdir()} == {"page", "answer", *PARTS}
+    assert {file.name.removesuffix(".md.j2") for file in TEXT.iterdir()} == {"page", "answer", "readme", *PARTS}
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -123,8 +123,15 @@ def test_every_launch_of_the_campaign_is_one_that_can_be_planned(name: str, tmp_
 
 
 @pytest.mark.skipif(not FOLDER.exists(), reason="the campaign has not come to a result yet")
-def test_the_page_is_what_its_tables_say() -> None:
+def test_the_page_and_readme_are_what_the_tables_say() -> None:
     assert PAGE.read_text() == write()
+    assert README.read_text() == in_readme(README.read_text())
+
+
+def test_in_readme_only_what_stands_between_the_marks_is_written(folder: Path) -> None:
+    text = in_readme(f"# gahb\n{BEGIN}\nold\n{END}\nrest\n", folder)
+    assert text.startswith(f"# gahb\n{BEGIN}\n") and text.endswith(f"\n{END}\nrest\n") and "old" not in text
+    assert "12.3 (10 … 15)" in text
 
 
 def test_every_curve_that_has_n_stars_is_in_the_picture(folder: Path) -> None:
