@@ -37,13 +37,21 @@ LARGEST = 1 << 30
 TAGS = {"data_hash": Tag.DATA_HASH, "subset_hash": Tag.SUBSET_HASH, "device": Tag.DEVICE, "share": Tag.SHARE}
 
 
-def tables(record: Record, storage: Storage, sweep: str) -> dict[str, "pd.DataFrame"]:
+def tables(record: Record, storage: Storage, sweep: str, *, every: bool = False) -> dict[str, "pd.DataFrame"]:
     """Name → table, of a sweep in the record.
+
+    Args:
+        record: the record.
+        storage: beside it.
+        sweep: the sweep's name.
+        every: take every analysis, rather than those that are `newest`.
 
     Raises:
         UserError: no such sweep, or a record or artifacts that cannot be read.
     """
     runs, analyses = lookup.sweep_trials(record, sweep), lookup.analyses(record, sweep)
+    if not every:
+        analyses = newest(analyses)
     return {
         "trials": trials_table(runs, storage),
         "histories": histories_table(record, runs),
@@ -51,6 +59,16 @@ def tables(record: Record, storage: Storage, sweep: str) -> dict[str, "pd.DataFr
         "analysis_metrics": analysis_metrics_table(analyses),
         **analysis_tables(record, analyses),
     }
+
+
+def newest(analyses: Sequence[Run]) -> list[Run]:
+    """The analyses, the oldest first, without those after which one of the same kind was asked that is of the same
+    runs, or of more."""
+    kept = list[Run]()
+    for run in reversed(analyses):
+        if not any(run.kind == later.kind and run.links <= later.links for later in kept):
+            kept.insert(0, run)
+    return kept
 
 
 def trials_table(runs: Sequence[Run], storage: Storage) -> "pd.DataFrame":

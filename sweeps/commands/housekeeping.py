@@ -130,6 +130,9 @@ def export(
         Path | None, typer.Option(metavar="FOLDER", help="Where the files go [SWEEP-export].", show_default=False)
     ] = None,
     format: Annotated[Format, typer.Option(help="Of the files.")] = Format.CSV,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every analysis, rather than the newest of each kind of the same runs.")
+    ] = False,
     json: Json = False,
     record: RecordUri = None,
     storage: Storage = None,
@@ -140,7 +143,7 @@ def export(
     from gahb.tracking.record import Record
 
     root = storage_here(storage)
-    found = tables.tables(Record(record_uri(record), root.url), root, sweep)
+    found = tables.tables(Record(record_uri(record), root.url), root, sweep, every=every)
     folder = to or Path(f"{sweep}-export")
     files = tables.write(found, folder, format)
     rows = [

@@ -1,19 +1,21 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from gahb.housekeeping.formats import Format
-from gahb.housekeeping.tables import write
+from gahb.housekeeping.tables import newest, tables, write
 from gahb.tracking import lookup
-from gahb.tracking.run import METRICS
+from gahb.tracking.run import METRICS, Tag, link
 from tests.helpers import TINY, Ended, Place
 
 
 def test_a_sweep_is_exported_as_tidy_tables(copied: Place, command: Callable[..., Ended], tmp_path: Path) -> None:
     copied.execute("UPDATE runs SET name = '=cmd()' WHERE name = '16x16-N64-B'")
-    command("gahb-analyze", "scaling", "tiny", *copied.flags)
+    for threshold in ("1", "0.5"):
+        command("gahb-analyze", "scaling", "tiny", "--threshold", threshold, *copied.flags)
     ended = command("gahb-sweep", "export", "tiny", "--to", str(tmp_path / "t"), "--json", *copied.flags).json
     found = {row["table"]: pd.read_csv(row["file"]) for row in ended["tables"]}
     assert {name: len(table) for name, table in found.items()} == {r["table"]: r["rows"] for r in ended["tables"]}
@@ -30,11 +32,16 @@ def test_a_sweep_is_exported_as_tidy_tables(copied: Place, command: Callable[...
     assert len(histories) == sum(len(copied.record.history(run, "loss")) for run in runs)
     last = histories[histories["images_seen"] == TINY["images"]].set_index("run_id")
     assert last["psnr_gap"].to_dict() == pytest.approx({r: runs[r].metrics["psnr_gap"] for r in runs})
-    (analysis,) = lookup.analyses(copied.record, "tiny")
+    first, analysis = lookup.analyses(copied.record, "tiny")
     assert found["analyses"]["run_id"].tolist() == [analysis.run_id]
     assert set(found["analyses"]["of"][0].split()) == set(runs)
     assert set(found["scaling"]["analysis_run_id"]) == {analysis.run_id} and "n_train" in found["scaling"]
     assert dict(found["analysis_metrics"][["metric", "value"]].values) == pytest.approx(analysis.metrics)
+
+    every = tables(copied.record, copied.store, "tiny", every=True)
+    assert set(every["scaling"]["analysis_run_id"]) == {first.run_id, analysis.run_id}
+    of_one, of_another = (replace(first, tags={Tag.KIND: "pair", link(0): run_id}) for run_id in list(runs)[:2])
+    assert newest([of_one, first, of_another, analysis]) == [of_one, of_another, analysis]
 
     parquet = command("gahb-sweep", "export", "tiny", "--to", str(tmp_path / "t"), "--format", "parquet", *copied.flags)
     assert parquet.code == 0 and "parquet" in parquet.out
