@@ -21,6 +21,7 @@ from gahb.config_fields import field_types
 from gahb.data.dataset import Dataset
 from gahb.data.image_files import ImageFiles
 from gahb.data.sources import DATASETS
+from gahb.help_pages import arguments_of
 from gahb.models.architectures import ARCHITECTURES, Architecture
 from gahb.planning.sweeps import sweep_trials
 from gahb.registry import ANALYSES, Group
@@ -152,8 +153,7 @@ def commands_table(name: str, app: App) -> str:
     """The commands of an application with their arguments."""
     rows = []
     for word, command in commands(app).items():
-        arguments = [p.metavar or p.name.upper() for p in command.params if p.param_type_name == "argument"]
-        rows.append((_code(" ".join([name, word, *arguments])), command.help))
+        rows.append((_code(" ".join([name, word, *arguments_of(command)])), command.help))
     return table(("command", "what it does"), rows)
 
 

@@ -8,8 +8,16 @@ WIDTH = 110
 """Columns of a page, where the terminal has as many."""
 
 
+def arguments_of(command: Any) -> list[str]:
+    """The arguments of a command as its usage names them: RUN, [KEY=VALUE …]."""
+    return [p.metavar or p.name.upper() for p in command.params if p.param_type_name == "argument"]
+
+
 class Command(TyperCommand):
     """A command whose epilog is its examples."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [self.options_metavar or "", *arguments_of(self)]
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         _write_examples(self.epilog, formatter)

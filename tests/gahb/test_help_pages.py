@@ -34,6 +34,15 @@ def test_every_command_stands_in_a_panel_with_examples() -> None:
         assert command.epilog and all(line.startswith(f"{name} {word}") for line in command.epilog.splitlines()), word
 
 
+def test_usage_names_arguments_as_they_are_typed() -> None:
+    usage = {
+        word: command.get_usage(command.make_context(word, [], resilient_parsing=True))
+        for _, word, command in commands()
+    }
+    for word, arguments in (("launch", "NAME [KEY=VALUE[,VALUE…] …]"), ("diff", "RUN1 RUN2"), ("basis", "RUN…")):
+        assert usage[word] == f"Usage: {word} [OPTIONS] {arguments}"
+
+
 def test_examples_are_command_lines(tmp_path: Path) -> None:
     (tmp_path / "my_sweep.py").write_text(
         "from gahb.grids import grid\nSMALL = {}\n"
