@@ -65,10 +65,22 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
-        raise AttributeError(f"module 'gahb' has no attribute {name!r}")
+        raise AttributeError(f"module 'gahb' has no attribute {name!r}{_hint(name)}")
     from gahb import api  # all else waits until something is used
 
     return getattr(api, name)
+
+
+def _hint(name: str) -> str:
+    """What may have been meant; nothing for a module that is not imported yet, or what only machines ask for."""
+    from importlib.util import find_spec
+
+    if name.startswith("_") or find_spec(f"{__name__}.{name}"):
+        return ""
+    from gahb.errors import did_you_mean
+    from gahb.registry import ANALYSES
+
+    return f"; gahb.analyze({name!r}, …) asks it" if name in ANALYSES else f"; {did_you_mean(name, __all__)}"
 
 
 def __dir__() -> list[str]:

@@ -1,5 +1,6 @@
 """A run of the record from Python: `gahb.load_run`."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,7 @@ class TrialRun:
 
     Args:
         run: what the record has of it.
-        state: "finished", "running", "interrupted", "failed" …
+        state: "finished", "running" (or waiting for a worker of a launch that is alive), "interrupted", "failed" …
         place: where it was found.
     """
 
@@ -33,6 +34,13 @@ class TrialRun:
     def name(self) -> str:
         """Of the run, such as "16x16-N64-A"."""
         return self.run.name
+
+    @property
+    def shown_state(self) -> str:
+        """The state, but "scheduled" until a worker has begun the trial."""
+        from gahb.planning.plan import shown_state
+
+        return shown_state(self.run, self.state)
 
     @property
     def run_id(self) -> str:
@@ -62,13 +70,17 @@ class TrialRun:
         return self.run.reason
 
     def row(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The trial in a table of trials that differ in these keys."""
+        """The trial in a table of trials that differ in these keys; what tells most comes first."""
+        from gahb.tracking.run import METRICS, PSNRS
+
         flat = self.run.flat
         return {
             "name": self.name,
             "state": self.state,
+            "n_train": flat["n_train"],
+            **{key: self.metrics.get(key, math.nan) for key in PSNRS},
             **{key: flat.get(key) for key in keys},
-            **self.metrics,
+            **{key: self.metrics.get(key, math.nan) for key in METRICS},
             "images_seen": self.run.images_seen,
             "images": flat["images"],
             "reason": self.reason,
@@ -77,7 +89,7 @@ class TrialRun:
 
     def __repr__(self) -> str:
         numbers = ", ".join(f"{key} {value:.2f} dB" for key, value in self.metrics.items())
-        return f"{self.name} ({self.run_id[:8]}) {self.state}" + (f": {numbers}" if numbers else "")
+        return f"{self.name} ({self.run_id[:8]}) {self.shown_state}" + (f": {numbers}" if numbers else "")
 
     def _repr_html_(self) -> str:
         return notebook.page(notebook.heading(repr(self)), notebook.table(self.df))

@@ -27,6 +27,7 @@ def waiting(resources: Mapping[str, float], say: Callable[[str], None]) -> Itera
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     lives = any(all(node.get(key, 0) >= needed for key, needed in resources.items()) for node in nodes)
+    what = _words(resources, alone=lives and len(nodes) == 1)
     began, started = threading.Event(), time.monotonic()
 
     def watch() -> Iterator[float]:
@@ -41,7 +42,7 @@ def waiting(resources: Mapping[str, float], say: Callable[[str], None]) -> Itera
                 waited = False
             if not began.is_set() and seconds >= next_line:
                 how = f"; the cluster starts {', '.join(coming)}" if coming else ""
-                say(f"waiting for {_words(resources)}, {seconds:.0f} s so far{how}")
+                say(f"waiting for {what}, {seconds:.0f} s so far{how}")
                 next_line, pause, waited = seconds + pause, 2 * pause, True
             for name in refused.keys() - told:
                 say(f"the cluster cannot have {name} now and tries again: {refused[name]}")
@@ -51,13 +52,16 @@ def waiting(resources: Mapping[str, float], say: Callable[[str], None]) -> Itera
         yield began.set
 
 
-def _words(resources: Mapping[str, float]) -> str:
-    """Resources in words: "a node with 1 CPU, 1 GPU (L4) and 3.2 GB"."""
+def _words(resources: Mapping[str, float], alone: bool) -> str:
+    """Resources in words: "a node with 1 CPU, 1 GPU (L4) and 3.2 GB", or where one node alone lives and has them,
+    "1 free CPU"."""
+    free = "free " if alone else ""
     kinds = [key.removeprefix(KIND) for key in resources if key.startswith(KIND)]
-    gpus = f"{resources['GPU']:g} GPU{f' ({kinds[0]})' if kinds else ''}" if resources.get("GPU") else ""
+    gpus = f"{resources['GPU']:g} {free}GPU{f' ({kinds[0]})' if kinds else ''}" if resources.get("GPU") else ""
     memory = f"{resources['memory'] / 1e9:.1f} GB" if resources.get("memory") else ""
-    *most, last = filter(None, (f"{resources['CPU']:g} CPU", gpus, memory))
-    return f"a node with {', '.join(most)} and {last}" if most else f"a node with {last}"
+    *most, last = filter(None, (f"{resources['CPU']:g} {free}CPU", gpus, memory))
+    words = f"{', '.join(most)} and {last}" if most else last
+    return words if alone else f"a node with {words}"
 
 
 def _status() -> tuple[list[str], dict[str, str]]:

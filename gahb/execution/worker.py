@@ -94,6 +94,8 @@ def run_trial(task: Task, device: torch.device, report: Report) -> None:
             log.info("another worker has taken over")
         except Stopped:
             log.info("stopped")
+            if news := pace.news():
+                record.tag(task.run_id, {Tag.PROGRESS: news})
             record.interrupt(task.run_id, "stopped by the user")
         except (loop.Diverged, OutOfMemory, RetriesExhausted, UserError) as error:
             log.error("%s", error)
@@ -192,7 +194,7 @@ class TrialRun:
         def on_evaluation(history: list[loop.Evaluation]) -> None:
             self.metric_logger.log([(evaluation.metrics(), evaluation.time) for evaluation in history])
             row = history[-1].metrics()
-            log.info("%s", ", ".join(f"{key} {value:.4g}" for key, value in row.items()))
+            log.info("%s", ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v:.4g}" for k, v in row.items()))
             report({**row, "ended": loop.has_ended(self.trial, history)})
 
         course = [Checkpoints(self.checkpoints.storage, folder_of(signature)) for signature in self.task.course]

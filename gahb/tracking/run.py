@@ -48,7 +48,7 @@ class Tag(StrEnum):
     STARTS = "gahb.starts"
     """step:count, how often workers have started from the checkpoint at that step."""
     PROGRESS = "gahb.progress"
-    """images seen:images a second, how far the worker of a running trial has got since the last evaluation."""
+    """images seen:images a second, how far the trial's worker has got since the last evaluation."""
     STOP = "gahb.stop"
     """"true" when the trial shall stop."""
     REASON = "gahb.reason"
@@ -203,17 +203,17 @@ class Run:
 
     @property
     def images_seen(self) -> int:
-        """As its last evaluation says, or its worker since."""
+        """As its last evaluation says, or its last worker since."""
         return max(int(self.metrics.get("images_seen", 0)), int(self._progress[0] or 0))
 
     @property
     def images_per_second(self) -> float:
-        """The speed at which it trains; 0 if that is not known."""
-        return float(self._progress[1] or 0)
+        """The speed at which it trains; 0 if it does not, or if that is not known."""
+        return float(self._progress[1] or 0) if self.state == "running" else 0
 
     @property
     def _progress(self) -> tuple[str, str]:
-        seen, _, speed = self.tags.get(Tag.PROGRESS, "").partition(":") if self.state == "running" else ("", "", "")
+        seen, _, speed = self.tags.get(Tag.PROGRESS, "").partition(":")
         return seen, speed
 
     @property

@@ -63,8 +63,10 @@ def test_names_are_the_same_for_readers_of_types_and_at_run_time() -> None:
     assert set(gahb.__all__) == {*gahb.api.__all__, "__version__"}
     modules = {module.name for module in pkgutil.iter_modules(gahb.__path__)}
     assert not modules & set(gahb.__all__), "a name and a module are one word"
-    with pytest.raises(AttributeError, match="no attribute 'lunch'"):
-        gahb.lunch  # noqa: B018
+    for name, hint in (("lunch", "did you mean 'launch'"), ("pairs", r"gahb.analyze\('pairs', …\) asks it")):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'; {hint}"):
+            getattr(gahb, name)
+    assert not hasattr(gahb, "__path")
 
 
 @pytest.mark.parametrize(
@@ -89,6 +91,7 @@ def test_a_sweep_is_the_same_from_python_and_from_the_commands(command: Callable
     sweep = gahb.launch("demo", TINY, n_train=[1, 64], name="tiny")
     assert sweep.rows == command("gahb-sweep", "launch", *words, "--as", "tiny", "--json").json["trials"]
     assert gahb.load_sweep("tiny").rows == command("gahb-sweep", "status", "tiny", "--json").json["trials"]
+    assert [*sweep.df][:6] == ["name", "state", "n_train", "train_psnr", "test_psnr", "psnr_gap"]
     assert {*sweep.df["name"]} == {"16x16-N1-A", "16x16-N1-B", "16x16-N64-A", "16x16-N64-B"}
 
 

@@ -24,3 +24,6 @@ def test_what_work_waits_for_is_said_until_it_begins(ray_here: None, monkeypatch
     with waiting.waiting({"CPU": 1}, said.append):
         time.sleep(0.1)
     assert len(said) == 2, "a node with one CPU lives"
+    monkeypatch.setattr(waiting, "PATIENCE_SECONDS", 0.01)
+    with waiting.waiting({"CPU": 1}, said.append):
+        wait_for("waiting for 1 free CPU, ")
