@@ -16,6 +16,7 @@ from gahb.denoising.sampler import Sampler
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.tracking import lookup
+from gahb.typed import command_line
 
 from . import law, predictions
 from .collapse import Collapse, collapse
@@ -63,7 +64,9 @@ def run(
     runs = lookup.sweep_trials(context.record, sweep)
     trials, evaluations = read(context.record, runs)
     if evaluations.empty:
-        raise UserError(f"no trial of sweep {sweep!r} has been evaluated yet; see: gahb-sweep status")
+        raise UserError(
+            f"no trial of sweep {sweep!r} has been evaluated yet; see: {command_line('gahb-sweep', 'status')}"
+        )
     longest = {str(curve): int(seen) for curve, seen in evaluations.groupby("curve")["images_seen"].max().items()}
     predictions.check_lengths(longest, predict)
 

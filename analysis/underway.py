@@ -7,7 +7,7 @@ from typing import Any
 from gahb.errors import UserError
 from gahb.execution.analysis import AnalysisContext
 from gahb.grids import differing, pair_key, pair_name
-from gahb.planning.plan import states_of
+from gahb.planning.plan import shown_state, states_of
 from gahb.tracking import lookup
 from gahb.tracking.run import Run
 
@@ -35,7 +35,9 @@ class Underway:
     @property
     def how_far(self) -> list[str]:
         """The trials that are not finished: "16x16-N64-A running (57 %)"."""
-        return [f"{row['name']} {row['state']} ({100 * row['images_seen'] // row['images']} %)" for row in self.rows]
+        rows = zip(self.others, self.rows, strict=True)
+        seen = ((run, row, 100 * row["images_seen"] // row["images"]) for run, row in rows)
+        return [f"{run.name} {shown_state(run, row['state'])} ({percent} %)" for run, row, percent in seen]
 
     @property
     def missing_pairs(self) -> list[str]:

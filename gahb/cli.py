@@ -14,6 +14,7 @@ import typer
 from gahb import help_pages, progress, shell_words
 from gahb.errors import UserError
 from gahb.text import printable, without_passwords
+from gahb.typed import command_line
 
 if TYPE_CHECKING:
     from gahb.tracking.record import Record
@@ -152,7 +153,7 @@ def run(app: Callable[..., Any], name: str) -> None:
     except UserError as error:
         _end(f"{name}: {error}", 2)
     except UsageError as error:
-        _end(f"{name}: {error.format_message()} See {name} --help", 2)
+        _end(f"{name}: {error.format_message()} See {command_line(name, '--help')}", 2)
     except OSError as error:  # a full disk, a storage that does not answer
         _end(f"{name}: {error}", 2)
     except Exception as error:
@@ -177,8 +178,8 @@ def say_ui(record: "Record", sweep: str) -> None:
 
     if record.uri.startswith("http"):
         return say(f"in MLflow: {record.uri.rstrip('/')}/{record.url(sweep)}")
-    other = "" if record.uri == record_uri(None) else f" --record {record.uri}"
-    say(f"in MLflow: gahb-sweep ui {sweep}{other}")
+    other = [] if record.uri == record_uri(None) else ["--record", record.uri]
+    say(f"in MLflow: {command_line('gahb-sweep', 'ui', sweep, *other)}")
 
 
 def print_line(line: str = "") -> None:

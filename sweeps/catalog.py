@@ -3,6 +3,7 @@
 import re
 
 from gahb.planning.sweeps import sweep_trials
+from gahb.quantities import scientific
 from gahb.registry import SWEEPS
 from gahb.training import cost as costs
 
@@ -54,4 +55,4 @@ def cost(name: str) -> str:
     if found:
         return " ".join(found[1].split())
     own = sweep_trials(name)
-    return f"{len(own)} trials, {sum(map(costs.training_flops, own)):.1e} FLOPs in all"
+    return f"{len(own)} trials, {scientific(sum(map(costs.training_flops, own)))} FLOPs in all"

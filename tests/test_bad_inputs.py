@@ -153,6 +153,7 @@ FILES: list[tuple[str, str, Callable[[Path], object]]] = [
     (READS, "a.png cannot be decoded", file("x.zip", zip_of(a_png=png()).replace(b"IDAT", b"JDAT"))),
     (LAUNCHES, "000003.jpg", damaged_zip),
     (LAUNCHES, "two disjoint subsets", file("two.npy", npy(PIXELS[:2]))),
+    (READS, "two disjoint subsets", file("two.npy", npy(PIXELS[:2]))),
     (PREPARES, "two disjoint subsets", file("two.npy", npy(PIXELS[:2]))),
     (READS, "not a .npy array", file("empty.npy")),
     (READS, "not a .npy array", file("cut.npy", npy(PIXELS)[:-1])),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gahb.quantities import duration
 from gahb.tracking.run import Kind
 from gahb.training import cost
 from gahb.trial import Trial
@@ -91,8 +92,9 @@ def test_calibrate_tells_the_plan_what_a_trial_takes(command: Command, place: Pl
     assert [row["hours"] for row in rows] == pytest.approx([expected] * 2)
     assert {row["hours_from"] for row in rows} == {"calibration"}
     shown = command("gahb-sweep", *plan, "--devices", "1")
-    assert f"{2 * expected:.3g} hours of {ended['device']} (from calibration)" in shown.err
-    assert {"hours", "memory"} <= set(shown.out.splitlines()[0].split())
+    both = duration(2 * 3600 * expected)
+    assert f"{both} of {ended['device']} (from calibration), {both} not done yet: about {both} on 1\n" in shown.err
+    assert {"time", "memory"} <= set(shown.out.splitlines()[0].split())
     assert "speed for some" in command("gahb-sweep", *plan[:-4], "precision=bfloat16", *place.flags).err
 
 

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from gahb import hardware
 from gahb.api import notebook
 from gahb.api.place import Place, check_address
+from gahb.planning.plan import check_data
 from gahb.planning.sweeps import trials_of
+from gahb.quantities import duration, scientific
 from gahb.trial import Trial
+from gahb.typed import command_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,11 +28,13 @@ class Plan:
         rows: a row a trial, as `gahb-sweep plan --json` prints it: `flops` of the whole training, `hours` of a core or
             GPU (None where nothing alike was measured), `memory` in bytes, `state`, and `cost` if a price was given.
         lines: what they come to.
+        states: of the trials, as they are shown: "scheduled" until a worker has begun, where `state` is "running".
     """
 
     trials: Sequence[Trial]
     rows: Sequence[dict[str, Any]]
     lines: Sequence[str]
+    states: Sequence[str]
 
     @cached_property
     def df(self) -> "pd.DataFrame":
@@ -46,14 +51,14 @@ class Plan:
             {
                 **{key: row[key] for key in ("name", "architecture", "parameters", "receptive_field", "images")},
                 **({"images_reused": row["images_reused"]} if reused else {}),
-                "flops": f"{row['flops']:.1e}",
-                **({"hours": f"{row['hours']:.2g}" if row["hours"] else "–"} if timed else {}),
+                "flops": scientific(row["flops"]),
+                **({"time": duration(row["hours"] and 3600 * row["hours"])} if timed else {}),
                 **({"cost": row["cost"]} if "cost" in row else {}),
                 "memory": f"{row['memory'] / 1e9:.2g} GB",
                 **{key: row[key] for key in ("worker", "gpus", "level") if key in row},
-                "state": row["state"],
+                "state": state,
             }
-            for row in self.rows
+            for row, state in zip(self.rows, self.states, strict=True)
         ]
 
     def __repr__(self) -> str:
@@ -96,7 +101,7 @@ def plan(
         the plan, whose `df` has a row a trial.
 
     Raises:
-        UserError: no such sweep, a setting that will not do, a data set that is not there.
+        UserError: no such sweep, a setting that will not do, a data set that is not there or has too few images.
 
     Example:
         >>> gahb.plan("transition", resolution=40, n_train=[1, 10], subset="A").df[["name", "parameters", "images"]]
@@ -131,40 +136,45 @@ def plan_trials(
     of_kind = calibration.by_kind(place.record)
     speeds = {trial: of_kind(fits[trial].worker.kind if trial in fits else "") for trial in trials}
     planned = planned_of(trials, place.storage, place.record, speeds.__getitem__, among)
+    check_data([p.trial for p in planned if p.to_train], place.storage)
     rows = [{**p.row(), **(spots.columns(fits.get(p.trial)) if fits or unfit else {})} for p in planned]
     if charged is not None:
         rows = [{**row, "cost": cost} for row, cost in zip(rows, prices.costs(charged, rows), strict=True)]
     names = list(dict.fromkeys(speed.name for speed in speeds.values() if speed))
-    return Plan(trials, rows, [*dict.fromkeys(unfit), *_sums(rows, names, devices), *_past(place)])
+    lines = [*dict.fromkeys(unfit), *_sums(rows, [p.share_left for p in planned], names, devices), *_past(place)]
+    return Plan(trials, rows, lines, [p.shown_state for p in planned])
 
 
-def _sums(rows: Sequence[dict[str, Any]], names: Sequence[str], devices: int | None) -> list[str]:
-    """What the trials cost together on devices of these names."""
-    todo = [row for row in rows if row["state"] != "finished"]
-    left = sum(_share_left(row) * row["flops"] for row in todo)
-    flops = f"{len(rows)} trials, {sum(row['flops'] for row in rows):.1e} FLOPs, of which {left:.1e} are not done"
+def _sums(
+    rows: Sequence[dict[str, Any]], shares: Sequence[float], names: Sequence[str], devices: int | None
+) -> list[str]:
+    """What the trials cost together on devices of these names, where such shares of them are left."""
+
+    def left(key: str) -> list[float]:
+        return [share * row[key] for share, row in zip(shares, rows, strict=True)]
+
+    flops = (
+        f"{len(rows)} trials, {scientific(sum(row['flops'] for row in rows))} FLOPs, of which "
+        f"{scientific(sum(left('flops')))} are not done"
+    )
     if not all(row["hours"] for row in rows):
         words = " for some of these trials" if names else ""
-        return [flops, f"nothing is known of a device's speed{words}; measure it with: gahb-sweep calibrate"]
-    hours, rest = sum(row["hours"] for row in rows), [_share_left(row) * row["hours"] for row in todo]
+        measure = command_line("gahb-sweep", "calibrate")
+        return [flops, f"nothing is known of a device's speed{words}; measure it with: {measure}"]
+    rest = left("hours")
     here, found = hardware.here()
     at_once = devices or (found if names == [here] else 1)
     wall = max(sum(rest) / at_once, max(rest, default=0))
     sources = "/".join(sorted({row["hours_from"] for row in rows}))
-    return [
+    whole, undone, on_all = (duration(3600 * hours) for hours in (sum(row["hours"] for row in rows), sum(rest), wall))
+    lines = [
         flops,
-        f"{hours:.3g} hours of {' and '.join(names)} (from {sources}), of which {sum(rest):.3g} are not done: "
-        f"{wall:.3g} hours on {at_once}",
-        *_costs(rows, todo),
+        f"{whole} of {' and '.join(names)} (from {sources}), {undone} not done yet: about {on_all} on {at_once}",
     ]
-
-
-def _costs(rows: Sequence[dict[str, Any]], todo: Sequence[dict[str, Any]]) -> list[str]:
-    """What the trials cost together, of which some are still to be done, if that is known of all."""
-    if any(row.get("cost") is None for row in rows):
-        return []
-    left = sum(_share_left(row) * row["cost"] for row in todo)
-    return [f"cost: {sum(row['cost'] for row in rows):,.2f}, of which {left:,.2f} are not spent yet"]
+    if all(row.get("cost") is not None for row in rows):
+        spent = sum(row["cost"] for row in rows)
+        lines.append(f"cost: {spent:,.2f}, of which {sum(left('cost')):,.2f} are not spent yet")
+    return lines
 
 
 def _past(place: Place) -> list[str]:
@@ -177,8 +187,3 @@ def _past(place: Place) -> list[str]:
         return []
     typical = f"{statistics.median(ratios):.2f} times what was planned"
     return [f"past plans: {len(ratios)} trials took {typical} (median; {min(ratios):.2f} to {max(ratios):.2f})"]
-
-
-def _share_left(row: dict[str, Any]) -> float:
-    """The share of a planned trial's images that no other trial of its course has seen."""
-    return 1 - float(row["images_reused"]) / float(row["images"])

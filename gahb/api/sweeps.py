@@ -12,6 +12,7 @@ from gahb.api.place import Place, check_address
 from gahb.api.runs import TrialRun
 from gahb.cli import say
 from gahb.errors import UserError, did_you_mean
+from gahb.planning.plan import counted
 from gahb.planning.sweeps import Chosen, choose
 from gahb.trial import Trial
 
@@ -41,8 +42,9 @@ class Sweep:
 
     @cached_property
     def df(self) -> "pd.DataFrame":
-        """A row a trial, with `name`, `state`, the keys in which the trials differ, the last `train_psnr`, `test_psnr`,
-        `psnr_gap` and `psnr_gap_db` in dB, `images_seen` of its `images`, `reason` and `run_id`."""
+        """A row a trial, with `name`, `state`, `n_train`, the last `train_psnr`, `test_psnr` and `psnr_gap` in dB; then
+        the other keys in which the trials differ, `psnr_gap_db`, `images_seen` of its `images`, `reason` and `run_id`.
+        """
         import pandas as pd
 
         varying = grids.differing(run.trial for run in self.runs)
@@ -63,8 +65,7 @@ class Sweep:
         raise UserError(f"no trial {name!r} in the sweep {self.name!r}; {did_you_mean(name, (r.name for r in self))}")
 
     def __repr__(self) -> str:
-        states = [run.state for run in self.runs]
-        return f"sweep {self.name}: " + ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
+        return f"sweep {self.name}: {counted(run.shown_state for run in self.runs)}"
 
     def _repr_html_(self) -> str:
         hidden = ["run_id", "images", *(["reason"] if self.df["reason"].isna().all() else [])]

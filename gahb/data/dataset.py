@@ -169,6 +169,23 @@ def read_manifest(storage: Storage, data_hash: str) -> dict[str, Any]:
         return dict(json.loads(content))
 
 
+def known_count(dataset: Dataset, storage: Storage) -> int | None:
+    """How many images a data set has: in the cache if it is there, or else in its source, near-duplicates included;
+    None where there is no end of them. Reads none of them.
+
+    Raises:
+        UserError: the cached data set is damaged.
+    """
+    if (count := dataset.source.count) is None:
+        return None
+    data_hash = dataset.hash(storage)
+    if not storage.modified(f"data/{data_hash}/manifest.json"):
+        return count
+    manifest = read_manifest(storage, data_hash)
+    with _readable(f"{storage.uri}/data/{data_hash}"):
+        return int(manifest["count"])
+
+
 def _read_groups(storage: Storage, folder: str, count: int) -> NDArray[np.int64]:
     where = f"{storage.uri}/{folder}"
     with _readable(where):

@@ -30,6 +30,7 @@ from gahb.threads import beside
 from gahb.tracking import lookup
 from gahb.tracking.record import Record
 from gahb.tracking.run import Kind, Run
+from gahb.typed import command_line
 
 SETTINGS = {"samples": SAMPLES, "seed": SEED, **asdict(Sampler())}
 """With which `pair` and `pairs` compare, unless told otherwise."""
@@ -141,7 +142,8 @@ class Answers:
             child.interrupt(process, PATIENCE_SECONDS)
             raise
         if status:
-            self.say(f"there is no report; ask for it with: gahb-analyze report {self.sweep}")
+            ask = command_line("gahb-analyze", "report", self.sweep)
+            self.say(f"there is no report; ask for it with: {ask}")
 
 
 def start(*words: str, variables: Mapping[str, str], **streams: Any) -> subprocess.Popen[bytes]:

@@ -16,14 +16,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gahb import registry
-from gahb.data.dataset import Dataset, prepare
+from gahb.data.dataset import prepare
 from gahb.execution import live, own_node
 from gahb.execution.task import Task
 from gahb.grids import pair_key
 from gahb.models.architectures import ARCHITECTURES
 from gahb.planning import calibration
 from gahb.planning.placement import Placement, place
-from gahb.planning.plan import Planned, plan, states_of
+from gahb.planning.plan import Planned, check_data, counted, largest, plan, states_of
 from gahb.storage import leases
 from gahb.storage.base import Storage
 from gahb.tracking import notes, views
@@ -119,7 +119,7 @@ class Launch:
         check_guests(to_train)
         self.check_locations(to_train)
         self.check_compiler(to_train)
-        check_data([p.trial for p in to_train])
+        check_data([p.trial for p in to_train], self.storage)
         if to_train:
             planned, trained = self.train(planned, to_train)
         else:
@@ -171,7 +171,7 @@ class Launch:
             tasks = {p.signature: self.task(p, launch_id, placements[p.trial]) for p in largest_first(ours)}
             run_ids = [task.run_id for task in tasks.values()]
             self.set_up_views()
-            with live.shown(self.board(planned, tasks)):
+            with live.shown(self.board(planned, tasks), self.say):
                 failures = ray_cluster.run_trials(
                     list(tasks.values()),
                     on_result=_Progress(planned, tasks, self.say),
@@ -331,23 +331,11 @@ def say_reused(planned: Sequence[Planned], say: Callable[[str], None]) -> None:
         say(f"{len(going_on)} go on from shorter trials: {reused:,} of {images:,} images are reused")
 
 
-def check_data(trials: Sequence[Trial]) -> None:
-    """Raise UserError if a data set is known to have too few images for its largest trial."""
-    for dataset, trial in _largest(trials).items():
-        if (count := dataset.source.count) is not None:
-            trial.split.check_size(count, dataset.name)
-
-
 def prepare_data(trials: Sequence[Trial], storage: Storage, say: Callable[[str], None]) -> None:
     """Prepare as many images of each data set as its largest trial needs. Raises UserError if there are not as many."""
-    for dataset, trial in _largest(trials).items():
+    for dataset, trial in largest(trials).items():
         prepared = prepare(dataset, storage, trial.split.needed, say)
         trial.split.check(prepared, dataset.name)
-
-
-def _largest(trials: Sequence[Trial]) -> dict[Dataset, Trial]:
-    """Data set → its trial that needs the most images."""
-    return {trial.dataset: trial for trial in sorted(trials, key=lambda trial: trial.split.needed)}
 
 
 def check_guests(to_train: Sequence[Planned]) -> None:
@@ -376,10 +364,9 @@ class _Progress:
 
 
 def _counts(planned: Sequence[Planned]) -> str:
-    states = [p.state for p in planned]
-    parts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
     rest = sum(p.to_train for p in planned)
-    return f"{len(planned)} trials: {', '.join(parts)}; {f'training {rest}' if rest else 'nothing to train'}"
+    states = counted(p.shown_state for p in planned)
+    return f"{len(planned)} trials: {states}; {f'training {rest}' if rest else 'nothing to train'}"
 
 
 def _row(planned: Planned, run: Run | None, states: Mapping[str, str], trained: bool) -> dict[str, Any]:

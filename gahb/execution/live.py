@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from gahb import progress
 from gahb.errors import UserError
-from gahb.planning.plan import states_of
+from gahb.planning.plan import shown_state, states_of
+from gahb.quantities import amount, duration
 from gahb.storage.base import Storage
 from gahb.text import printable, without_passwords
 from gahb.threads import beside
@@ -25,11 +26,17 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 2.0
 
+LINE_SECONDS = 60.0
+"""Between two lines that say how far the trials are, where no table can be drawn."""
+
 READING = 0.05
 """The largest share of the time in which the record is read."""
 
 STYLES = {"finished": "green", "running": "cyan", "scheduled": "", "failed": "bold red", "interrupted": "yellow"}
 """Of the states, in the order in which they are named."""
+
+NAMED = 4
+"""Trials that such a line names."""
 
 MOST_REASONS = 8
 """Trials of which it is said what went wrong."""
@@ -37,12 +44,10 @@ MOST_REASONS = 8
 BAR, GAP = 16, 2
 """Columns of a trial's bar, and between two columns of the table."""
 
-UNITS = (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("days", 86_400.0))
-
 
 @dataclass(frozen=True)
 class Standing:
-    """How a trial stands: its run, and its state, which is "scheduled" until a worker has begun."""
+    """How a trial stands: its run, and its state as it is shown."""
 
     run: Run
     state: str
@@ -53,10 +58,15 @@ class Standing:
         return int(self.run.flat["images"])
 
     @property
+    def images_left(self) -> int:
+        """How many it shall still see; the last batch may have gone beyond the end."""
+        return max(0, self.images - self.run.images_seen)
+
+    @property
     def left(self) -> float | None:
         """Seconds until it ends, if its speed is known."""
         speed = self.run.images_per_second
-        return (self.images - self.run.images_seen) / speed if speed else None
+        return self.images_left / speed if speed else None
 
 
 class Board:
@@ -78,10 +88,7 @@ class Board:
         started = time.monotonic()
         runs = self._read()
         states = states_of(runs, self._storage)
-        self.trials = [
-            Standing(run, "scheduled" if states[run.run_id] == "running" != run.state else states[run.run_id])
-            for run in runs
-        ]
+        self.trials = [Standing(run, shown_state(run, states[run.run_id])) for run in runs]
         return max(POLL_SECONDS, (time.monotonic() - started) / READING)
 
     @property
@@ -93,7 +100,7 @@ class Board:
         """Seconds until all have ended, if a speed is known."""
         unfinished = [trial for trial in self.trials if trial.state in ("scheduled", "running")]
         speed = sum(trial.run.images_per_second * self._image(trial) for trial in unfinished)
-        rest = sum((trial.images - trial.run.images_seen) * self._image(trial) for trial in unfinished)
+        rest = sum(trial.images_left * self._image(trial) for trial in unfinished)
         longest = max((trial.left or 0 for trial in unfinished), default=0)
         return max(rest / speed, longest) if speed else None
 
@@ -111,6 +118,16 @@ class Board:
         left = self.left()
         rest = f"; about {duration(left)} left" if left is not None else ""
         return f"{len(self.trials)} trials: {', '.join(words for _, words in self._counts())}{rest}"
+
+    def line(self) -> str:
+        """ "2 running, 6 scheduled; 16x16-N4-A 4,096 of 9,600 images; about 3 min left"; without finished trials."""
+        under_way = [words for state, words in self._counts() if state != "finished"]
+        running = [trial for trial in self.trials if trial.state == "running"]
+        far = [f"{t.run.name} {t.run.images_seen:,} of {t.images:,} images" for t in running[:NAMED]]
+        more = [f"{len(running) - NAMED} more"] if len(running) > NAMED else []
+        left = self.left()
+        rest = [f"about {duration(left)} left"] if left is not None else []
+        return "; ".join(filter(None, (", ".join(under_way), ", ".join([*far, *more]), *rest)))
 
     def _counts(self) -> list[tuple[str, str]]:
         """State and "4 finished" of each that some are in."""
@@ -141,10 +158,20 @@ class Board:
 
 
 @contextlib.contextmanager
-def shown(board: Board) -> Iterator[None]:
-    """While the block lasts, and where it can be drawn, the board, which is read anew in a thread."""
+def shown(board: Board, say: Callable[[str], None]) -> Iterator[None]:
+    """While the block lasts, the board, which is read anew in a thread: as a table, or where none can be drawn as a
+    line every LINE_SECONDS."""
+
+    def keep_saying() -> Iterator[float]:
+        while True:
+            yield LINE_SECONDS
+            with contextlib.suppress(UserError):
+                board.read()
+                say(board.line())
+
     if not progress.drawable():
-        yield
+        with beside(keep_saying()):
+            yield
         return
 
     def keep_reading() -> Iterator[float]:
@@ -224,23 +251,6 @@ def _table(trials: Sequence[Standing], width: int) -> "RenderableType":
         bars = [ProgressBar(trial.images, trial.run.images_seen, BAR, complete_style="cyan")] if bar else []
         table.add_row(name, *bars, *(row[key] for key in shown))
     return table
-
-
-def amount(number: float) -> str:
-    """A number in three digits: 950, 12.8k, 2.5M."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= 0.9995 * size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.3g}"
-
-
-def duration(seconds: float | None) -> str:
-    """A time in two digits or so: 45 s, 12 min, 3.4 h."""
-    if seconds is None:
-        return "–"
-    unit, size = [pair for pair in UNITS if seconds >= 1.5 * pair[1] or pair is UNITS[0]][-1]
-    number = seconds / size
-    return f"{number:.1f} {unit}" if number < 9.95 and size > 1 else f"{number:.0f} {unit}"
 
 
 def _db(run: Run, key: str) -> str:

@@ -21,8 +21,9 @@ from gahb.denoising.levels import Gap
 from gahb.errors import UserError
 from gahb.execution import answers, spots
 from gahb.execution.code import write_plugins
-from gahb.execution.launch import DEFAULTS, LaunchOptions, check_data, launch
+from gahb.execution.launch import DEFAULTS, LaunchOptions, launch
 from gahb.grids import curve_names
+from gahb.planning.plan import check_data
 from gahb.planning.search import Curve, Point, Search, Unit, grid_sizes, of_excess, of_gap, points
 from gahb.storage.base import Storage
 from gahb.tracking.record import Record, tagged
@@ -115,7 +116,7 @@ class State:
         if not (math.isfinite(within) and within > 1):
             raise UserError(f"--within {within:g}: must be above 1, such as 1.3: the interval's high over low")
         self.curves = curves_of(trials)
-        check_data(trials)
+        check_data(trials, storage)
         self.sweep, self.criterion, self.within, self.record = sweep, criterion, within, record
         hashes = {
             dataset: dataset.hash(storage) for dataset in {sought.trial.dataset for sought in self.curves.values()}

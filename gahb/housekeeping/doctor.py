@@ -27,6 +27,7 @@ from gahb.storage.leases import LEASE_TTL
 from gahb.storage.local import Folder
 from gahb.tracking.record import Record
 from gahb.training.compilation import check_compiler
+from gahb.typed import command_line
 
 NVIDIA = Path("/proc/driver/nvidia/version")
 """What the driver of NVIDIA's GPUs says of itself."""
@@ -170,7 +171,12 @@ def writable(storage: Storage) -> Iterator[Finding]:
         cure = "use a file system, or an S3 server, that can create a file unless there is one"
         yield Finding("storage", FAIL, f"{storage.uri} lets two launches acquire one lease", cure)
     elif free < FREE_BYTES:
-        yield Finding("storage", WARN, f"{storage.uri}, {free / 1e9:.2f} GB free", "make room; gahb-sweep gc may help")
+        yield Finding(
+            "storage",
+            WARN,
+            f"{storage.uri}, {free / 1e9:.2f} GB free",
+            f"make room; {command_line('gahb-sweep', 'gc')} may help",
+        )
     else:
         room = f", {free / 1e9:,.0f} GB free" if free < math.inf else ""
         yield Finding("storage", OK, f"{storage.uri}{room}")

@@ -1,9 +1,11 @@
 """The plan of a sweep: each trial with what the record knows of it and what it will cost. Nothing is run."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gahb.data.dataset import Dataset, known_count
 from gahb.grids import differing, readable_name
 from gahb.planning.calibration import Device
 from gahb.storage import leases
@@ -48,6 +50,19 @@ class Planned:
     def to_train(self) -> bool:
         """Whether a launch has something to do."""
         return self.state not in ("finished", "running")
+
+    @property
+    def share_left(self) -> float:
+        """The share of its images that neither it nor another trial of its course has seen, as far as is known."""
+        if self.state == "finished":
+            return 0
+        seen = max(self.images_reused, self.run.images_seen if self.run else 0)
+        return max(0, 1 - seen / self.trial.images)
+
+    @property
+    def shown_state(self) -> str:
+        """As `shown_state` says."""
+        return shown_state(self.run, self.state)
 
     def row(self) -> dict[str, Any]:
         """The row of `plan --json`; flops are those of the whole training, hours of a core or GPU, memory in bytes."""
@@ -119,6 +134,19 @@ def _on_courses(planned: list[Planned], storage: Storage, record: Record) -> lis
     return [seen(p) for p in planned]
 
 
+def check_data(trials: Iterable[Trial], storage: Storage) -> None:
+    """Raise UserError if a data set is known to have too few images for its largest trial: files are counted, and
+    of those that were prepared the ones that are no near-duplicates."""
+    for dataset, trial in largest(trials).items():
+        if (count := known_count(dataset, storage)) is not None:
+            trial.split.check_size(count, dataset.name)
+
+
+def largest(trials: Iterable[Trial]) -> dict[Dataset, Trial]:
+    """Data set → its trial that needs the most images."""
+    return {trial.dataset: trial for trial in sorted(trials, key=lambda trial: trial.split.needed)}
+
+
 def status_rows(runs: Sequence[Run], states: Mapping[str, str]) -> list[dict[str, Any]]:
     """The rows of `status --json`.
 
@@ -147,3 +175,14 @@ def states_of(runs: Iterable[Run], storage: Storage) -> dict[str, str]:
     launches = {run.tags.get(Tag.LAUNCH, "") for run in found if run.unfinished}
     states = {launch_id: "running" if leases.alive(storage, launch_id) else "interrupted" for launch_id in launches}
     return {run.run_id: states[run.tags.get(Tag.LAUNCH, "")] if run.unfinished else run.state for run in found}
+
+
+def shown_state(run: Run | None, state: str) -> str:
+    """A trial's state as people are shown it: while a launch is alive, "scheduled" until a worker has begun the trial,
+    and "running" from then on. In data, such as what --json prints, both are "running"."""
+    return "scheduled" if run and run.state == "scheduled" and state == "running" else state
+
+
+def counted(states: Iterable[str]) -> str:
+    """ "4 finished, 2 running"."""
+    return ", ".join(f"{count} {state}" for state, count in Counter(states).items())

@@ -8,6 +8,7 @@ from gahb.errors import UserError
 from gahb.grids import pair_key
 from gahb.tracking.record import Record, tagged
 from gahb.tracking.run import Kind, Run, Tag, link
+from gahb.typed import command_line
 
 QUOTABLE = re.compile(r"[^'\"`\\]+")
 """Texts that may stand in a filter of MLflow's."""
@@ -26,7 +27,8 @@ def find(record: Record, text: str) -> Run:
             ids = ", ".join(f"{run.run_id[:8]} ({'/'.join(run.sweeps)} {run.name})" for run in matches[:4])
             more = ", …" if len(matches) > 4 else ""
             raise UserError(f"{text!r} means {len(matches)} trials: {ids}{more}; give more of a run id")
-    raise UserError(f"no trial {text!r} in the record {record.uri}; list them with: gahb-sweep status")
+    known = command_line("gahb-sweep", "status")
+    raise UserError(f"no trial {text!r} in the record {record.uri}; list them with: {known}")
 
 
 def _matches(record: Record, text: str) -> Iterator[list[Run]]:
@@ -56,7 +58,9 @@ def finished_model(record: Record, text: str) -> Run:
     """
     run = find(record, text)
     if run.state != "finished":
-        raise UserError(f"trial {run.name} ({run.run_id[:8]}) is {run.state}, not finished; launch its sweep again")
+        wait = f"wait for it: {command_line('gahb-sweep', 'status', '--watch', run.sweeps[0])}"
+        then = wait if run.unfinished else "launch its sweep again"
+        raise UserError(f"trial {run.name} ({run.run_id[:8]}) is {run.state}, not finished; {then}")
     return run
 
 
@@ -110,7 +114,7 @@ def finished_trials(record: Record, sweep: str) -> list[Run]:
     """
     finished = [run for run in sweep_trials(record, sweep) if run.state == "finished"]
     if not finished:
-        raise UserError(f"no trial of sweep {sweep!r} has finished yet; see: gahb-sweep status")
+        raise UserError(f"no trial of sweep {sweep!r} has finished yet; see: {command_line('gahb-sweep', 'status')}")
     return finished
 
 

@@ -35,7 +35,7 @@ def status(
     """Show the trials in the record."""
     from gahb.api.place import Place
     from gahb.execution import live
-    from gahb.planning.plan import states_of, status_rows
+    from gahb.planning.plan import shown_state, states_of, status_rows
     from gahb.tracking import lookup
     from gahb.tracking.run import Kind, Run
 
@@ -45,11 +45,15 @@ def status(
         return book.runs(Kind.TRIAL) if sweep is None else lookup.sweep_trials(book, sweep)
 
     if watch:
-        live.watch(live.Board(sweep or "all sweeps", read, root), say)
+        try:
+            live.watch(live.Board(sweep or "all sweeps", read, root), say)
+        except KeyboardInterrupt:  # who looks no longer interrupts nothing
+            return
     runs = read()
     rows = status_rows(runs, states_of(runs, root))
     if json:
         return print_json({"trials": rows})
+    rows = [{**row, "state": shown_state(run, row["state"])} for run, row in zip(runs, rows, strict=True)]
     print_table([{"sweep": row["sweep"], **short(row), "images_seen": row["images_seen"]} for row in rows])
     for row in rows:
         if row["reason"]:
@@ -101,17 +105,18 @@ def show(
 ) -> None:
     """Show everything the record has of one trial."""
     from gahb.api.place import Place
-    from gahb.planning.plan import states_of
+    from gahb.planning.plan import shown_state, states_of
     from gahb.tracking import lookup
     from gahb.tracking.run import METRICS, PREFIX
 
     book, root = Place.at(record, storage)
     found = lookup.find(book, run)
+    state = states_of([found], root)[found.run_id]
     histories = {key: book.history(found.run_id, key) for key in METRICS}
     data = {
         "run_id": found.run_id,
         "name": found.name,
-        "state": states_of([found], root)[found.run_id],
+        "state": state,
         "sweeps": found.sweeps,
         "tags": {key: value for key, value in found.tags.items() if key.startswith(PREFIX)},
         "params": found.params,
@@ -121,6 +126,7 @@ def show(
     }
     if json:
         return print_json(data)
+    data["state"] = shown_state(found, state)
     for key in ("run_id", "name", "state", "artifacts"):
         print_line(f"{key:<20}{data[key] if data[key] is not None else '–'}")
     for key, value in {"sweeps": "/".join(found.sweeps), **found.params}.items():

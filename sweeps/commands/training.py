@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gahb.cli import Address, Json, NoWait, RecordUri, Storage, print_json, print_table, say, say_ui
+from gahb.typed import command_line
 
 from . import TRAIN, app
 from .options import (
@@ -178,7 +179,7 @@ def retry(
 )
 def stop(sweep: SweepOrRun, json: Json = False, record: RecordUri = None, storage: Storage = None) -> None:
     """Let a trial, or all of a sweep, write a checkpoint and end; `launch` or `retry` goes on from there."""
-    from gahb.planning.plan import states_of
+    from gahb.planning.plan import counted, shown_state, states_of
     from gahb.storage.base import record_uri, storage_here
     from gahb.tracking import lookup
     from gahb.tracking.record_writer import RecordWriter
@@ -186,15 +187,15 @@ def stop(sweep: SweepOrRun, json: Json = False, record: RecordUri = None, storag
 
     root = storage_here(storage)
     book = RecordWriter(record_uri(record), root.url)
-    states = states_of(lookup.sweep_or_trial(book, sweep), root)
-    running = [run_id for run_id, state in states.items() if state == "running"]
-    for run_id in running:
-        book.tag(run_id, {Tag.STOP: "true"})
+    runs = lookup.sweep_or_trial(book, sweep)
+    states = states_of(runs, root)
+    running = [run for run in runs if states[run.run_id] == "running"]
+    for run in running:
+        book.tag(run.run_id, {Tag.STOP: "true"})
     if json:
-        return print_json({"stopped": running})
-    say(
-        f"{len(running)} running trials will stop within seconds" if running else "nothing to stop: no trial is running"
-    )
+        return print_json({"stopped": [run.run_id for run in running]})
+    held = counted(shown_state(run, "running") for run in running)
+    say(f"{held} trials will stop within seconds" if held else "nothing to stop: no trial is running")
 
 
 def _train(
@@ -225,7 +226,7 @@ def _begin(
 
     if ray_jobs.is_server(options.address):
         _check_paths(chosen.trials)
-    stop = f"gahb-sweep stop {chosen.name}"
+    stop = command_line("gahb-sweep", "stop", chosen.name)
     ray_jobs.hand_over("gahb-sweep", options.address, record, storage, wait=not no_wait, stop=stop)
     from gahb.api.place import Place
     from gahb.execution.launch import LaunchOptions
@@ -249,7 +250,8 @@ def _end(sweep: "Sweep", json: bool) -> None:
     if json:
         print_json({"trials": sweep.rows})
     else:
-        print_table([short(row) for row in sweep.rows])
+        shown = {run.run_id: run.shown_state for run in sweep}
+        print_table([short({**row, "state": shown.get(row["run_id"], row["state"])}) for row in sweep.rows])
     for row in sweep.rows:
         if row["reason"]:
             say(f"{row['name']} {row['state']}: {row['reason']}")

@@ -49,9 +49,14 @@ def test_what_is_finished_is_shown_and_what_is_not_is_told(command: Callable[...
 
 def test_a_trial_whose_launch_lives_is_running(command: Callable[..., Ended], underway: Place) -> None:
     with leases.heartbeat(underway.store) as launch_id:
-        underway.writer.tag(lookup.find(underway.record, "16x16-N64-B").run_id, {Tag.LAUNCH: launch_id})
-        out = command("gahb-analyze", "scaling", "tiny", *underway.flags).out
-    assert "16x16-N64-B running (50 %)" in out
+        run_id = lookup.find(underway.record, "16x16-N64-B").run_id
+        underway.writer.tag(run_id, {Tag.LAUNCH: launch_id})
+        assert "16x16-N64-B running (50 %)" in command("gahb-analyze", "scaling", "tiny", *underway.flags).out
+        underway.writer.schedule(run_id)
+        for words in (("gahb-analyze", "scaling", "tiny"), ("gahb-sweep", "status", "tiny")):
+            out = command(*words, *underway.flags).out
+            assert "scheduled" in out and "running" not in out
+            assert '"state": "running"' in command(*words, "--json", *underway.flags).out
 
 
 def test_where_nothing_is_finished_it_says_how_far_it_is(command: Callable[..., Ended], underway: Place) -> None:

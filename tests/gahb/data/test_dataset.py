@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gahb.data.dataset import Dataset, Prepared, prepare
+from gahb.data.dataset import Dataset, Prepared, known_count, prepare
 from gahb.data.disks import Disks
 from gahb.data.image_files import ImageFiles
 from gahb.data.pixel_shuffling import permutation, shuffle, unshuffle
@@ -92,7 +92,10 @@ def test_near_duplicates_go(tmp_path: Path) -> None:
     images = pictures(20)
     brighter = (images[:3] // 2 + 60).astype(np.uint8)  # the same up to contrast and mean
     np.save(tmp_path / "set.npy", np.concatenate([images, brighter]))
+    dataset, storage = Dataset(ImageFiles(str(tmp_path / "set.npy")), 24), Folder(tmp_path / "storage")
+    assert known_count(dataset, storage) == 23, "as nothing has been read yet"
     assert load(tmp_path / "set.npy", 24, tmp_path / "storage").manifest["dropped_duplicates"] == 3
+    assert known_count(dataset, storage) == 20 and known_count(Dataset(Disks(), 24), storage) is None
     assert load(tmp_path / "set.npy", 24, tmp_path / "storage", duplicates=1.0).manifest["count"] == 23
 
 

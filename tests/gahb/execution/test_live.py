@@ -2,6 +2,8 @@
 
 import json
 import re
+import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -59,6 +61,7 @@ def test_the_table_fits_and_shows_names_as_they_are(board: Board, width: int) ->
     lines = drawn(board, width)
     assert max(map(len, lines)) <= width and len(lines) == 5
     assert lines[2].startswith("quick") and "1k / 2k" in lines[2] and "3.00" in lines[2]
+    assert lines[2].count("━") == (live.BAR / 2 if width >= 100 else 0), "the empty part of a bar without colour"
     assert ("21.00" in lines[2]) == (width >= 80)
     assert lines[3].startswith(SLOW if width >= 80 else "slow [bold]") and lines[3].split()[-2:] == ["70", "s"]
     assert lines[4].startswith("broken failed: the loss")
@@ -69,10 +72,27 @@ def test_where_rows_do_not_fit_it_says_so(board: Board) -> None:
     assert "and 1 more that run" in drawn(board, 80, height=7)
 
 
-def test_amounts_and_durations() -> None:
-    assert [live.amount(n) for n in (7, 950, 12_800, 2.5e6, 999_600)] == ["7", "950", "12.8k", "2.5M", "1M"]
-    times = [live.duration(seconds) for seconds in (None, 0.4, 89, 91, 3600, 12_000, 2e5)]
-    assert times == ["–", "0 s", "89 s", "1.5 min", "60 min", "3.3 h", "2.3 days"]
+def test_where_no_table_can_be_drawn_a_line_a_minute_says_how_far_trials_are(
+    board: Board, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = f"quick 1,000 of 2,000 images, {SLOW} 500 of 4,000 images"
+    assert board.line() == f"2 running, 1 scheduled, 1 failed; {far}; about 70 s left"
+    monkeypatch.setattr(live, "LINE_SECONDS", 0.01)
+    said = list[str]()
+    with leases.heartbeat(place.store) as launch_id:
+        place.writer.tag(new_trial(place), {Tag.LAUNCH: launch_id})
+        with live.shown(Board("s", lambda: place.record.runs(Kind.TRIAL), place.store), said.append):
+            until = time.monotonic() + 30
+            while not said and time.monotonic() < until:
+                time.sleep(0.01)
+    assert said[0] == "1 scheduled"
+
+
+def test_of_a_trial_that_is_at_its_end_nothing_is_left(board: Board) -> None:
+    (quick,) = (trial for trial in board.trials if trial.run.name == "quick")
+    beyond = replace(quick, run=replace(quick.run, tags={**quick.run.tags, Tag.PROGRESS: "2016:100.000"}))
+    assert beyond.run.images_seen == 2016 and beyond.left == 0
+    assert replace(beyond.run, state="interrupted").images_seen == 2016
 
 
 def test_status_watches_until_nothing_runs_a_line_a_change(place: Place, command, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -86,3 +106,14 @@ def test_status_watches_until_nothing_runs_a_line_a_change(place: Place, command
     assert ended.err.splitlines() == lines
     (row,) = ended.json["trials"]
     assert row["state"] == "finished" and not re.search("running", ended.out)
+
+
+def test_who_leaves_a_view_interrupts_nothing(place: Place, command, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(live.time, "sleep", interrupt)
+    with leases.heartbeat(place.store) as launch_id:
+        place.writer.tag(new_trial(place), {Tag.LAUNCH: launch_id})
+        ended: Ended = command("gahb-sweep", "status", "s", "--watch", *place.flags)
+    assert (ended.code, ended.out, ended.err) == (0, "", "16x16-N1-A scheduled\n")

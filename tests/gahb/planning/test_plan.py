@@ -33,14 +33,24 @@ def test_a_trial_is_running_while_the_launch_that_holds_it_is_alive(place: Place
     assert planned(place).state == "new" and planned(place).run is None
     with leases.heartbeat(place.store) as launch_id:
         run_id = scheduled(place, launch_id=launch_id)
-        for start in (lambda: None, lambda: place.writer.start(run_id)):
+        for start, shown in ((lambda: None, "scheduled"), (lambda: place.writer.start(run_id), "running")):
             start()
             assert planned(place).state == "running" and not planned(place).to_train
+            assert planned(place).shown_state == shown
     assert planned(place).state == "interrupted" and planned(place).to_train
     place.writer.fail(run_id, "the loss was nan")
     assert planned(place).state == "failed" and planned(place).to_train
     finish(place, run_id)
     assert planned(place).state == "finished" and not planned(place).to_train
+
+
+def test_what_a_trial_has_seen_is_done_whatever_became_of_its_launch(place: Place) -> None:
+    assert planned(place).share_left == 1
+    run_id = scheduled(place)
+    place.writer.tag(run_id, {Tag.PROGRESS: f"{TRIAL.images // 4}:10.000"})
+    assert planned(place).state == "interrupted" and planned(place).share_left == 0.75
+    finish(place, run_id)
+    assert planned(place).share_left == 0
 
 
 def test_a_trial_keeps_its_run_and_name_in_every_sweep(place: Place) -> None:

@@ -39,8 +39,11 @@ def test_a_name_goes_before_a_prefix_and_many_matches_are_cut_short(place: Place
 def test_an_unfinished_trial_has_no_weights(place: Place) -> None:
     run_id = new_trial(place)
     for finder in (lookup.finished_model, lookup.finished_trial):
-        with pytest.raises(UserError, match="is scheduled, not finished"):
+        with pytest.raises(UserError, match=r"is scheduled, not finished; wait for it: .*gahb-sweep status --watch s$"):
             finder(place.record, run_id)
+    place.writer.interrupt(run_id)
+    with pytest.raises(UserError, match="is interrupted, not finished; launch its sweep again"):
+        lookup.finished_model(place.record, run_id)
     with pytest.raises(UserError, match="no trial of sweep 's' has finished"):
         lookup.finished_trials(place.record, "s")
     with pytest.raises(UserError, match=r"no sweep 'S'.*\(it has: s\)"):
