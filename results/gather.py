@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from gahb.config_fields import flatten
 from gahb.planning.calibration import device_seconds
 from gahb.storage.base import record_uri, storage_here
 from gahb.tracking import lookup
@@ -63,11 +64,12 @@ def _cost(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
         "state": run.state,
-        "network": " ".join(f"{key}={value}" for key, value in architecture.flat().items()),
+        "network": " ".join([architecture.name, *(f"{key}={value}" for key, value in flatten(architecture).items())]),
         "parameters": parameters(architecture, run.trial.dataset.resolution),
         "receptive_field": architecture.receptive_field(),
         "images": run.flat["images"],
-        "images_seen": int(run.metrics.get("images_seen", 0)),
+        "images_seen": run.images_seen,
+        "images_reused": run.images_reused,
         **run.psnrs,
         "planned_seconds": run.tags.get(Tag.PLANNED_SECONDS),
         "seconds": device_seconds(run),

@@ -40,13 +40,14 @@ class Page:
         return all((self.folder / kept.folder).exists() for kept in part.kept)
 
     def read(self, file: str) -> pd.DataFrame:
-        """A table, by its path without suffix."""
-        return pd.read_csv(self.folder / f"{file}.csv")
+        """A table, by its path without suffix; times to the minute."""
+        table = pd.read_csv(self.folder / f"{file}.csv")
+        return table.assign(made=table["made"].str[:16].str.replace("T", " ")) if "made" in table else table
 
     def table(self, rows: pd.DataFrame, **columns: str) -> str:
         """Markdown of some columns: column → heading."""
         lines = [list(columns.values()), ["---"] * len(columns)]
-        lines += [[number(row[key]) for key in columns] for row in rows.to_dict("records")]
+        lines += [[_cell(key, row[key]) for key in columns] for row in rows.to_dict("records")]
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
     def stars(self, file: str) -> pd.DataFrame:
@@ -115,7 +116,7 @@ class Page:
                         "part": PARTS[name].title,
                         "trials": len(trials),
                         "finished": int((trials["state"] == "finished").sum()),
-                        "images": f"{trials['images_seen'].sum():.2g}",
+                        "images": trials["images_seen"].sum() - trials["images_reused"].sum(),
                         "hours": trials["seconds"].sum() / 3600,
                         "ratio": both["seconds"].sum() / both["planned_seconds"].sum() if len(both) else math.nan,
                     }
@@ -129,6 +130,11 @@ def interval(row: Mapping[Any, Any], key: str) -> str:
         return row["bound"]
     ends = [number(row[end]) for end in ("low", "high")]
     return f"{number(row[key])} ({ends[0]} … {ends[1]})" if ends != ["–", "–"] else number(row[key])
+
+
+def _cell(key: str, value: Any) -> str:
+    """As `number`; a PSNR to hundredths."""
+    return f"{value:.2f}" if key.endswith("psnr") and math.isfinite(value) else number(value)
 
 
 def number(value: Any) -> str:
@@ -159,5 +165,7 @@ def _fill(name: str, folder: Path) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEXT), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    text = environment.get_template(f"{name}.md.j2").render(page=Page(folder), parts=PARTS, number=number)
+    text = environment.get_template(f"{name}.md.j2").render(
+        page=Page(folder), parts=PARTS, number=number, interval=interval
+    )
     return re.sub(r"\n{3,}", "\n\n", text).strip()

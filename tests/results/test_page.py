@@ -37,6 +37,7 @@ def folder(tmp_path: Path) -> Path:
             "parameters": [100, 400],
             "receptive_field": [18, 18],
             "images_seen": [4096, 65_536],
+            "images_reused": [0, 32_768],
             "planned_seconds": [3600, None],
             "seconds": [7200.0, 3600.0],
         }
@@ -95,11 +96,12 @@ def test_a_matrix_has_the_order_of_its_table(tmp_path: Path) -> None:
 def test_costs_are_those_of_the_trials_and_plans_those_that_had_one(folder: Path) -> None:
     (row,) = Page(folder).cost(*PARTS).to_dict("records")
     assert (row["trials"], row["finished"], row["hours"], row["ratio"]) == (2, 1, 3.0, 2.0)
+    assert row["images"] == 4096 + 32_768
 
 
 def test_the_page_shows_what_has_run_and_names_no_part_that_has_not(folder: Path) -> None:
     text = write(folder)
-    assert PARTS["phase"].title in text and "| 4,096 | 12.3 (10 … 15) | 18 |" in text
+    assert PARTS["phase"].title in text and "| 4,096 | 12.3 (10 … 15) | 18.00 |" in text
     assert not re.search(r"\|\n[^|\n]|[^\n]\n##", text), "a table or a heading runs into a paragraph"
     assert not any(part.title in text for name, part in PARTS.items() if name != "phase")
 
