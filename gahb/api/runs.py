@@ -70,21 +70,21 @@ class TrialRun:
         return self.run.reason
 
     def row(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The trial in a table of trials that differ in these keys; what tells most comes first."""
-        from gahb.tracking.run import METRICS, PSNRS
+        """The trial in a table of trials that differ in these keys. What tells most is at both ends, where pandas shows
+        it however narrow a terminal is."""
+        from gahb.tracking.run import PSNRS
 
         flat = self.run.flat
         return {
             "name": self.name,
             "state": self.state,
             "n_train": flat["n_train"],
-            **{key: self.metrics.get(key, math.nan) for key in PSNRS},
             **{key: flat.get(key) for key in keys},
-            **{key: self.metrics.get(key, math.nan) for key in METRICS},
             "images_seen": self.run.images_seen,
             "images": flat["images"],
             "reason": self.reason,
             "run_id": self.run_id,
+            **{key: self.metrics.get(key, math.nan) for key in ("psnr_gap_db", *PSNRS)},
         }
 
     def __repr__(self) -> str:

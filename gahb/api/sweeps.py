@@ -42,9 +42,8 @@ class Sweep:
 
     @cached_property
     def df(self) -> "pd.DataFrame":
-        """A row a trial, with `name`, `state`, `n_train`, the last `train_psnr`, `test_psnr` and `psnr_gap` in dB; then
-        the other keys in which the trials differ, `psnr_gap_db`, `images_seen` of its `images`, `reason` and `run_id`.
-        """
+        """A row a trial, with `name`, `state`, the keys in which the trials differ, `images_seen` of its `images`,
+        `reason`, `run_id`, and the last `psnr_gap_db`, `train_psnr`, `test_psnr` and `psnr_gap` in dB."""
         import pandas as pd
 
         varying = grids.differing(run.trial for run in self.runs)
