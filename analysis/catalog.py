@@ -209,7 +209,8 @@ def originality(
 @described(
     "PSNR gap against N",
     reading="Train minus held-out PSNR averaged over noise levels, evenly in σ or in decibels (--gap), a curve for "
-    "each resolution; bars span subsets and seeds, dotted lines mark where the gap falls below the threshold.",
+    "each resolution; bars span subsets and seeds, upward alone where the least gap is not positive; dotted lines mark "
+    "N*, where the gap falls below the threshold.",
     paper="Figure 15: the gap falls with N at every resolution; larger images need more N, but the step from 80×80 to "
     "160×160 costs much less than that from 40×40 to 80×80.",
     asks=_of_several_sizes,
@@ -283,7 +284,7 @@ def phase(
 @described(
     "Memorised samples",
     reading="The fraction of samples at most a third as far from their closest training image as from the next, at the "
-    "end of training against N, and against images seen.",
+    "end of training against N, with 95 % binomial intervals over the samples, and against images seen.",
     paper="Figure 2 shows copies up to N = 100, distorted copies at N = 1000 and none at 10⁵.",
     asks=_of_two_images,
     on_cluster=True,

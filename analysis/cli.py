@@ -136,8 +136,7 @@ def _run_analysis(
         say(f"picture: {folder / f'{stem}.png'}")
     for file in result.texts:
         say(f"page: {folder / file}")
-    if result.sweep:
-        say_ui(context.record, result.sweep)
+    say_ui(context.record, result.of_sweep)
 
 
 def main() -> None:

@@ -95,7 +95,7 @@ def measure(
     rows = []
     for model, own in zip((a, b), drawn, strict=True):
         outcomes = memorization.copies(own, model.train_images)
-        low, high = memorization.bootstrap_interval(outcomes)
+        low, high = memorization.fraction_interval(outcomes)
         fraction = float(outcomes.mean()) if len(outcomes) else math.nan
         values = (len(outcomes), fraction, low, high, excess)
         rows.append({"run_id": model.run.run_id, **dict(zip(MEASURES, values, strict=True))})

@@ -6,7 +6,6 @@ page gives them their colours, which are the reader's, light or dark.
 
 import html
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,9 @@ import plotly.express as px
 from plotly.graph_objects import Figure
 
 from gahb.denoising.levels import Gap
-from gahb.execution.analysis import rows_of
 from gahb.figures import style
 
-from .scaling import FLOOR
+from .scaling import FLOOR, in_words
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -44,8 +42,9 @@ def scaling(tables: Tables) -> Figure:
     table, stars = _named(tables["scaling"]), _named(tables["crossings"])
     kind, threshold = Gap(stars["gap"].iloc[0]), float(stars["threshold_db"].iloc[0])
     table = table.assign(gap=table[kind.metric].clip(lower=FLOOR))
+    low = table["gap_min"].where(table["gap_min"] > FLOOR, table["gap"])
     figure = px.line(
-        table.assign(more=table["gap_max"] - table["gap"], less=table["gap"] - table["gap_min"].clip(lower=FLOOR)),
+        table.assign(more=table["gap_max"].clip(lower=FLOOR) - table["gap"], less=table["gap"] - low),
         x="n_train",
         y="gap",
         error_y="more",
@@ -67,10 +66,7 @@ def scaling(tables: Tables) -> Figure:
         mode="markers",
         marker={"symbol": "star", "size": 13, "color": "#E69F00"},
         name="N*",
-        text=[
-            f"{star['curve']}: below {threshold:g} dB from N = {star['n_star']:.3g} on{_between(star)}"
-            for star in rows_of(found)
-        ],
+        text=in_words(table, found, _named(tables["trials"])),
         hovertemplate="%{text}<extra></extra>",
     )
     sizes = sorted(table["n_train"].unique())
@@ -152,8 +148,3 @@ WHOLE = ("scaling", "curves")
 def _named(table: pd.DataFrame) -> pd.DataFrame:
     """The table with its curves' names as plotly shows them letter by letter."""
     return table.assign(curve=table["curve"].astype(str).map(html.escape))
-
-
-def _between(star: Mapping[str, Any]) -> str:
-    low, high = star["low"], star["high"]
-    return f" (95 % between {low:.3g} and {high:.3g})" if low and high else ""

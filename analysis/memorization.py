@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from torch import Tensor
 
 from gahb.data import intensity
@@ -43,7 +44,6 @@ from .underway import trials_of
 
 RATIO = 1 / 3
 CONFIDENCE = 0.95
-RESAMPLES = 2000
 GENERALISED_DB = 0.5
 MEMORISED_FRACTION = 0.5
 
@@ -102,13 +102,12 @@ def copies(drawn: Samples, train_images: Tensor) -> NDArray[np.bool_]:
     return (distances[:, 0] < RATIO * distances[:, 1]).numpy()
 
 
-def bootstrap_interval(outcomes: NDArray[np.bool_]) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of the mean of n outcomes; NaN for none."""
+def fraction_interval(outcomes: NDArray[np.bool_]) -> tuple[float, float]:
+    """Wilson's 95 % interval of the probability of which n outcomes are draws; NaN for none."""
     if not len(outcomes):
         return math.nan, math.nan
-    draws = np.random.default_rng(0).choice(outcomes, (RESAMPLES, len(outcomes))).mean(axis=1)
-    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
+    ends = binomtest(int(outcomes.sum()), len(outcomes)).proportion_ci(CONFIDENCE, method="wilson")
+    return float(ends.low), float(ends.high)
 
 
 def history_table(context: AnalysisContext, run: Run, count: int, seed: int, sampler: Sampler) -> pd.DataFrame:
@@ -122,7 +121,7 @@ def history_table(context: AnalysisContext, run: Run, count: int, seed: int, sam
     rows = []
     for images_seen, denoiser in weights.read_weight_history(folder, context.device):
         outcomes = memorised(denoiser, images, count, seed, context.device, sampler)
-        low, high = bootstrap_interval(outcomes)
+        low, high = fraction_interval(outcomes)
         rows.append(
             {
                 "run_id": run.run_id,
@@ -195,16 +194,16 @@ def figure(history: pd.DataFrame, ends: pd.DataFrame) -> Figure:
         linestyle="none",
         capsize=2,
     )
-    left.set_xlabel("training images N")
+    style.against_n(left, ends["n_train"])
     left.set_ylabel("memorised fraction of samples")
     for i, (n_train, group) in enumerate(history.groupby("n_train")):
         mean = group.groupby("images_seen")["memorised"].mean()
         colour = style.COLOURS[i % len(style.COLOURS)]
         right.plot(mean.index, mean, color=colour, marker="osD^v<>p"[i % 8], markersize=4, label=f"N = {n_train:,}")
+    right.set_xscale("log")
     right.set_xlabel("images seen")
     right.legend(frameon=False, fontsize=8)
     for axes in (left, right):
-        axes.set_xscale("log")
         axes.set_ylim(-0.04, 1.04)
         axes.grid(alpha=0.3)
     return picture

@@ -256,7 +256,6 @@ def _draw_curves(left: Axes, right: Axes, table: pd.DataFrame) -> None:
     left.set_ylabel("cosine similarity (means removed)")
     right.set_ylabel("excess over the other set's images")
     for axes in (left, right):
-        axes.set_xscale("log")
-        axes.set_xlabel("training images N")
+        style.against_n(axes, table["n_train"])
         axes.legend(frameon=False, fontsize=7)
         axes.grid(alpha=0.3)

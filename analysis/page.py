@@ -1,4 +1,4 @@
-"""The page of a report as HTML: contents, a section an analysis, the table of trials, in light, dark and print.
+"""The page of a report as HTML, in light, dark and print: the answers, contents, a section an analysis, the trials.
 
 `report.html` beside this module is its template. All that a record names is escaped: by jinja2 in the page, and once
 more for plotly, which reads HTML in its labels. With plotly installed (`gahb[report]`) its bundle stands in the page
@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,20 @@ from gahb.registry import ANALYSES
 from gahb.storage.local import content_of
 from gahb.tracking.run import Run
 
+from . import pairs, scaling
+
 LONGEST = 60
 """Rows of the longest table that a page shows; longer ones are artifacts of their analysis."""
 
 LARGEST = 64 << 20
 """Bytes of the largest picture or table that is read."""
+
+
+ANSWERS: Mapping[str, Callable[[Mapping[str, pd.DataFrame]], list[str]]] = {
+    "scaling": lambda tables: scaling.in_words(tables["scaling"], tables["crossings"], tables["trials"]),
+    "pairs": lambda tables: pairs.in_words(tables["n_overtake"]),
+}
+"""Kind of analysis → what it answers, from its tables; a page opens with these."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +48,25 @@ class Section:
 
     Args:
         anchor: of its heading.
+        kind: the analysis, as the command names it.
         about: what is known of its kind.
         name: of its run.
         settings: of its run.
         pictures: file stem → PNG, in base64.
-        tables: file stem → table.
+        tables: file stem → table, of those that are shown.
+        answers: what it answers, in words.
         figure: what plotly draws: data, layout and frames; None if there is nothing.
         whole: whether that stands in the place of the pictures, rather than above them.
     """
 
     anchor: str
+    kind: str
     about: Description
     name: str
     settings: Mapping[str, Any]
     pictures: Mapping[str, str]
     tables: Mapping[str, pd.DataFrame]
+    answers: Sequence[str]
     figure: Mapping[str, Any] | None
     whole: bool
 
@@ -83,6 +96,7 @@ def page(
         sweep=sweep,
         trials=trials.drop(columns="run_id"),
         sections=sections,
+        answers=[line for kind in ANSWERS for section in sections if section.kind == kind for line in section.answers],
         refused=refused,
         unfinished=unfinished,
         missing=[usage(kind, sweep) for kind in ANALYSES if kind != "report" and kind not in shown],
@@ -117,7 +131,18 @@ def _section(anchor: str, run: Run, folder: Path, interactive: bool) -> Section:
     tables = {file.stem: _read_table(file, content) for file, content in _contents(folder, "*.csv")}
     figure, whole = _figure(run.kind, tables) if interactive else (None, False)
     shown = {stem: table for stem, table in tables.items() if stem != "trials" and 0 < len(table) <= LONGEST}
-    return Section(anchor, described(run.kind), run.name, run.params, pictures, shown, figure, whole)
+    answers = _answers(run.kind, tables)
+    return Section(anchor, run.kind, described(run.kind), run.name, run.params, pictures, shown, answers, figure, whole)
+
+
+def _answers(kind: str, tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """What an analysis answers; nothing of a kind that has no one answer, or whose tables are not as they are made
+    here."""
+    try:
+        return ANSWERS[kind](tables) if kind in ANSWERS else []
+    except (LookupError, ValueError, TypeError) as error:
+        say(f"no answer of {kind} in words: {error}")
+        return []
 
 
 def _figure(kind: str, tables: Mapping[str, pd.DataFrame]) -> tuple[dict[str, Any] | None, bool]:

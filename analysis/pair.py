@@ -90,7 +90,7 @@ def run(
     summary = pair.summary()
     say_diverged(pair)
     distributions = [
-        {"measure": key, "mean": value["mean"], "median": value["median"], **value["quantiles"]}
+        {"measure": key, "mean": value["mean"], **{_quantile(q): x for q, x in value["quantiles"].items()}}
         for key, value in summary.items()
         if isinstance(value, dict) and np.isfinite(value["mean"])
     ]
@@ -105,10 +105,17 @@ def run(
         arrays={"pair": pair.arrays()},
         data=summary,
         shown=[distributions],
-        lines=[f"swap gap {pair.swap_gap:.2f} dB over σ, {pair.swap_gap_db:.2f} dB over input PSNR"]
+        lines=[
+            "swap gap, by which each is better on its own training images than on the other's: "
+            f"{pair.swap_gap:.2f} dB averaged over σ, {pair.swap_gap_db:.2f} dB over input PSNR"
+        ]
         if np.isfinite(pair.swap_gap)
         else [],
     )
+
+
+def _quantile(name: str) -> str:
+    return "median" if name == "0.5" else name
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from matplotlib.figure import Figure
 from gahb.cli import say
 from gahb.denoising.sampler import Sampler
 from gahb.errors import UserError
+from gahb.execution import answers
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
-from gahb.execution.answers import in_words
 from gahb.figures import style
 from gahb.grids import curve_names, differing, pair_name
+from gahb.sentences import three_digits
 from gahb.tracking import lookup
 from gahb.tracking.evaluations import trial_metrics
 from gahb.tracking.run import METRICS, Run
@@ -35,6 +36,21 @@ from .underway import trials_of
 
 SHOWN = 3
 """Samples of each pair in the picture."""
+
+PRINTED = (
+    "pair",
+    "n_train",
+    "train_psnr",
+    "test_psnr",
+    "psnr_gap",
+    "swap_gap",
+    "cosine",
+    "excess",
+    "closest_train",
+    "closest_other",
+    "diverged",
+)
+"""The columns that are printed, the last if any sample diverged; CSV and JSON have them all."""
 
 NO_PAIR = "no two finished trials of this sweep differ in their subset alone"
 
@@ -74,9 +90,14 @@ def run(context: AnalysisContext, *, sweep: str, samples: int, seed: int, sample
         tables={"pairs": table, "samples": per_sample, "n_overtake": crossed},
         pictures={"pairs": figure(pairs, table, crossed)},
         data={"pairs": rows, "n_overtake": crossings, "unfinished": trials.rows},
-        shown=[rows, crossings],
-        lines=[*trials.lines, *trials.missing_pairs],
+        shown=[_printed(rows)],
+        lines=[*in_words(crossed), *trials.lines, *trials.missing_pairs],
     )
+
+
+def _printed(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    columns = PRINTED if any(row["diverged"] for row in rows) else PRINTED[:-1]
+    return [{key: row[key] for key in columns} for row in rows]
 
 
 def _compared(
@@ -97,7 +118,7 @@ def _compared(
     keys = differing(a.trial for a, _ in found)
     names = [f"pair {pair_name(a.trial, keys)}" for a, _ in rest]
     work = [(a, b, samples, seed, sampler) for a, b in rest]
-    computed = iter(context.map_on_cluster(_compare, work, names, lambda pair: f": {in_words(pair.summary())}"))
+    computed = iter(context.map_on_cluster(_compare, work, names, lambda pair: f": {answers.in_words(pair.summary())}"))
     return [pair or next(computed) for pair in pairs]
 
 
@@ -169,6 +190,20 @@ def overtakings(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def in_words(crossed: pd.DataFrame) -> list[str]:
+    """N× of each curve, from what `overtakings` makes."""
+    lines = []
+    for row in rows_of(crossed):
+        raw, centred = (
+            row[f"bound{ending}"] or f"= {three_digits(row[f'n_overtake{ending}'])}" for ending in ("", "_centered")
+        )
+        lines.append(
+            f"{row['curve']}: two denoisers' samples become more alike than a sample and its closest training image at "
+            f"N× {raw} (means removed: N× {centred})"
+        )
+    return lines
+
+
 def overtaking(n_train: Sequence[int], ahead: Sequence[float]) -> tuple[float, str | None]:
     """The N, ascending, at which what is ahead passes 0 for good, and None; or NaN and on which side of all N it is."""
     behind = [i for i, value in enumerate(ahead) if not value >= 0]
@@ -199,6 +234,7 @@ def figure(pairs: Sequence[Pair], table: pd.DataFrame, crossed: pd.DataFrame) ->
         histogram.set_xlabel("cosine", fontsize=8)
         histogram.tick_params(labelsize=7)
     below = picture.add_subfigure(grid[2, :])
+    below.legend(*histogram.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     for axes, ending in zip(below.subplots(1, 2, sharex=True), ("", "_centered"), strict=True):
         _draw_curves(axes, table, crossed, ending)
     return picture
@@ -227,9 +263,10 @@ def _draw_curves(axes: Axes, table: pd.DataFrame, crossed: pd.DataFrame, ending:
             axes.plot(means.index, means[column], line, color=colour, alpha=alpha, label=of_curve)
         if math.isfinite(n := row[f"n_overtake{ending}"]):
             of_curve = f", {style.plain(row['curve'])}" if len(crossed) > 1 else ""
-            axes.axvline(n, color="0.4", linestyle="--", linewidth=1, alpha=alpha, label=f"N× = {n:,.0f}{of_curve}")
-    axes.set_xscale("log")
-    axes.set_xlabel("training images N")
+            axes.axvline(
+                n, color="0.4", linestyle="--", linewidth=1, alpha=alpha, label=f"N× = {three_digits(n)}{of_curve}"
+            )
+    style.against_n(axes, table["n_train"])
     axes.set_ylabel("cosine similarity" + ("\n(means removed)" if ending else ""))
     axes.legend(frameon=False, fontsize=7)
     axes.grid(alpha=0.3)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from gahb import sentences
 from gahb.denoising.levels import Gap
 from gahb.denoising.sampler import Sampler
 from gahb.errors import UserError
@@ -27,6 +28,8 @@ from .plane import cells_table, read, stars_table, those_that_count
 
 NAMED = 3
 """Trials that a line names."""
+
+TIMES = {"tau_gen": "τ_gen, when a trial generalises,", "tau_mem": "τ_mem, when it memorises,"}
 
 
 def run(
@@ -132,11 +135,8 @@ def run(
             },
             "predictions": rows_of(everything),
         },
-        shown=[
-            _in_short(stars.drop(columns=["resolution", "parameters", "pixels"])),
-            *(_in_short(tables[stem]) for stem in ("exponents", "laws", "parameters")),
-        ],
-        lines=_lines(trials, stars, times, collapses, everything, samples, gap),
+        shown=[_in_short(stars.drop(columns=["resolution", "parameters", "pixels"]))],
+        lines=_lines(trials, stars, exponents, times, collapses, everything, samples, threshold, gap),
     )
 
 
@@ -160,21 +160,21 @@ def _laws(
 def _lines(
     trials: pd.DataFrame,
     stars: pd.DataFrame,
+    exponents: pd.DataFrame,
     times: pd.DataFrame,
     collapses: Mapping[str, Collapse],
     predicted: pd.DataFrame,
     samples: int,
+    threshold: float,
     gap: Gap,
 ) -> list[str]:
+    """What is missing, how times and gaps depend on N, and last the answer: N* as measured and as predicted."""
     lines = [*_about_trials(trials, stars)]
     if samples:
         lines.append(f"samples were drawn at evaluations at least a factor {APART:g} apart, of finished pairs of N ≥ 2")
-    for curve, of_curve in stars.groupby("curve", sort=False):
-        star = of_curve.iloc[-1]
-        lines.append(
-            f"{curve}: after {star['images_seen']:,} images the gap averaged over {gap.average} closes at N* "
-            f"{_where(star)}"
-        )
+    for row in rows_of(exponents[exponents["exponent"].notna()]):
+        power = f"{_two_digits(row['exponent'])}{_range(row['low'], row['high'])}"
+        lines.append(f"{row['curve']}: {TIMES[row['time']]} goes as N^q, q = {power}")
     for curve, group in times[times["bound"].notna()].groupby("curve", sort=False):
         sizes = ", ".join(f"{n:,}" for n in group["n_train"].unique())
         lines.append(
@@ -182,12 +182,18 @@ def _lines(
             "their τ_mem is a bound, and the exponent is that of the other N"
         )
     for curve, found in collapses.items():
-        q = f"q {found.bound}" if found.bound else f"q = {found.q:.2f}{_range(found.low, found.high, '.2f')}"
+        q = f"q {found.bound}" if found.bound else f"q = {found.q:.2f}{_range(found.low, found.high)}"
         lines.append(
             f"{curve}: the gap as a function of images/N^q: {q}, which leaves {found.spread:.2f} of log gap, and q = 1 "
             f"{found.spread_at_one:.2f}"
         )
-    return lines + [_about_prediction(row) for row in rows_of(predicted[predicted["law"] == "saturating"])]
+    for curve, of_curve in stars.groupby("curve", sort=False):
+        star = of_curve.iloc[-1]
+        subsets = set(trials.loc[trials["curve"] == curve, "subset"])
+        what = f"after {star['images_seen']:,} images the gap averaged over {gap.average}"
+        lines.append(f"{curve}: {_measured(star, what, f'{threshold:g} dB', subsets)}")
+    foretold = [_about_prediction(row) for row in rows_of(predicted[predicted["law"] == predictions.TOLD])]
+    return [*lines, *dict.fromkeys(foretold)]
 
 
 def _about_trials(trials: pd.DataFrame, stars: pd.DataFrame) -> list[str]:
@@ -207,29 +213,31 @@ def _about_trials(trials: pd.DataFrame, stars: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _where(star: pd.Series) -> str:
+def _measured(star: pd.Series, what: str, threshold: str, subsets: set[str]) -> str:
     if isinstance(star["bound"], str):
-        return star["bound"]
-    between = _range(star["low"], star["high"], ".0f") if star["replicates"] > 1 else ""
-    return f"= {star['n_star']:.0f}{between} at {star['train_psnr']:.2f} dB on training images"
+        return sentences.crossing(what, threshold, "", star["bound"])
+    rests_on = sentences.of_replicates(star["replicates"], subsets)
+    n_star = sentences.with_interval(star["n_star"], star["low"], star["high"], rests_on)
+    return f"{sentences.crossing(what, threshold, n_star, None)}, with {star['train_psnr']:.2f} dB on training images"
 
 
-def _range(low: float | None, high: float | None, form: str) -> str:
-    """An interval in words; nothing if neither end is known."""
-    if pd.isna(low) and pd.isna(high):
-        return ""
-    ends = ["outside the sweep" if pd.isna(value) else format(value, form) for value in (low, high)]
-    return f" (95 % between {ends[0]} and {ends[1]})"
+def _range(low: float | None, high: float | None) -> str:
+    """The interval of an exponent; nothing if it is not known."""
+    return "" if low is None or high is None or math.isnan(low) else f" (95 % {_two_digits(low)} … {_two_digits(high)})"
+
+
+def _two_digits(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # without the sign of zero
 
 
 def _about_prediction(row: Mapping[str, Any]) -> str:
-    text = (
-        f"{row['curve']}: predicted for {row['images_seen']:,} images at {row['made']}: N* = {row['n_star']:.3g}"
-        f"{_range(row['low'], row['high'], '.3g')}"
-    )
+    known = {row["low"], row["high"]} != {None}
+    n_star = sentences.with_interval(row["n_star"], row["low"], row["high"], "95 %" if known else "")
+    law = f"{row['law']} law, fitted up to {row['longest']:,}"
+    text = f"{row['curve']}: after {row['images_seen']:,} images ({law}): N* = {n_star}"
     if pd.isna(row.get("measured_at")):
         return text
-    found = row["bound"] if isinstance(row["bound"], str) else f"{row['measured']:.3g}"
+    found = row["bound"] if isinstance(row["bound"], str) else sentences.three_digits(row["measured"])
     verdict = {True: "inside", False: "outside"}.get(row["inside"], "not known whether inside")
     return f"{text}; measured {found}: {verdict}"
 

@@ -59,7 +59,8 @@ def _draw_plane(axes: Axes, cells: pd.DataFrame, colours: LogNorm) -> Any:
     table = cells.pivot_table(index="n_train", columns="images_seen", values="shown")
     x, y = (_edges(np.array(axis, dtype=float)) for axis in (table.columns, table.index))
     mesh = axes.pcolormesh(x, y, np.ma.masked_invalid(table.to_numpy()), norm=colours, cmap="cividis")
-    _logarithmic(axes, "images seen", "training images N")
+    _logarithmic(axes, "images seen", "", of="x")
+    style.against_n(axes, cells["n_train"], of="y")
     return mesh
 
 
@@ -157,7 +158,8 @@ def _draw_times(axes: Axes, times: pd.DataFrame, exponents: pd.DataFrame) -> Non
     if len(bounds):
         at = [float(bound.removeprefix("> ")) for bound in bounds["bound"]]
         axes.plot(bounds["n_train"], at, "^", color=style.COLOURS[1], mfc="white", label="τ_mem beyond")
-    _logarithmic(axes, "training images N", "images seen")
+    _logarithmic(axes, "", "images seen", of="y")
+    style.against_n(axes, times["n_train"])
     if len(times):
         axes.legend(fontsize=7, framealpha=0.85)
     axes.grid(alpha=0.3)

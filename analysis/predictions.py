@@ -42,6 +42,9 @@ COLUMNS: dict[str, type] = {
 """Of a table of predictions, with their types: when it was made (UTC), and the curve's `longest` training then, in
 images seen."""
 
+TOLD = "saturating"
+"""The law whose predictions are told in words; the table has those of all."""
+
 LARGEST = 4 << 20
 """Bytes of the largest table that is read."""
 
@@ -70,7 +73,8 @@ def predict_stars(
     predict: Sequence[float],
     curve_ids: Mapping[str, str],
 ) -> pd.DataFrame:
-    """A row a curve, length and law, of COLUMNS without threshold and gap.
+    """A row a curve, length and law, of COLUMNS without threshold and gap. There is none where N* was nowhere measured
+    of any curve of the same laws; a line says why, and where TOLD is not among the laws.
 
     Args:
         laws: curve → the laws that hold for it.
@@ -86,18 +90,23 @@ def predict_stars(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     rows = []
     for curve, of_curve in stars.groupby("curve", sort=False):
-        for images in predict:
-            if images <= SAME * longest[str(curve)]:
-                continue
-            at = of_curve[["parameters", "pixels"]].iloc[:1].assign(images_seen=int(images))
-            for law, fitted in laws[str(curve)].items():
+        fits = laws[str(curve)]
+        due = [int(images) for images in predict if images > SAME * longest[str(curve)]]
+        same_law = stars[[laws[str(other)] is fits for other in stars["curve"]]]
+        unknown = same_law["n_star"].isna().all()
+        if due and (unknown or TOLD not in fits):
+            reason = _unbracketed(of_curve["bound"]) if unknown else _without(fits)
+            say(f"{curve}: no prediction for {', '.join(f'{images:,}' for images in due)} images: {reason}")
+        for images in due:
+            at = of_curve[["parameters", "pixels"]].iloc[:1].assign(images_seen=images)
+            for law, fitted in fits.items() if not unknown else ():
                 n_star, low, high = fitted.predicted(at, misses(fitted.fit, of_curve))
                 rows.append(
                     {
                         "made": now,
                         "curve": curve,
                         "curve_id": curve_ids[str(curve)],
-                        "images_seen": int(images),
+                        "images_seen": images,
                         "law": law,
                         "n_star": n_star,
                         "low": low,
@@ -106,6 +115,26 @@ def predict_stars(
                     }
                 )
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _unbracketed(bounds: pd.Series) -> str:
+    """Why nothing is known of a curve's N*, from its bounds, and what helps."""
+    count, sides = len(bounds), {bound[0] for bound in bounds}
+    evaluations = f"all {count} evaluations" if count > 1 else "its evaluation"
+    if len(sides) > 1:
+        return f"at none of {evaluations} does the gap close between two N; launch with n_train between those there are"
+    size = f"{int(bounds.iloc[-1].split()[1]):,}"
+    if sides == {"<"}:
+        where, what = f"below the smallest N ({size})", "smaller n_train or train longer"
+    else:
+        where, what = f"above the largest N ({size})", "larger n_train"
+    return f"the gap closes {where} at {evaluations}; launch with {what}"
+
+
+def _without(fits: Mapping[str, Fitted]) -> str:
+    """Why TOLD has none, and where those of the other laws are."""
+    others = f"; predictions.csv has those of other laws: {', '.join(fits)}" if fits else ""
+    return f"no {TOLD} law can be fitted to the evaluations with a gap within --window{others}"
 
 
 def earlier(record: Record, sweep: str) -> pd.DataFrame:

@@ -9,15 +9,15 @@ seed at all N; with A and B of one seed alone it merely spans the two.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
+from gahb import sentences
 from gahb.denoising.levels import Gap
 from gahb.execution.analysis import AnalysisContext, AnalysisResult, rows_of
 from gahb.figures import style
@@ -30,7 +30,7 @@ from gahb.training import cost
 from .underway import trials_of
 
 FLOOR = 1e-3
-"""The lowest gap that the picture shows, in dB; smaller and negative ones lie on it."""
+"""The lowest gap that the picture shows, in dB; smaller and negative ones lie on it, and no bar leads to them."""
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -60,24 +60,26 @@ def run(context: AnalysisContext, *, sweep: str, threshold: float, gap: Gap = Ga
         pictures={"scaling": figure(table, stars)},
         data={"scaling": rows, "crossings": crossed, "unfinished": under_way.rows},
         shown=[rows],
-        lines=[
-            *(
-                f"{star['curve']}: the gap averaged over {gap.average} falls below {threshold:g} dB "
-                f"{_where(star, table.loc[table['curve'] == star['curve'], gap.metric].iloc[-1])}"
-                for star in crossed
-            ),
-            *under_way.lines,
-        ],
+        lines=[*in_words(table, stars, trials), *under_way.lines],
     )
 
 
-def _where(star: dict[str, Any], last: float) -> str:
-    """In words, where the last gap is that of the largest N."""
-    if not star["n_star"]:
-        return f"at no N of this sweep: above {'still at the largest' if last > star['threshold_db'] else 'at none'}"
-    low, high = (f"{star[key]:.0f}" if star[key] else "outside the sweep" for key in ("low", "high"))
-    between = f" (95 % between {low} and {high})" if star["replicates"] > 1 else ""
-    return f"at N = {star['n_star']:.0f}{between}"
+def in_words(table: pd.DataFrame, stars: pd.DataFrame, trials: pd.DataFrame) -> list[str]:
+    """Where the gap of each curve closes, from what `scaling_table`, `crossings` and `trials_table` make."""
+    lines = []
+    for star in rows_of(stars):
+        group, subsets = (part[part["curve"] == star["curve"]] for part in (table, trials))
+        kind, n_star, bound = Gap(star["gap"]), "", None
+        if star["n_star"]:
+            rests_on = sentences.of_replicates(star["replicates"], set(subsets["subset"]))
+            n_star = sentences.with_interval(star["n_star"], star["low"], star["high"], rests_on)
+        elif group[kind.metric].iloc[-1] > star["threshold_db"]:
+            bound = f"> {group['n_train'].max()}"
+        else:
+            bound = f"< {group['n_train'].min()}"
+        what, threshold = f"the gap averaged over {kind.average}", f"{star['threshold_db']:g} dB"
+        lines.append(f"{star['curve']}: {sentences.crossing(what, threshold, n_star, bound)}")
+    return lines
 
 
 def trials_table(record: Record, runs: Sequence[Run]) -> pd.DataFrame:
@@ -198,7 +200,8 @@ def _draw_gaps(axes: Axes, table: pd.DataFrame, stars: pd.DataFrame) -> None:
     kind = Gap(stars["gap"].iloc[0])
     for i, curve in enumerate(stars["curve"]):
         group = table[table["curve"] == curve]
-        gap, low, high = (group[key].clip(lower=FLOOR) for key in (kind.metric, "gap_min", "gap_max"))
+        gap, high = (group[key].clip(lower=FLOOR) for key in (kind.metric, "gap_max"))
+        low = group["gap_min"].where(group["gap_min"] > FLOOR, gap)
         axes.errorbar(
             group["n_train"],
             gap,
@@ -209,17 +212,14 @@ def _draw_gaps(axes: Axes, table: pd.DataFrame, stars: pd.DataFrame) -> None:
             capsize=2,
             label=style.plain(str(curve)),
         )
-        if math.isfinite(stars["n_star"][i]):
-            axes.axvline(stars["n_star"][i], color=_colour(i), linestyle=":", linewidth=1)
+        if math.isfinite(n_star := stars["n_star"][i]):
+            label = f"N* = {sentences.three_digits(n_star)}"
+            axes.axvline(n_star, color=_colour(i), linestyle=":", linewidth=1.5, label=label)
     threshold = stars["threshold_db"].iloc[0]
     axes.axhline(threshold, color="0.5", linewidth=1, linestyle="--", label=f"{threshold:g} dB")
-    axes.set_xscale("log")
+    style.against_n(axes, table["n_train"])
     axes.set_yscale("log")
-    sizes = sorted(table["n_train"].unique())
-    axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_ylim(bottom=FLOOR * 0.8)
-    axes.set_xlabel("training images N")
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set_ylabel(f"PSNR gap, train - test (dB),\naveraged over {kind.average}")
     axes.legend(frameon=False, fontsize=8)
     axes.grid(alpha=0.3)
@@ -238,9 +238,9 @@ def _draw_stars(axes: Axes, stars: pd.DataFrame, key: str) -> None:
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
+    for axis, form in ((axes.xaxis, EngFormatter(sep="")), (axes.yaxis, StrMethodFormatter("{x:,g}"))):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(EngFormatter(sep=""))
+        axis.set_major_formatter(form)
         axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("pixels a side" if key == "resolution" else "parameters")
     axes.set_ylabel(f"N* (gap below {stars['threshold_db'].iloc[0]:g} dB)")

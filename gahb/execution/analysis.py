@@ -136,6 +136,11 @@ class AnalysisResult:
     shown: Sequence[Sequence[dict[str, Any]]] = ()
     lines: Sequence[str] = ()
 
+    @property
+    def of_sweep(self) -> str:
+        """The sweep that it is about, or else the first run's."""
+        return self.sweep or self.runs[0].sweeps[0]
+
 
 @dataclass(frozen=True)
 class Question:
@@ -221,7 +226,7 @@ def log_result(
 
     Args:
         kind: the analysis, as the command names it.
-        sweep: whose experiment it joins; the result's own, or else the first run's, if left out.
+        sweep: whose experiment it joins; the result's, `of_sweep`, if left out.
     """
     from PIL import Image
     from safetensors.numpy import save_file
@@ -230,7 +235,7 @@ def log_result(
     from gahb.tracking import links, notes
     from gahb.tracking.record_writer import RecordWriter
 
-    sweep = sweep or result.sweep or result.runs[0].sweeps[0]
+    sweep = sweep or result.of_sweep
     tags = {
         Tag.KIND: kind,
         **member_of(sweep),

@@ -1,12 +1,14 @@
 """The look that all figures share, each of them a function from a tidy table to a matplotlib Figure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 from skimage.util import montage
 from torch import Tensor
@@ -20,6 +22,15 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 def plain(name: str) -> str:
     """A name as matplotlib shows it letter by letter, without formulas."""
     return printable(name).replace("$", r"\$")
+
+
+def against_n(axes: Axes, sizes: Iterable[int], *, of: Literal["x", "y"] = "x") -> None:
+    """An axis for training-set sizes N: logarithmic, with up to ten of them as ticks, in plain numbers."""
+    axis = axes.xaxis if of == "x" else axes.yaxis
+    axes.set(**{f"{of}scale": "log", f"{of}label": "training images N"})
+    axis.set_major_locator(FixedLocator(sorted(set(sizes)), nbins=9))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def show_image(axes: Axes, image: Tensor) -> None:

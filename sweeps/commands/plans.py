@@ -112,7 +112,7 @@ def plan(
             say(f"{len(pairs)} pairs are trained and not compared yet; a search compares them first")
         units = sought.next(None if cluster else spots.room(sought.largest(), address))
         if not units and not json:
-            return print_found([sought.row(curve) for curve in sought.curves])
+            return print_found([sought.row(curve) for curve in sought.curves], criterion)
         trials, among = sought.trials(units), sought.among
     found = plan_trials(trials, place, devices=devices, address=address, cluster=cluster, price=price, among=among)
     if json:

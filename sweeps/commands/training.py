@@ -120,7 +120,7 @@ def search(
     if json:
         print_json({"curves": rows})
     else:
-        print_found(rows)
+        print_found(rows, criterion)
         say_ui(place.record, chosen.name)
     for row in rows:
         if row["reason"]:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from gahb_analysis.memorization import bootstrap_interval, memorised, times
+from gahb_analysis.memorization import fraction_interval, memorised, times
 
 from gahb.models.layers import Denoiser
 from gahb.tracking import lookup
@@ -18,13 +18,14 @@ def test_a_copy_is_memorised_and_a_mixture_is_not() -> None:
     assert memorised(Denoiser(Towards(mixture)), images, 5, 0, torch.device("cpu")).tolist() == [False] * 5
 
 
-def test_bootstrap_interval_is_that_of_a_proportion() -> None:
-    outcomes = np.arange(400) % 4 == 0
-    low, high = bootstrap_interval(outcomes)
+def test_the_interval_of_the_fraction_is_that_of_a_binomial() -> None:
+    low, high = fraction_interval(np.arange(400) % 4 == 0)
     half = 1.96 * (0.25 * 0.75 / 400) ** 0.5
     assert (low, high) == (pytest.approx(0.25 - half, abs=0.01), pytest.approx(0.25 + half, abs=0.01))
-    assert bootstrap_interval(np.ones(9, bool)) == (1, 1)
-    assert np.isnan(bootstrap_interval(np.ones(0, bool))).all()
+    z2 = 1.959964**2
+    assert fraction_interval(np.zeros(64, bool)) == (0, pytest.approx(z2 / (64 + z2))), "none seen is not none there"
+    assert fraction_interval(np.ones(64, bool)) == (pytest.approx(64 / (64 + z2)), 1)
+    assert np.isnan(fraction_interval(np.ones(0, bool))).all()
 
 
 def test_times_are_when_the_curves_cross() -> None:

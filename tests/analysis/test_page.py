@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import html
 import json
 import re
 import sys
@@ -36,7 +37,7 @@ TRIALS = pd.DataFrame(
         "psnr_gap_db": [18.0, 18.0, 0.9, 0.7],
     }
 )
-TABLES = {"scaling": scaling_table(TRIALS), "crossings": crossings(TRIALS, 1.0)}
+TABLES = {"scaling": scaling_table(TRIALS), "crossings": crossings(TRIALS, 1.0), "trials": TRIALS}
 
 
 @pytest.fixture
@@ -80,9 +81,21 @@ def test_contents_lead_to_the_sections(scaling: tuple[Run, Path]) -> None:
     assert "basis of x: no images" in text and "2 trials are not finished" in text
 
 
+def test_it_opens_with_the_answers(scaling: tuple[Run, Path], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("pairs")
+    bounds = {"bound": None, "bound_centered": "< 4"}
+    crossed = {"curve": "16×16", "resolution": 16, "n_overtake": 12.87, "n_overtake_centered": np.nan, **bounds}
+    pd.DataFrame([crossed]).to_csv(folder / "n_overtake.csv", index=False)
+    pairs = replace(scaling[0], name="pairs of s", tags={"gahb.kind": "pairs"}), folder
+    opening = html.unescape(page("s", TRIALS, [pairs, scaling], {})).partition("Contents")[0]
+    n_star, n_cross = re.findall('<p class="answer">(.*)</p>', opening)
+    assert n_star == f"{HOSTILE}: the gap averaged over σ falls below 1 dB at N* = 32.4 (A and B: 27.7 … 36.2)"
+    assert n_cross.startswith("16×16: ") and n_cross.endswith("at N× = 12.9 (means removed: N× < 4)")
+
+
 def test_names_of_a_record_are_text_wherever_they_stand(scaling: tuple[Run, Path]) -> None:
     text = page(HOSTILE, TRIALS, [scaling], {HOSTILE: HOSTILE}, [HOSTILE])
-    assert "<img src=x" not in text and '<a href="java' not in text and text.count("&lt;img src=x") >= 7
+    assert "<img src=x" not in text and '<a href="java' not in text and text.count("&lt;img src=x") >= 8
     (figure,) = drawn(text)
     names = {trace["name"] for trace in figure["data"]}
     assert not any(letter in name for name in names for letter in '<>"'), "plotly reads HTML"
@@ -93,13 +106,15 @@ def test_tables_that_are_none_leave_the_picture(scaling: tuple[Run, Path], capfd
     (folder / "crossings.csv").write_text("a,b\n1,2\n")
     text = page("s", TRIALS, [(run, folder)], {})
     assert not drawn(text) and base64.b64encode(b"picture").decode() in text
-    assert "no interactive figure of scaling" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "no interactive figure of scaling" in told and "no answer of scaling in words" in told
 
 
 def test_figures_show_the_numbers_of_their_tables() -> None:
     gap, star = interactive.scaling(TABLES).data
     assert list(gap.x) == [1, 100] and list(gap.y) == [12.0, pytest.approx(0.4)]
     assert star.x[0] == TABLES["crossings"]["n_star"][0] and star.y[0] == 1.0
+    assert star.text[0].endswith("(A and B: 27.7 … 36.2)") and "<" not in star.text[0]
 
     levels = pd.DataFrame({"curve": "c", "sigma": [1.0, 0.1], "input_psnr": [0.0, 20.0]})
     both = [levels.assign(train_psnr=20.0 + i, test_psnr=10.0 + i) for i in range(2)]

@@ -9,7 +9,7 @@ import safetensors.numpy
 import torch
 from gahb_analysis import models
 from gahb_analysis.pair import Pair, check_pair, compare, draw
-from gahb_analysis.pairs import overtaking, overtakings
+from gahb_analysis.pairs import PRINTED, figure, overtaking, overtakings, pairs_table
 
 from gahb.errors import UserError
 from gahb.models.layers import Denoiser
@@ -41,7 +41,10 @@ def test_pair_command(command: Callable[..., Ended], finished: Place) -> None:
     }
     table = pd.read_csv(folder / "pair.csv")
     assert len(table) == 8 and table["cosine"].mean() == pytest.approx(data["cosine"]["mean"])
-    assert command("gahb-analyze", *arguments[:5], *finished.flags).out.startswith("measure")
+    ended = command("gahb-analyze", *arguments[:5], *finished.flags)
+    assert ended.out.split()[:7] == ["measure", "mean", "0.05", "0.25", "median", "0.75", "0.95"]
+    assert ended.out.splitlines()[-1].startswith("swap gap, by which each is better on its own training images")
+    assert "in MLflow: gahb-sweep ui tiny" in ended.err
 
 
 def test_a_model_paired_with_itself_is_one(finished: Place) -> None:
@@ -158,6 +161,9 @@ def test_pairs_command(command: Callable[..., Ended], finished: Place) -> None:
         assert (n is None) == (bound is not None)
         assert ahead[0] < 0 and (bound == "> 64" if ahead[1] < 0 else 1 < n < 64)
     assert run.params["h"] == "0.01" and run.params["growing"] == "True" and run.params["sigma_end"] == "0.05"
+    header, *rows, answer = command("gahb-analyze", "pairs", "tiny", "--samples", "8", *finished.flags).out.splitlines()
+    assert header.split() == list(PRINTED[:-1]) and len(rows) == 2 and len(header) < 120
+    assert answer.startswith("16×16: ") and "closest training image at N×" in answer
 
 
 def test_a_comparison_comes_back_from_its_arrays(finished: Place) -> None:
@@ -206,6 +212,18 @@ def test_the_similarity_of_a_pair_overtakes_where_the_lines_cross() -> None:
     assert small["n_overtake"] == pytest.approx(100) and small["n_overtake_centered"] == pytest.approx(10 * 100**0.4)
     assert math.isnan(large["n_overtake"]) and large["bound"] == "> 1000"
     assert large["n_overtake_centered"] == pytest.approx(100) and large["bound_centered"] is None
+
+
+def test_the_pictures_of_pairs_have_legends_and_plain_n(finished: Place) -> None:
+    pairs = [compare(finished.model(f"16x16-N{n}-A"), finished.model(f"16x16-N{n}-B"), 2, 0, CPU) for n in (1, 64)]
+    table = pairs_table(pairs, {run.run_id: run.metrics for pair in pairs for run in (pair.a, pair.b)})
+    picture = figure(pairs, table, overtakings(table))
+    (below,) = picture.subfigs
+    (legend,) = below.legends
+    histograms = ["samples of two denoisers", "sample and closest training image"]
+    assert [text.get_text() for text in legend.get_texts()] == histograms
+    for axes in below.axes:
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "64"]
 
 
 def test_the_sampler_can_be_set_and_is_recorded(command: Callable[..., Ended], finished: Place) -> None:

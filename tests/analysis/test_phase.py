@@ -169,9 +169,40 @@ def test_predictions_are_kept_and_held_against_what_comes(command: RUN, place: P
     assert (right["measured_at"], right["inside"], wrong["inside"]) == (2**19, True, False)
     assert to_come["measured_at"] is None and to_come["inside"] is None
     ended = command("gahb-analyze", "phase", "made", "--samples", "0", *place.flags)
-    assert ended.out.count(": inside") == 1 and "predicted for 2,097,152 images" in ended.out
+    measured, *foretold = ended.out.splitlines()[-3:]
+    assert measured.startswith("16×16: after 524,288 images the gap averaged over σ falls below 1 dB at N* = ")
+    assert "(A and B: " in measured
+    assert all(" (saturating law, fitted up to 131,072): N* = " in line for line in foretold)
+    assert foretold[0].startswith("16×16: after 524,288 images") and foretold[0].endswith(": inside")
+    assert foretold[1].startswith("16×16: after 2,097,152 images") and first["predictions"][0]["made"] not in ended.out
     (place.record.artifacts(first["run_id"]) / "predictions.csv").write_text("made,curve\n1,2\n")
     assert predictions.earlier(place.record, "made").empty, "a damaged table is left out"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "sizes", "told"),
+    [
+        ("6", SIZES[2:], "the gap closes below the smallest N (64) at all 4 evaluations; launch with smaller n_train"),
+        ("0.1", SIZES[:2], "the gap closes above the largest N (16) at all 4 evaluations; launch with larger n_train"),
+    ],
+)
+def test_where_nothing_brackets_n_star_nothing_is_predicted_and_why_is_told(
+    command: RUN, place: Place, threshold: str, sizes: Sequence[int], told: str
+) -> None:
+    add(place, sizes, 2**12)
+    options = ("--samples", "0", "--threshold", threshold, "--window", "0.001", "100", "--predict", "8192")
+    ended = command("gahb-analyze", "phase", "made", *options, "--json", *place.flags)
+    assert ended.code == 0 and ended.json["predictions"] == [] and ended.json["law"]["laws"]
+    assert f"16×16: no prediction for 8,192 images: {told}" in ended.err
+
+
+def test_without_the_first_law_the_others_stand_in_the_table(command: RUN, place: Place) -> None:
+    add(place, SIZES[:2], 2**10)
+    options = ("--samples", "0", "--window", "0.001", "100", "--predict", "8192", "--json")
+    ended = command("gahb-analyze", "phase", "made", *options, *place.flags)
+    assert {row["law"] for row in ended.json["predictions"]} >= {"constant"}
+    assert "no prediction for 8,192 images: no saturating law can be fitted" in ended.err
+    assert "predictions.csv has those of other laws: " in ended.err
 
 
 def test_of_annealed_trials_of_several_lengths_the_ends_count(place: Place) -> None:

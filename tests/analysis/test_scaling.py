@@ -4,7 +4,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from gahb_analysis.scaling import crossing, crossings, figure, scaling_table
+from gahb_analysis.scaling import FLOOR, crossing, crossings, figure, in_words, scaling_table
 
 from gahb.denoising.levels import Gap
 from tests.helpers import Ended, Place
@@ -53,10 +53,32 @@ def test_figure_has_a_curve_for_each_resolution_on_logarithmic_axes() -> None:
     picture = figure(scaling_table(trials), crossings(trials, 1.0))
     gaps, by_resolution, by_parameters = picture.axes
     assert {axes.get_xscale() + axes.get_yscale() for axes in picture.axes} == {"loglog"}
-    assert gaps.get_legend_handles_labels()[1] == ["1 dB", "20×20", "40×40"]
+    assert gaps.get_legend_handles_labels()[1] == ["N* = 9.51", "N* = 19.1", "1 dB", "20×20", "40×40"]
+    assert [tick.get_text() for tick in gaps.get_xticklabels()] == ["1", "10", "100"]
     assert (by_resolution.get_xlabel(), by_parameters.get_xlabel()) == ("pixels a side", "parameters")
     alone = trials[trials["resolution"] == 20]
     assert len(figure(scaling_table(alone), crossings(alone, 1.0)).axes) == 1
+
+
+def test_no_bar_leads_to_a_gap_that_has_no_logarithm() -> None:
+    trials = table_of({(20, 1): [8.0, 12.0], (20, 10): [-0.2, 0.4], (20, 100): [-0.5, 0.1]})
+    (axes,) = figure(scaling_table(trials), crossings(trials, 1.0)).axes
+    (bars,) = axes.containers
+    ends = [segment[:, 1].tolist() for segment in bars.lines[2][0].get_segments()]
+    assert ends == [pytest.approx(end) for end in ([8, 12], [0.1, 0.4], [FLOOR, 0.1])]
+
+
+def test_sentences_say_where_the_gap_closes_and_on_what_the_interval_rests() -> None:
+    sizes = (1, 10, 100, 1000)
+    found = {
+        1: "falls below 1 dB at N* = 20.0",
+        2: "falls below 1 dB at N* = 20.5 (A and B: 20.0 … 21.0)",
+        4: "falls below 1 dB at N* = 21.5 (95 % over 4 replicates: 20.2 … 22.8)",
+    }
+    for count, told in found.items():
+        trials = table_of({(20, n): [(20 + i) / n for i in range(count)] for n in sizes})
+        line = f"20×20: the gap averaged over σ {told}"
+        assert in_words(scaling_table(trials), crossings(trials, 1.0), trials) == [line]
 
 
 def test_the_interval_spans_the_replicates_and_is_open_where_one_does_not_cross() -> None:
@@ -114,9 +136,12 @@ def test_scaling_command(command: Callable[..., Ended], finished: Place) -> None
     assert "the gap averaged over σ falls below 1 dB" in ended.out and "in MLflow: gahb-sweep ui tiny" in ended.err
 
 
-@pytest.mark.parametrize(("threshold", "told"), [("0.001", "above still at the largest"), ("99", "above at none")])
+@pytest.mark.parametrize(
+    ("threshold", "told"),
+    [("0.001", "still above 0.001 dB at the largest N (64)"), ("99", "below 99 dB already at the smallest N (1)")],
+)
 def test_where_the_gap_crosses_no_threshold_is_told(
     threshold: str, told: str, command: Callable[..., Ended], finished: Place
 ) -> None:
     out = command("gahb-analyze", "scaling", "tiny", "--threshold", threshold, *finished.flags).out
-    assert out.splitlines()[-1].endswith(f"at no N of this sweep: {told}")
+    assert out.splitlines()[-1] == f"16×16: the gap averaged over σ is {told}"

@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
+from gahb.sentences import three_digits
 from gahb.tracking.run import Kind
 from tests.helpers import TINY, Ended, Place
 
@@ -36,7 +37,10 @@ def test_a_search_finds_n_star_and_typed_again_trains_nothing(
     monkeypatch.setattr("gahb.execution.ray_cluster.run_trials", None)  # would fail if it were called
     again = command("gahb-sweep", "search", *asked)
     assert again.code == 0 and "round" not in again.err and f"{row['n_star']:.2f}" in again.out
-    assert "images seen; grids of such steps see" in again.err
+    interval = f"(95 % {three_digits(row['low'])} … {three_digits(row['high'])})"
+    told = f"16×16: the gap averaged over σ falls below 0.2 dB at N* = {three_digits(row['n_star'])} {interval}, found "
+    cost = f"with {row['images_spent']:,} images; a grid of such steps takes {row['grid_images']:,}"
+    assert again.out.splitlines()[-1] == told + cost
     planned = command("gahb-sweep", "plan", *asked)
     assert planned.code == 0 and planned.out == again.out
     assert command("gahb-sweep", "plan", *asked, "--json").json == {"trials": []}
