@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from torch import Tensor
@@ -201,6 +202,7 @@ def figure(history: pd.DataFrame, ends: pd.DataFrame) -> Figure:
         colour = style.COLOURS[i % len(style.COLOURS)]
         right.plot(mean.index, mean, color=colour, marker="osD^v<>p"[i % 8], markersize=4, label=f"N = {n_train:,}")
     right.set_xscale("log")
+    right.xaxis.set_major_formatter(EngFormatter(sep=""))
     right.set_xlabel("images seen")
     right.legend(frameon=False, fontsize=8)
     for axes in (left, right):

@@ -53,7 +53,7 @@ def test_figure_has_a_curve_for_each_resolution_on_logarithmic_axes() -> None:
     picture = figure(scaling_table(trials), crossings(trials, 1.0))
     gaps, by_resolution, by_parameters = picture.axes
     assert {axes.get_xscale() + axes.get_yscale() for axes in picture.axes} == {"loglog"}
-    assert gaps.get_legend_handles_labels()[1] == ["N* = 9.51", "N* = 19.1", "1 dB", "20×20", "40×40"]
+    assert gaps.get_legend_handles_labels()[1] == ["N* = 9.50", "N* = 19.0", "1 dB", "20×20", "40×40"]
     assert [tick.get_text() for tick in gaps.get_xticklabels()] == ["1", "10", "100"]
     assert (by_resolution.get_xlabel(), by_parameters.get_xlabel()) == ("pixels a side", "parameters")
     alone = trials[trials["resolution"] == 20]
@@ -73,7 +73,7 @@ def test_sentences_say_where_the_gap_closes_and_on_what_the_interval_rests() -> 
     found = {
         1: "falls below 1 dB at N* = 20.0",
         2: "falls below 1 dB at N* = 20.5 (A and B: 20.0 … 21.0)",
-        4: "falls below 1 dB at N* = 21.5 (95 % over 4 replicates: 20.2 … 22.8)",
+        4: "falls below 1 dB at N* = 21.5 (95 % over 4 replicates: 20.5 … 22.5)",
     }
     for count, told in found.items():
         trials = table_of({(20, n): [(20 + i) / n for i in range(count)] for n in sizes})
