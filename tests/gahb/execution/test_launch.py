@@ -392,6 +392,7 @@ def test_a_launch_in_a_terminal_shows_its_trial_holds_its_lease_and_stops_at_ctr
         assert checkpoints.step > before and not place.store.names("launches")
     (planned,) = plan([trial], place.store, place.record)
     assert planned.state == "interrupted" and planned.run and planned.run.reason == "stopped by the user"
+    assert planned.run.images_seen == 32 * checkpoints.step, "what the next launch goes on from"
 
 
 def test_a_launch_that_another_has_forestalled_ends_with_nothing_trained(ray_here: None, place: Place) -> None:
@@ -424,5 +425,5 @@ def test_a_stopped_trial_keeps_its_place_and_goes_on_at_retry(
     assert_same_result(undisturbed, (place, row["run_id"]))
     workers = command("gahb-sweep", "logs", row["run_id"], "--json", *place.flags).json["workers"]
     assert [worker["log"].strip().splitlines()[-1].split(" ", 3)[3] for worker in workers] == ["stopped", "finished"]
-    assert f"try 1 from step {step}" in workers[1]["log"]
+    assert f"try 1 from step {step}" in workers[1]["log"] and "images_seen 38,400, loss " in workers[1]["log"]
     assert "nothing to stop" in command("gahb-sweep", "stop", "demo", *place.flags).err
