@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from gahb.figures.style import COLOURS, plain, save
 
@@ -37,6 +38,10 @@ def figure(curves: dict[str, pd.DataFrame]) -> Figure:
         for ax, key in zip(axes, ("images_seen", "train_psnr"), strict=True):
             ax.errorbar(rows[key], rows["n_star"], off, label=plain(name), capsize=2, lw=1, **look)
     axes[0].set(xscale="log", yscale="log", xlabel="images seen", ylabel="N*, where the PSNR gap falls below 1 dB")
+    for axis in (axes[0].xaxis, axes[0].yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(EngFormatter(sep=""))
+        axis.set_minor_formatter(NullFormatter())
     axes[1].set(xlabel="train PSNR at N* (dB)")
     axes[1].legend(fontsize=8, loc="upper left")
     return picture

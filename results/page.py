@@ -50,6 +50,12 @@ class Page:
         lines += [[_cell(key, row[key]) for key in columns] for row in rows.to_dict("records")]
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
+    def predictions(self, sweep: str, *, measured: bool) -> pd.DataFrame:
+        """What was predicted of a sweep's N*, and has been measured since, or has not."""
+        files = [f"{sweep}/phase/{stem}" for stem in ("outcomes", "predictions")]
+        rows = pd.concat([self.read(file) for file in files if self.has(file)])
+        return rows[rows.get("measured", pd.Series(math.nan, rows.index)).notna() == measured]
+
     def stars(self, file: str) -> pd.DataFrame:
         """A table of N*, each with its interval, or the bound, in words as `star`."""
         rows = self.read(file)

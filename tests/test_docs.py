@@ -55,7 +55,7 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 def test_pages_are_found() -> None:
     names = {page.relative_to(ROOT).as_posix() for page in PAGES}
     assert names >= {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/settings.md", "chaos/RESULTS.md"}
-    assert {link for page in PAGES for link in LINK.findall(prose(page))} >= {"docs/scaling.png", "cluster.md#security"}
+    assert {link for page in PAGES for link in LINK.findall(prose(page))} >= {"docs/launch.svg", "cluster.md#security"}
 
 
 def test_every_document_is_linked_from_the_readme() -> None:

@@ -42,8 +42,21 @@ def folder(tmp_path: Path) -> Path:
             "seconds": [7200.0, 3600.0],
         }
     )
+    foretold = {
+        "law": "saturating",
+        "n_star": 20.0,
+        "low": 15.0,
+        "high": 30.0,
+        "made": "2026-11-30T00:22:41+00:00",
+        "longest": 4096,
+    }
+    outcomes = [
+        {**foretold, "images_seen": 65_536, "measured": 45.6, "inside": False},
+        {**foretold, "images_seen": 10**9},
+    ]
     for analysis in ("phase", "scaling"):
         (tmp_path / "faces" / analysis).mkdir(parents=True)
+    pd.DataFrame(outcomes).to_csv(tmp_path / "faces" / "phase" / "outcomes.csv", index=False)
     stars.to_csv(tmp_path / "faces" / "phase" / "n_star.csv", index=False)
     ran.to_csv(tmp_path / "faces" / "trials.csv", index=False)
     return tmp_path
@@ -144,3 +157,12 @@ def test_every_curve_that_has_n_stars_is_in_the_picture(folder: Path) -> None:
     assert [list(container[0].get_xdata()) for container in right.containers] == [[18.0], [19.5]]
     draw(folder)
     assert (folder / "transition.png").exists()
+
+
+def test_predictions_are_told_by_whether_they_have_been_measured(folder: Path) -> None:
+    page = Page(folder)
+    assert list(page.predictions("faces", measured=True)["images_seen"]) == [65_536]
+    assert list(page.predictions("faces", measured=False)["images_seen"]) == [10**9]
+    assert "predicted 20 (15 … 30) and missed" in write(folder) and "| 2026-11-30 00:22 | 4,096 |" in write(folder)
+    (folder / "faces/phase/outcomes.csv").rename(folder / "faces/phase/predictions.csv")
+    assert len(page.predictions("faces", measured=True)) == 1
