@@ -91,9 +91,9 @@ def labels(runs: Sequence[Run]) -> list[str]:
     datasets = [run.trial.dataset for run in runs]
     words = []
     for dataset in datasets:
-        options = [d.flat() for d in datasets if d.name == dataset.name]
-        keys = [key for key in options[0] if key != "dataset" and len({repr(o[key]) for o in options}) > 1]
-        words.append(" ".join([dataset.name, *(f"{key}={dataset.flat()[key]}" for key in keys)]))
+        options, own = [d.flat() for d in datasets if d.name == dataset.name], dataset.flat()
+        differ = [key for key in own if key != "dataset" and len({repr(o.get(key)) for o in options}) > 1]
+        words.append(" ".join([dataset.name, *(f"{key}={own[key]}" for key in differ)]))
     hashes = [run.tags[Tag.DATA_HASH] for run in runs]
     return [w if words.count(w) == 1 else f"{w} {data_hash[:4]}" for w, data_hash in zip(words, hashes, strict=True)]
 

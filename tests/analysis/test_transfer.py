@@ -41,6 +41,8 @@ def test_labels_tell_data_sets_of_one_name_apart() -> None:
     assert labels([run_of("", "aa", 1), run_of("", "bb", 1, dataset="disks")]) == ["c_alpha", "disks"]
     files = [run_of("", data_hash, 1, dataset=f"/{data_hash}/faces.npy") for data_hash in ("aa", "bb")]
     assert labels(files) == ["faces aa", "faces bb"]
+    shuffled = [run_of("", "aa", 1), run_of("", "bb", 1, shuffled=True)]
+    assert labels(shuffled) == ["c_alpha", "c_alpha shuffled=True"], "a key that is left out where it is the default"
 
 
 class Scale(torch.nn.Module):
