@@ -178,6 +178,7 @@ PARTS = {
         "Memory in the course of training",
         (
             launch("transition", f"{FACES} resolution=20 width=32 n_train=2,4,8,16 images=65536 {FAST}", "memory"),
+            launch("transition", f"{FACES} resolution=20 width=32 n_train=2,4 images=262144 {FAST}", "memory"),
             "gahb-analyze phase memory",
         ),
         (Kept("memory", "phase", ("times", "exponents"), ("phase",)),),
