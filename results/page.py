@@ -75,11 +75,13 @@ class Page:
     def at_psnr(self, file: str, train_psnr: float) -> pd.DataFrame:
         """N* of each curve where the train PSNR there is so many dB; log N* is interpolated over the lengths.
 
-        NaN, with the range as its bound, where the curve's N* were measured at other PSNRs only.
+        NaN, with the range as its bound, where the curve's N* were measured at other PSNRs only. Lengths after the one
+        of the highest PSNR are left out: N* goes on growing there at a PSNR that no longer tells how far it is.
         """
         rows = []
         for _, group in self.stars(file).groupby("curve", sort=False):
-            known = group.dropna(subset=["n_star", "train_psnr"]).sort_values("train_psnr")
+            known = group.dropna(subset=["n_star", "train_psnr"]).sort_values("images_seen")
+            known = known[: known["train_psnr"].argmax() + 1 if len(known) else 0].sort_values("train_psnr")
             found = {
                 key: float(np.exp(np.interp(train_psnr, known["train_psnr"], np.log(known[key]), math.nan, math.nan)))
                 for key in ("n_star", "low", "high")

@@ -80,12 +80,12 @@ def test_at_one_psnr_log_n_star_is_interpolated_and_outside_of_what_was_measured
     pd.DataFrame(
         {
             "curve": "20×20",
-            "images_seen": [1, 2, 4],
-            "n_star": [10.0, 1000.0, float("nan")],
-            "low": [1.0, 100.0, float("nan")],
-            "high": [100.0, 10_000.0, float("nan")],
-            "bound": [None, None, "> 3000"],
-            "train_psnr": [18.0, 20.0, float("nan")],
+            "images_seen": [1, 2, 4, 8],
+            "n_star": [10.0, 1000.0, 2000.0, float("nan")],
+            "low": [1.0, 100.0, 1000.0, float("nan")],
+            "high": [100.0, 10_000.0, 3000.0, float("nan")],
+            "bound": [None, None, None, "> 3000"],
+            "train_psnr": [18.0, 20.0, 19.5, float("nan")],
         }
     ).to_csv(tmp_path / "faces" / "n_star.csv")
     assert list(Page(tmp_path).at_psnr("faces/n_star", 19)["star"]) == ["100 (10 … 1,000)"]
