@@ -27,7 +27,7 @@ SweepName = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep in the record.", autocompletion=completion.recorded_sweeps)
 ]
 RunName = Annotated[
-    str, typer.Argument(help="A run id, a unique prefix of one, or a name.", autocompletion=completion.runs)
+    str, typer.Argument(help="A run id, a unique prefix of one, a name, or SWEEP/NAME.", autocompletion=completion.runs)
 ]
 Force = Annotated[bool, typer.Option(help="Compare runs of different, unknown or common images too.")]
 Threshold = Annotated[float, typer.Option(min=0.001, max=100, help="PSNR gap in dB that counts as closed.")]
@@ -325,7 +325,9 @@ def basis(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN…", help="Run ids, unique prefixes of them, or names.", autocompletion=completion.runs
+            metavar="RUN…",
+            help="Run ids, unique prefixes of them, names, or SWEEP/NAME.",
+            autocompletion=completion.runs,
         ),
     ],
     image: Annotated[int, typer.Option(min=0, help="Row among the held-out images.")] = 0,

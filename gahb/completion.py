@@ -1,5 +1,6 @@
 """What may stand in a command line: sweeps, settings and their values, and what the record has."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,10 +45,16 @@ def recorded_sweeps(ctx: typer.Context, incomplete: str) -> Words:
 
 
 def runs(ctx: typer.Context, incomplete: str) -> Words:
-    """Trials and imported models, by name or, once that is begun, by run id."""
+    """Trials and imported models, by name, with the sweep where several have it, or, once that is begun, by run id."""
     found = _runs(ctx)
+    count = Counter(run.name for run in found)
+    names = [
+        (word, f"{'/'.join(run.sweeps)}, {run.state}")
+        for run in found
+        for word in ([run.name] if count[run.name] == 1 else [f"{sweep}/{run.name}" for sweep in run.sweeps])
+    ]
     ids = [(run.run_id, run.name) for run in found] if incomplete else []
-    return _unique([*((run.name, f"{'/'.join(run.sweeps)}, {run.state}") for run in found), *ids])
+    return _unique([*names, *ids])
 
 
 def sweeps_or_runs(ctx: typer.Context, incomplete: str) -> Words:

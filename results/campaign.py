@@ -18,7 +18,7 @@ class Kept:
         kind: the analysis, as the command names it.
         tables: file stems of its tables.
         pictures: file stems of its pictures; of photographs' models none that shows samples or images.
-        about: how its name begins, where the sweep has several of the kind.
+        about: a part of its name, where the sweep has several of the kind.
     """
 
     sweep: str
@@ -55,8 +55,13 @@ def launch(sweep: str, settings: str, name: str) -> str:
 
 
 AT_20 = f"resolution=20 width=32 n_train=10,30,100,300,1000,3000 {FAST}"
-FEW = f"resolution=20 n_train=10,30,100,300 images=65536 {FAST}"
-ALONE = f"resolution=40 blocks=2 width=32 n_train=10000 images=65536 {FAST} precision=float32"
+FEWER = FAST.replace("evaluations=2", "evaluations=1")
+"""Measured at every doubling, where measuring costs as much as training."""
+
+QUICK = f"{FEWER} precision=bfloat16 compile=true"
+NETWORKS = f"resolution=20 n_train=10,30,100,300 images=32768 {QUICK}"
+ALONE = f"resolution=40 blocks=2 width=32 n_train=10000 images=65536 {FEWER} precision=float32"
+ALPHAS = ("alpha1.0", "alpha2.0", "alpha3.0", "alpha5.0")
 KINDS = f"resolution=20 width=32 n_train=3000 images=65536 {FAST}"
 
 PARTS = {
@@ -92,13 +97,13 @@ PARTS = {
         (
             launch(
                 "transition",
-                f"{FACES} resolution=40 blocks=2 width=32 n_train=30,100,300,1000 images=65536 {FAST}",
+                f"{FACES} resolution=40 blocks=2 width=32 n_train=30,100,300,1000 images=65536 {FEWER}",
                 "faces-40",
             ),
             "gahb-analyze phase faces-40 --samples 0",
             launch(
                 "resolution_scaling",
-                f"drawn_at=40 resolution=20,40 width=32 n_train=10,30,100,300,1000 images=65536 {FAST}",
+                f"drawn_at=40 resolution=20,40 width=32 n_train=10,30,100,300 images=65536 {QUICK}",
                 "c-alpha-sizes",
             ),
             "gahb-analyze phase c-alpha-sizes --samples 0",
@@ -123,10 +128,12 @@ PARTS = {
     "architecture": Part(
         "Networks",
         (
-            launch("transition", f"{FACES} {FEW} width=16,64", "widths"),
-            launch("transition", f"{FACES} {FEW} width=16,32 blocks=2", "blocks"),
-            launch("transition", f"{FACES} {FEW} architecture=bf_cnn layers=7,11 width=32", "bf-cnn"),
-            launch("transition", f"{FACES} {FEW} architecture=transformer depth=4 patch=2 width=32", "transformer"),
+            launch("transition", f"{FACES} {NETWORKS} width=16,64", "widths"),
+            launch("transition", f"{FACES} {NETWORKS} width=16,32 blocks=2", "blocks"),
+            launch("transition", f"{FACES} {NETWORKS} architecture=bf_cnn layers=7,11 width=32", "bf-cnn"),
+            launch(
+                "transition", f"{FACES} {NETWORKS} architecture=transformer depth=4 patch=2 width=32", "transformer"
+            ),
             *(f"gahb-analyze phase {name} --samples 0" for name in ("widths", "blocks", "bf-cnn", "transformer")),
         ),
         tuple(Kept(name, "phase", ("n_star",)) for name in ("widths", "blocks", "bf-cnn", "transformer")),
@@ -137,9 +144,12 @@ PARTS = {
         (
             launch("c_alpha_slopes", f"architecture=unet alpha=1,2,3,5 {ALONE} weighting=inverse_sigma", "slopes"),
             "gahb-analyze curves slopes --fit 20 34",
-            *(f"gahb-analyze theory 40x40-N10000-A-alpha{alpha} --fit 20 34" for alpha in (1.0, 2.0, 3.0, 5.0)),
+            *(f"gahb-analyze theory slopes/40x40-N10000-A-{alpha} --fit 20 34" for alpha in ALPHAS),
         ),
-        (Kept("slopes", "curves", ("slopes",), ("curves",)),),
+        (
+            Kept("slopes", "curves", ("slopes",), ("curves",)),
+            *(Kept("slopes", "theory", ("summary", "exponents"), about=alpha) for alpha in ALPHAS),
+        ),
         ("slopes",),
     ),
     "manifolds": Part(
@@ -148,7 +158,18 @@ PARTS = {
             launch("disks", ALONE, "disks-40"),
             launch("sinusoids", f"architecture=unet {ALONE}", "sinusoids-40"),
             launch("single_image_ray", f"architecture=unet {ALONE}", "ray-40"),
-            *(f"gahb-analyze report {name}" for name in ("disks-40", "sinusoids-40", "ray-40")),
+            *(
+                f"gahb-analyze basis {name}/40x40-N10000-A --sigma {sigma} --vectors 0:{last}"
+                for name, sigma, last in (("disks-40", 0.04, 9), ("sinusoids-40", 0.08, 9), ("ray-40", 0.04, 4))
+            ),
+            *(
+                command
+                for name in ("disks-40", "sinusoids-40", "ray-40")
+                for command in (
+                    f"gahb-analyze dimension {name}/40x40-N10000-A --images 8",
+                    f"gahb-analyze curves {name}",
+                )
+            ),
         ),
         tuple(
             Kept(name, kind, tables, (kind,))

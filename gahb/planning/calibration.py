@@ -5,7 +5,8 @@ A step on a batch of b images is taken to last
     t = launch · layers + traffic · b · (numbers kept for backward) + arithmetic · b · 3 · (forward FLOPs)
 
 seconds, with three coefficients ≥ 0 for each precision, fitted to what was measured with the least relative error. A
-shape that finished runs have trained takes what it took them (their median).
+shape that finished runs have trained takes what it took the last of them (the median of RECENT_OF_SHAPE). Runs of
+fewer shapes than there are coefficients tell of the arithmetic alone.
 
 Time is device time: seconds × the share of a GPU, or the number of cores, that a trial had.
 """
@@ -41,6 +42,9 @@ SPEED = (Kind.TRIAL, Kind.CALIBRATION)
 
 RECENT = 200
 """How many finished trials, the newest, are asked for a device's speed and for how far plans were off."""
+
+RECENT_OF_SHAPE = 9
+"""Of how many runs, the newest of a shape, the median is taken: a machine's other work comes and goes."""
 
 LADDER: tuple[dict[str, Any], ...] = (
     {"architecture": "unet", "resolution": 16, "width": 16, "batch_size": 32},
@@ -99,7 +103,7 @@ class Device:
         """Device-seconds of the whole training, and "runs" or "calibration"; None if nothing alike was measured."""
         own = [r.seconds for r in self.rates if r.source == "runs" and _shape(r.trial) == _shape(trial)]
         if own:
-            return statistics.median(own) * cost.images(trial), "runs"
+            return statistics.median(own[-RECENT_OF_SHAPE:]) * cost.images(trial), "runs"
         alike = self._alike(trial)
         if not alike:
             return None
@@ -319,5 +323,7 @@ def _fit(rates: Sequence[Rate]) -> list[float]:
 
     relative = np.array([_work(rate.trial) for rate in rates]) / np.array([[rate.seconds] for rate in rates])
     scale = np.maximum(relative.max(axis=0), 1e-300)
+    if len({_shape(rate.trial) for rate in rates}) < relative.shape[1]:
+        relative[:, :-1] = 0
     coefficients: list[float] = (nnls(relative / scale, np.ones(len(rates)))[0] / scale).tolist()
     return coefficients

@@ -1,4 +1,4 @@
-"""What a user means by a word: a run, by its id, a prefix of it, signature or name, or the runs of a sweep."""
+"""What a user means by a word: a run, by its id, a prefix of it, signature, name or SWEEP/NAME, or a sweep's runs."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,8 @@ QUOTABLE = re.compile(r"[^'\"`\\]+")
 
 
 def find(record: Record, text: str) -> Run:
-    """The trial or imported model that a user means: by run id, unique prefix of one or of a signature, or name.
+    """The trial or imported model that a user means: by run id, unique prefix of one or of a signature, name or
+    SWEEP/NAME.
 
     Raises:
         UserError: none, or several.
@@ -24,15 +25,18 @@ def find(record: Record, text: str) -> Run:
         if len(matches) == 1:
             return matches[0]
         if matches:
-            ids = ", ".join(f"{run.run_id[:8]} ({'/'.join(run.sweeps)} {run.name})" for run in matches[:4])
+            ids = ", ".join(
+                f"{run.run_id[:8]} ({', '.join(f'{sweep}/{run.name}' for sweep in run.sweeps)})" for run in matches[:4]
+            )
             more = ", …" if len(matches) > 4 else ""
-            raise UserError(f"{text!r} means {len(matches)} trials: {ids}{more}; give more of a run id")
+            raise UserError(f"{text!r} means {len(matches)} trials: {ids}{more}; write SWEEP/NAME, or more of a run id")
     known = command_line("gahb-sweep", "status")
     raise UserError(f"no trial {text!r} in the record {record.uri}; list them with: {known}")
 
 
 def _matches(record: Record, text: str) -> Iterator[list[Run]]:
-    """The trials and imported models of that id; of that signature; of that name; and with such an id or signature."""
+    """The trials and imported models of that id; of that signature; of that name, or SWEEP/NAME; and with such an id or
+    signature."""
 
     def models(*conditions: str) -> list[Run]:
         found = {run.run_id: run for run in record.search(*conditions)}
@@ -46,6 +50,8 @@ def _matches(record: Record, text: str) -> Iterator[list[Run]]:
         yield models(f"attributes.run_name = '{text}'")
     else:
         yield [run for run in record.runs(Kind.TRIAL, Kind.IMPORT) if run.name == text]
+    sweep, _, name = text.partition("/")
+    yield [run for run in record.runs(Kind.TRIAL, Kind.IMPORT, sweep=sweep) if run.name == name]
     if is_id:
         yield models(f"attributes.run_id LIKE '{text}%'", f"tags.`{Tag.SIGNATURE}` LIKE '{text}%'")
 

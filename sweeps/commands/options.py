@@ -27,14 +27,16 @@ SweepOrRun = Annotated[
     str,
     typer.Argument(
         metavar="SWEEP|RUN",
-        help="A sweep in the record, or a run id, a prefix of one, or a name.",
+        help="A sweep in the record, or a run id, a prefix of one, a name, or SWEEP/NAME.",
         autocompletion=completion.sweeps_or_runs,
     ),
 ]
 RunName = Annotated[
     str,
     typer.Argument(
-        help="A run id, a unique prefix of one, or a name.", show_default=False, autocompletion=completion.runs
+        help="A run id, a unique prefix of one, a name, or SWEEP/NAME.",
+        show_default=False,
+        autocompletion=completion.runs,
     ),
 ]
 RecordedSweep = Annotated[

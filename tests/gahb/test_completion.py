@@ -9,7 +9,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from tests.helpers import Place, Terminal
+from tests.helpers import Place, Terminal, new_trial
 
 
 def words(line: str, name: str = "gahb_sweeps") -> list[str]:
@@ -43,6 +43,13 @@ def test_runs_and_sweeps_of_the_record(finished: Place) -> None:
     assert words(f"show {flags} {run_id[:6]}") == [run_id]
     assert "tiny" in words(f"stop {flags} ")
     assert words(f"scaling {flags} t", "gahb_analysis") == ["tiny"]
+
+
+def test_a_name_that_several_sweeps_have_is_offered_with_each(place: Place) -> None:
+    for sweep in ("faces", "rooms"):
+        new_trial(place, "16x16-N1-A", "1" * 12, sweep=sweep)
+    offered = words(f"show {' '.join(place.flags)} ")
+    assert offered == ["faces/16x16-N1-A", "rooms/16x16-N1-A"]
 
 
 def test_a_record_that_cannot_be_read_is_no_error(tmp_path: Path) -> None:

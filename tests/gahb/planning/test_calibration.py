@@ -47,6 +47,19 @@ def test_finished_runs_know_better() -> None:
     device = Device("x", [of_law(rung) for rung in ladder({}, CPU)] + known)
     assert device.seconds(trial(n_train=50)) == (3.0 * cost.images(trial(n_train=50)), "runs")
     assert (device.seconds(trial(width=32)) or (0, ""))[1] == "calibration"
+    slow = [Rate(trial(n_train=n), 90.0, "runs") for n in range(200, 209)]
+    assert replace(device, rates=[*known, *slow]).seconds(trial(n_train=50)) == (
+        90.0 * cost.images(trial(n_train=50)),
+        "runs",
+    )
+
+
+def test_runs_of_too_few_shapes_tell_of_the_arithmetic_alone() -> None:
+    known, new = (trial(batch_size=b, blocks=2, resolution=r) for b, r in ((32, 24), (512, 48)))
+    device = Device("x", [Rate(known, 2.0, "runs"), Rate(replace(known, n_train=9), 2.0, "runs")])
+    seconds, source = device.seconds(new) or (0, "")
+    assert source == "runs"
+    assert seconds == pytest.approx(4 * 2.0 * cost.images(new), rel=0.02)
 
 
 def run(trial: Trial, name: str, **changes: str) -> Run:

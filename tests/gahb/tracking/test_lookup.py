@@ -23,8 +23,11 @@ def test_a_run_is_found_by_id_prefix_signature_or_name(place: Place) -> None:
     with pytest.raises(UserError, match="no trial 'zzz'"):
         lookup.find(place.record, "zzz")
     new_trial(place, "16x16-N1-A", "333333333333", sweep="other")
-    with pytest.raises(UserError, match=r"means 2 trials: .*s 16x16-N1-A.*other 16x16-N1-A"):
+    with pytest.raises(UserError, match=r"means 2 trials: .*s/16x16-N1-A.*other/16x16-N1-A.*; write SWEEP/NAME"):
         lookup.find(place.record, "16x16-N1-A")
+    assert lookup.find(place.record, "s/16x16-N1-A").run_id == one
+    with pytest.raises(UserError, match="no trial 's/16x16-N1-C'"):
+        lookup.find(place.record, "s/16x16-N1-C")
 
 
 def test_a_name_goes_before_a_prefix_and_many_matches_are_cut_short(place: Place) -> None:
@@ -32,7 +35,9 @@ def test_a_name_goes_before_a_prefix_and_many_matches_are_cut_short(place: Place
     for i in range(5):
         new_trial(place, f"other{i}", f"aaa{i}00000000")
     assert lookup.find(place.record, "aaa0").run_id == named
-    with pytest.raises(UserError, match=r"means 5 trials: .*other0.*other3\), …; give more of a run id"):
+    with pytest.raises(
+        UserError, match=r"means 5 trials: .*other0.*other3\), …; write SWEEP/NAME, or more of a run id"
+    ):
         lookup.find(place.record, "aaa")
 
 
