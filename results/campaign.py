@@ -60,7 +60,7 @@ FEWER = FAST.replace("evaluations=2", "evaluations=1")
 
 QUICK = f"{FEWER} precision=bfloat16 compile=true"
 NETWORKS = f"resolution=20 n_train=10,30,100,300 images=32768 {QUICK}"
-ALONE = f"resolution=40 blocks=2 width=32 n_train=10000 images=65536 {FEWER} precision=float32"
+ALONE = f"resolution=40 blocks=2 width=32 n_train=10000 images=32768 {FEWER} precision=float32"
 ALPHAS = ("alpha1.0", "alpha2.0", "alpha3.0", "alpha5.0")
 KINDS = f"resolution=20 width=32 n_train=3000 images=65536 {FAST}"
 
@@ -86,7 +86,11 @@ PARTS = {
     "paper-recipe": Part(
         "The paper's recipe",
         (
-            launch("transition", f"{FACES} resolution=20 width=32 n_train=30,100,300 images=262144", "faces-paper"),
+            launch(
+                "transition",
+                f"{FACES} resolution=20 width=32 n_train=10,30,100 images=131072 batch_size=32",
+                "faces-paper",
+            ),
             "gahb-analyze phase faces-paper --samples 0",
         ),
         (Kept("faces-paper", "phase", ("n_star", "cells")),),
@@ -97,13 +101,13 @@ PARTS = {
         (
             launch(
                 "transition",
-                f"{FACES} resolution=40 blocks=2 width=32 n_train=30,100,300,1000 images=65536 {FEWER}",
+                f"{FACES} resolution=40 blocks=2 width=32 n_train=30,100,300 images=32768 {QUICK}",
                 "faces-40",
             ),
             "gahb-analyze phase faces-40 --samples 0",
             launch(
                 "resolution_scaling",
-                f"drawn_at=40 resolution=20,40 width=32 n_train=10,30,100,300 images=65536 {QUICK}",
+                f"drawn_at=40 resolution=20,40 width=32 n_train=30,100 images=32768 {QUICK}",
                 "c-alpha-sizes",
             ),
             "gahb-analyze phase c-alpha-sizes --samples 0",
@@ -134,9 +138,13 @@ PARTS = {
             launch(
                 "transition", f"{FACES} {NETWORKS} architecture=transformer depth=4 patch=2 width=32", "transformer"
             ),
-            *(f"gahb-analyze phase {name} --samples 0" for name in ("widths", "blocks", "bf-cnn", "transformer")),
+            "gahb-analyze phase widths --samples 0 --predict 1e9",
+            *(f"gahb-analyze phase {name} --samples 0" for name in ("blocks", "bf-cnn", "transformer")),
         ),
-        tuple(Kept(name, "phase", ("n_star",)) for name in ("widths", "blocks", "bf-cnn", "transformer")),
+        (
+            Kept("widths", "phase", ("n_star", "laws", "parameters", "predictions")),
+            *(Kept(name, "phase", ("n_star",)) for name in ("blocks", "bf-cnn", "transformer")),
+        ),
         ("widths", "blocks", "bf-cnn", "transformer"),
     ),
     "slopes": Part(

@@ -59,13 +59,15 @@ def _write(table: pd.DataFrame, file: Path) -> None:
 
 
 def _cost(run: Run) -> dict[str, Any]:
-    """What a trial came to: its network, PSNRs in dB, and seconds of its device, planned and measured."""
-    architecture = run.trial.architecture
+    """A trial's data, network and length, PSNRs in dB, and seconds of its device, planned and measured."""
+    trial, architecture = run.trial, run.trial.architecture
     return {
         "name": run.name,
         "state": run.state,
+        "data": trial.dataset.name,
+        **{key: run.flat[key] for key in ("resolution", "n_train", "subset", "seed")},
         "network": " ".join([architecture.name, *(f"{key}={value}" for key, value in flatten(architecture).items())]),
-        "parameters": parameters(architecture, run.trial.dataset.resolution),
+        "parameters": parameters(architecture, trial.dataset.resolution),
         "receptive_field": architecture.receptive_field(),
         "images": run.flat["images"],
         "images_seen": run.images_seen,

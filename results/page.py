@@ -102,6 +102,11 @@ class Page:
                 rows.append({**row, **of[["network", "receptive_field"]], "equal": equal[row["curve"]]})
         return pd.DataFrame(rows)
 
+    def by_n(self, file: str) -> pd.DataFrame:
+        """A table of pairs as means over seeds, a row each N; of several lengths, the first's curve."""
+        rows = self.read(file)
+        return rows[rows["curve"] == rows["curve"].iloc[0]].groupby("n_train", as_index=False).mean(numeric_only=True)
+
     def matrix(self, file: str, rows: str, columns: str, values: str) -> str:
         """Markdown of a table with a row and a column for each of two columns' values, in the order of the table."""
         table = self.read(file)
@@ -110,6 +115,30 @@ class Page:
         for name, group in table.groupby(rows, sort=False):
             lines.append([str(name), *(f"{value:.2f}" for value in group.set_index(columns)[values][names])])
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+    def between(self, row: Mapping[Any, Any]) -> str:
+        """A mean over images with its interval."""
+        return interval({**row, "bound": None}, "mean")
+
+    def setup(self, part: Part) -> pd.DataFrame:
+        """A row a sweep of a part: its images, N, subsets, seeds, images seen by a trial, and the machine."""
+        rows = []
+        for sweep in part.sweeps:
+            trials = self.read(f"{sweep}/trials")
+            sizes = sorted(trials["n_train"].unique())
+            shapes = " and ".join(f"{side}×{side}" for side in sorted(trials["resolution"].unique()))
+            rows.append(
+                {
+                    "sweep": sweep,
+                    "data": f"{', '.join(trials['data'].unique())} {shapes}",
+                    "sizes": ", ".join(map(number, sizes)),
+                    "subsets": " and ".join(sorted(trials["subset"].unique())),
+                    "seeds": ", ".join(str(seed) for seed in sorted(trials["seed"].unique())),
+                    "images": " or ".join(number(images) for images in sorted(trials["images"].unique())),
+                    "device": ", ".join(trials["device"].dropna().unique()),
+                }
+            )
+        return pd.DataFrame(rows)
 
     def cost(self, *parts: str) -> pd.DataFrame:
         """A row a part of what was run: trials, images seen, core-hours as planned and as measured."""

@@ -33,6 +33,13 @@ def folder(tmp_path: Path) -> Path:
     ran = pd.DataFrame(
         {
             "state": ["finished", "interrupted"],
+            "data": "celeba40",
+            "resolution": 20,
+            "n_train": [10, 3000],
+            "subset": ["A", "B"],
+            "seed": 0,
+            "images": [4096, 65_536],
+            "device": ["a core", None],
             "network": ["unet width=32", "unet width=64"],
             "parameters": [100, 400],
             "receptive_field": [18, 18],
@@ -104,6 +111,28 @@ def test_a_matrix_has_the_order_of_its_table(tmp_path: Path) -> None:
     pd.DataFrame({"model": list("bbaa"), "images": list("baba"), "psnr": [1, 2, 3, 4]}).to_csv(tmp_path / "t.csv")
     lines = Page(tmp_path).matrix("t", "model", "images", "psnr").splitlines()
     assert lines[0] == "| model | b | a |" and lines[2:] == ["| b | 1.00 | 2.00 |", "| a | 3.00 | 4.00 |"]
+
+
+def test_a_part_says_what_was_trained_on_what(folder: Path) -> None:
+    (row,) = Page(folder).setup(PARTS["phase"]).to_dict("records")
+    assert row == {
+        "sweep": "faces",
+        "data": "celeba40 20×20",
+        "sizes": "10, 3,000",
+        "subsets": "A and B",
+        "seeds": "0",
+        "images": "4,096 or 65,536",
+        "device": "a core",
+    }
+
+
+def test_pairs_are_means_over_seeds_of_the_first_curve(tmp_path: Path) -> None:
+    rows = {"curve": list("xxxy"), "n_train": [10, 10, 30, 10], "excess": [0.2, 0.4, 0.5, 0.9]}
+    pd.DataFrame(rows).to_csv(tmp_path / "pairs.csv")
+    assert Page(tmp_path).by_n("pairs")[["n_train", "excess"]].to_numpy().tolist() == [
+        [10, pytest.approx(0.3)],
+        [30, 0.5],
+    ]
 
 
 def test_costs_are_those_of_the_trials_and_plans_those_that_had_one(folder: Path) -> None:
