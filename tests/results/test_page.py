@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,9 @@ from results.campaign import PARTS
 from results.figure import draw, figure, stars
 from results.gather import FOLDER
 from results.page import BEGIN, END, PAGE, README, TEXT, Page, in_readme, interval, number, write
+
+RUNS_INTO = re.compile(r"\|\n[^|\n]|[^\n]\n##|[^|\n]\n\| ")
+"""A table or a heading next to a paragraph."""
 
 
 @pytest.fixture
@@ -28,8 +32,10 @@ def folder(tmp_path: Path) -> Path:
             "bound": [None, "> 3000", None],
             "train_psnr": [18.0, float("nan"), 19.5],
             "parameters": [100, 100, 400],
+            "replicates": 2,
         }
     )
+    crossings = stars[["n_star", "low", "high"]].head(1).assign(curve="20×20 images=4096")
     ran = pd.DataFrame(
         {
             "state": ["finished", "interrupted"],
@@ -65,6 +71,7 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / "faces" / analysis).mkdir(parents=True)
     pd.DataFrame(outcomes).to_csv(tmp_path / "faces" / "phase" / "outcomes.csv", index=False)
     stars.to_csv(tmp_path / "faces" / "phase" / "n_star.csv", index=False)
+    crossings.to_csv(tmp_path / "faces" / "scaling" / "crossings.csv", index=False)
     ran.to_csv(tmp_path / "faces" / "trials.csv", index=False)
     return tmp_path
 
@@ -144,12 +151,12 @@ def test_costs_are_those_of_the_trials_and_plans_those_that_had_one(folder: Path
 def test_the_page_shows_what_has_run_and_names_no_part_that_has_not(folder: Path) -> None:
     text = write(folder)
     assert PARTS["phase"].title in text and "| 4,096 | 12.3 (10 … 15) | 18.00 |" in text
-    assert not re.search(r"\|\n[^|\n]|[^\n]\n##", text), "a table or a heading runs into a paragraph"
+    assert not RUNS_INTO.search(text)
     assert not any(part.title in text for name, part in PARTS.items() if name != "phase")
 
 
 def test_a_part_that_is_not_answered_whole_is_not_shown(folder: Path) -> None:
-    (folder / "faces" / "scaling").rmdir()
+    shutil.rmtree(folder / "faces" / "scaling")
     assert "## " + PARTS["phase"].title not in write(folder)
 
 
@@ -169,6 +176,7 @@ def test_every_launch_of_the_campaign_is_one_that_can_be_planned(name: str, tmp_
 @pytest.mark.skipif(not FOLDER.exists(), reason="the campaign has not come to a result yet")
 def test_the_page_and_readme_are_what_the_tables_say() -> None:
     assert PAGE.read_text() == write()
+    assert not RUNS_INTO.search(PAGE.read_text())
     assert README.read_text() == in_readme(README.read_text())
 
 
