@@ -101,13 +101,13 @@ PARTS = {
         (
             launch(
                 "transition",
-                f"{FACES} resolution=40 blocks=2 width=32 n_train=30,100,300 images=32768 {QUICK}",
+                f"{FACES} resolution=40 blocks=2 width=32 n_train=50,200 n_test=256 images=32768 {QUICK}",
                 "faces-40",
             ),
             "gahb-analyze phase faces-40 --samples 0",
             launch(
                 "resolution_scaling",
-                f"drawn_at=40 resolution=20,40 width=32 n_train=30,100 images=32768 {QUICK}",
+                f"drawn_at=40 resolution=20,40 width=32 n_train=30,100 n_test=256 images=32768 {QUICK}",
                 "c-alpha-sizes",
             ),
             "gahb-analyze phase c-alpha-sizes --samples 0",
@@ -124,7 +124,8 @@ PARTS = {
             *(f"gahb-analyze phase {name} --samples 0" for name in ("rooms", "c-alpha")),
         ),
         (
-            *(Kept(name, "pairs", ("pairs", "n_overtake")) for name in ("faces", "rooms", "c-alpha")),
+            *(Kept(name, "pairs", ("pairs", "n_overtake")) for name in ("faces", "rooms")),
+            Kept("c-alpha", "pairs", ("pairs", "n_overtake"), ("pairs",)),
             *(Kept(name, "phase", ("n_star",), ("phase",)) for name in ("rooms", "c-alpha")),
         ),
         ("rooms", "c-alpha"),
