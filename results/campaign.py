@@ -74,6 +74,11 @@ PARTS = {
             "gahb-analyze phase faces --samples 0 --predict 1e9",
             "gahb-analyze phase faces --predict 1048576",
             "gahb-analyze scaling faces",
+            "gahb-analyze phase faces --samples 0 --predict 524288",
+            launch(
+                "transition", f"{FACES} resolution=20 width=32 n_train=100,300 {FAST} seed=0 images=524288", "faces"
+            ),
+            "gahb-analyze phase faces --samples 0",
         ),
         (
             Kept(
@@ -136,17 +141,14 @@ PARTS = {
             launch("transition", f"{FACES} {NETWORKS} width=16,64", "widths"),
             launch("transition", f"{FACES} {NETWORKS} width=16,32 blocks=2", "blocks"),
             launch("transition", f"{FACES} {NETWORKS} architecture=bf_cnn layers=7,11 width=32", "bf-cnn"),
-            launch(
-                "transition", f"{FACES} {NETWORKS} architecture=transformer depth=4 patch=2 width=32", "transformer"
-            ),
             "gahb-analyze phase widths --samples 0 --predict 1e9",
-            *(f"gahb-analyze phase {name} --samples 0" for name in ("blocks", "bf-cnn", "transformer")),
+            *(f"gahb-analyze phase {name} --samples 0" for name in ("blocks", "bf-cnn")),
         ),
         (
             Kept("widths", "phase", ("n_star", "laws", "parameters", "predictions")),
-            *(Kept(name, "phase", ("n_star",)) for name in ("blocks", "bf-cnn", "transformer")),
+            *(Kept(name, "phase", ("n_star",)) for name in ("blocks", "bf-cnn")),
         ),
-        ("widths", "blocks", "bf-cnn", "transformer"),
+        ("widths", "blocks", "bf-cnn"),
     ),
     "slopes": Part(
         "Slopes on C^α images",

@@ -65,7 +65,8 @@ class Evaluation:
 
 
 class Diverged(Exception):
-    """The loss is no longer finite. The message says when."""
+    """The loss is no longer finite, or the denoiser is further from the images than they can be from each other. The message
+    says when."""
 
 
 class Halted(Exception):
@@ -139,7 +140,7 @@ def train(training: Training, checkpoints: Checkpoints, options: Options | None 
     sums may be another, as on another machine.
 
     Raises:
-        Diverged: a loss that is not finite.
+        Diverged: a loss that is not finite, or a train PSNR that has been above 0 dB, and is below.
         Halted: `options.control` asked for it.
         OutOfMemory: it does not fit at any level.
     """
@@ -195,6 +196,10 @@ def _train(training: Training, checkpoints: Checkpoints, options: Options, level
             history.append(Evaluation(images_seen, loss.item(), rate, curve, first_time))
             if not all(map(math.isfinite, history[-1].metrics().values())):
                 raise _diverged(loss, step, trial)
+            psnrs = [evaluation.metrics()["train_psnr"] for evaluation in history]
+            if psnrs[-1] < 0 < max(psnrs):
+                fell = f"the train PSNR fell from {max(psnrs):.1f} to {psnrs[-1]:.1f} dB"
+                raise Diverged(f"{fell} after {step} of {trial.steps} steps; lower learning_rate")
 
         ended = evaluate and has_ended(trial, history)
         halt = control.halt.is_set()
