@@ -203,6 +203,12 @@ def test_a_loss_that_is_not_finite_ends_the_training(images: tuple[Tensor, Tenso
     assert Checkpoints(Folder(tmp_path)).latest() is None
 
 
+def test_a_training_whose_psnr_falls_below_zero_has_diverged(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    wild = trial(optimizer="muon", schedule="constant", learning_rate=0.1, images=8 * 320, evaluations=2, **TRANSFORMER)
+    with pytest.raises(loop.Diverged, match=r"the train PSNR fell from \d.* to -\d.* steps; lower learning_rate"):
+        run(wild, images, tmp_path)
+
+
 @pytest.mark.parametrize("changes", [{}, TRANSFORMER])
 def test_bfloat16_stays_close(changes: dict, images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     whole, half = (run(trial(precision=p, **changes), images, tmp_path / p) for p in ("float32", "bfloat16"))
