@@ -44,6 +44,7 @@ def _bring(record: Record, kept: Kept) -> bool:
     folder, found = FOLDER / kept.folder, record.artifacts(analyses[-1].run_id)
     for table in kept.tables:
         if not (file := found / f"{table}.csv").exists():  # an analysis leaves out what is empty
+            (folder / f"{table}.csv").unlink(missing_ok=True)
             continue
         frame = pd.read_csv(file)
         _write(frame.drop(columns=[key for key in IDS if key in frame]), folder / f"{table}.csv")

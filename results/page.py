@@ -116,10 +116,6 @@ class Page:
             lines.append([str(name), *(f"{value:.2f}" for value in group.set_index(columns)[values][names])])
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
-    def between(self, row: Mapping[Any, Any]) -> str:
-        """A mean over images with its interval."""
-        return interval({**row, "bound": None}, "mean")
-
     def setup(self, part: Part) -> pd.DataFrame:
         """A row a sweep of a part: its images, N, subsets, seeds, images seen by a trial, and the machine."""
         rows = []
@@ -163,7 +159,7 @@ class Page:
 
 def interval(row: Mapping[Any, Any], key: str) -> str:
     """A value with its 95 % interval, or the bound that is known of it."""
-    if isinstance(row["bound"], str):
+    if isinstance(row.get("bound"), str):
         return row["bound"]
     ends = [number(row[end]) for end in ("low", "high")]
     return f"{number(row[key])} ({ends[0]} … {ends[1]})" if ends != ["–", "–"] else number(row[key])

@@ -51,7 +51,8 @@ def _matches(record: Record, text: str) -> Iterator[list[Run]]:
     else:
         yield [run for run in record.runs(Kind.TRIAL, Kind.IMPORT) if run.name == text]
     sweep, _, name = text.partition("/")
-    yield [run for run in record.runs(Kind.TRIAL, Kind.IMPORT, sweep=sweep) if run.name == name]
+    if name:
+        yield [run for run in record.runs(Kind.TRIAL, Kind.IMPORT, sweep=sweep) if run.name == name]
     if is_id:
         yield models(f"attributes.run_id LIKE '{text}%'", f"tags.`{Tag.SIGNATURE}` LIKE '{text}%'")
 

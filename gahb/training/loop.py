@@ -65,8 +65,8 @@ class Evaluation:
 
 
 class Diverged(Exception):
-    """The loss is no longer finite, or the denoiser is further from the images than they can be from each other. The message
-    says when."""
+    """The loss is no longer finite, or the train PSNR has fallen below 0 dB, where no image is as far from another. The
+    message says when."""
 
 
 class Halted(Exception):
