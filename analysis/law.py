@@ -6,9 +6,13 @@ with t images seen, P parameters and d pixels. N* grows as t^β while t ≪ t₀
 by least squares in log gap to the cells whose gap lies in a window. δ and γ are 0 where the cells have one d or one P,
 and γ where P follows from d. The rivals, which have fewer parameters, are
 
-    power: N* = c P^γ d^δ t^β,    proportional: N* = c P^γ d^δ t,    parameters: N* = c P,    constant: N* = c.
+    logarithmic: N* = c P^γ d^δ ln(1 + t/t₀),    power: N* = c P^γ d^δ t^β,    proportional: N* = c P^γ d^δ t,
+    parameters: N* = c P,    constant: N* = c.
 
-All are linear in s, s log c, sγ, sδ and sβ, but for β and t₀ of the first: over these two the least squares are sought.
+By the logarithmic one N* never rests, and each doubling of a long training adds as much as the one before.
+
+All are linear in s, s log c, sγ, sδ and sβ, but for β and t₀ of the first and t₀ of the second: over these the least
+squares are sought.
 
 What lies beyond the data is a bound and no number: t₀ if its interval reaches past the longest training, and with it c;
 β at an end of the search.
@@ -29,6 +33,7 @@ from .gaps import UNKNOWN, Estimate, Vector, draws_of, interval, log_gaps_of, lo
 
 LAWS = {
     "saturating": "N* = c P^γ d^δ / (1 + (t0/t)^β)",
+    "logarithmic": "N* = c P^γ d^δ ln(1 + t/t0)",
     "power": "N* = c P^γ d^δ t^β",
     "proportional": "N* = c P^γ d^δ t",
     "parameters": "N* = c P",
@@ -36,11 +41,14 @@ LAWS = {
 }
 """The law and its rivals, by name."""
 
-LENGTHS = {"saturating": 3, "power": 2}
+SOUGHT = {"saturating": ("beta", "log_t0"), "logarithmic": ("log_t0",)}
+"""The parameters of a law in which log gap is not linear."""
+
+LENGTHS = {"saturating": 3, "logarithmic": 2, "power": 2}
 """Numbers of images seen that one of them needs; the others need one."""
 
 BETA = (0.1, 5.0)
-"""Where β of the first is sought."""
+"""Where β of the saturating law is sought."""
 
 FURTHEST = 1000.0
 """t₀ is sought from the least t divided by this to the longest times this."""
@@ -63,8 +71,8 @@ class Fit:
         """log N* for rows of images_seen, parameters and pixels."""
         t, p, d = (log_of(at, key) for key in ("images_seen", "parameters", "pixels"))
         base = self.log_c + (self.gamma or 0) * p + (self.delta or 0) * d
-        if self.law == "saturating":
-            return base + _saturation(self.pair, t)[0]
+        if self.law in SOUGHT:
+            return base + _course(self.sought, t)[0]
         return base + {"power": (self.beta or 0) * t, "proportional": t, "parameters": p}.get(self.law, 0)
 
     def log_gap(self, at: pd.DataFrame) -> Vector:
@@ -72,9 +80,9 @@ class Fit:
         return self.s * (self.log_n_star(at) - log_of(at, "n_train"))
 
     @property
-    def pair(self) -> Vector:
-        """(β, log t₀) of the saturating law, (1, 2)."""
-        return np.array([[self.beta, self.log_t0]], dtype=float)
+    def sought(self) -> Vector:
+        """The parameters named in SOUGHT, (1, number)."""
+        return np.array([[getattr(self, name) for name in SOUGHT[self.law]]], dtype=float)
 
     @property
     def values(self) -> dict[str, float]:
@@ -128,7 +136,7 @@ def fit(law: str, cells: pd.DataFrame, log_gaps: Vector) -> Fit | None:
         return None
     t, log_n, free = log_of(cells, "images_seen"), log_of(cells, "n_train"), _free(law, cells)
     others = np.column_stack([np.ones(len(cells)), *free.values()])
-    if len(cells) <= 1 + others.shape[1] + (2 if law == "saturating" else 0):
+    if len(cells) <= 1 + others.shape[1] + len(SOUGHT.get(law, ())):
         return None
     basis = np.linalg.qr(others)[0]
     left = log_gaps - basis @ (basis.T @ log_gaps)
@@ -143,9 +151,9 @@ def fit(law: str, cells: pd.DataFrame, log_gaps: Vector) -> Fit | None:
 
     offset = {"proportional": t, "parameters": log_of(cells, "parameters")}.get(law, 0 * t)
     found: dict[str, float] = {}
-    if law == "saturating":
-        beta, log_t0 = _least(lambda x: slopes(_saturation(x, t))[1], t)
-        offset, found = _saturation(np.array([[beta, log_t0]]), t)[0], {"beta": beta, "log_t0": log_t0}
+    if law in SOUGHT:
+        least = _least(lambda x: slopes(_course(x, t))[1], t, SOUGHT[law])
+        offset, found = _course(least[None], t)[0], dict(zip(SOUGHT[law], least.tolist(), strict=True))
     s, rest = (float(values[0]) for values in slopes(offset[None]))
     if s <= 0:
         return None
@@ -154,25 +162,31 @@ def fit(law: str, cells: pd.DataFrame, log_gaps: Vector) -> Fit | None:
     return Fit(law, s, log_c, math.sqrt(max(rest, 0) / len(cells)), **found)
 
 
-def _least(squares: Callable[[Vector], Vector], log_t: Vector) -> tuple[float, float]:
-    """(β, log t₀) of the least of squares, which are of each of several such pairs (n, 2): a grid, then a search."""
-    ends = log_t.min() - math.log(FURTHEST), log_t.max() + math.log(FURTHEST)
-    grid = np.stack(np.meshgrid(np.geomspace(*BETA, 14), np.linspace(*ends, 40)), axis=-1).reshape(-1, 2)
+def _least(squares: Callable[[Vector], Vector], log_t: Vector, names: Sequence[str]) -> Vector:
+    """What has the least of squares, which are of each row of (n, names): a grid, then a search."""
+    ends = float(log_t.min()) - math.log(FURTHEST), float(log_t.max()) + math.log(FURTHEST)
+    axes = {"beta": (BETA, np.geomspace(*BETA, 14)), "log_t0": (ends, np.linspace(*ends, 40))}
+    bounds, ticks = zip(*(axes[name] for name in names), strict=True)
+    grid = np.stack(np.meshgrid(*ticks), axis=-1).reshape(-1, len(names))
     options = {"xatol": 1e-6, "fatol": 1e-12, "maxfev": 600}
     start = grid[squares(grid).argmin()]
-    found = minimize(lambda x: squares(x[None])[0], start, method="Nelder-Mead", bounds=[BETA, ends], options=options)
-    return float(found.x[0]), float(found.x[1])
+    found = minimize(lambda x: squares(x[None])[0], start, method="Nelder-Mead", bounds=bounds, options=options)
+    return np.asarray(found.x, dtype=float)
 
 
-def _saturation(pairs: Vector, log_t: Vector) -> Vector:
-    """-log(1 + (t₀/t)^β) for each pair (β, log t₀): (n, 2) ↦ (n, cells)."""
-    return -np.logaddexp(0, pairs[:, :1] * (pairs[:, 1:] - log_t))
+def _course(sought: Vector, log_t: Vector) -> Vector:
+    """log of 1/(1 + (t₀/t)^β) for each pair (β, log t₀), and of ln(1 + t/t₀) for each log t₀ alone: (n, 2 or 1) ↦
+    (n, cells)."""
+    later = log_t - sought[:, -1:]
+    if sought.shape[1] == 1:
+        return np.log(np.logaddexp(0, later))
+    return -np.logaddexp(0, -sought[:, :1] * later)
 
 
 def _free(law: str, cells: pd.DataFrame) -> dict[str, Vector]:
     """Exponent → the logarithm that it multiplies in log N*, without those that follow from the ones before them."""
     keys = {"beta": "images_seen"} if law == "power" else {}
-    if law in ("saturating", "power", "proportional"):
+    if law in ("saturating", "logarithmic", "power", "proportional"):
         keys |= {"delta": "pixels", "gamma": "parameters"}
     found: dict[str, Vector] = {}
     for name, key in keys.items():
@@ -250,7 +264,7 @@ def parameters_table(fits: Mapping[str, Fitted], gaps: pd.DataFrame) -> list[dic
     rows = []
     for law, fitted in fits.items():
         found = {name: Estimate(value, *fitted.interval(_parameter(name))) for name, value in fitted.fit.values.items()}
-        if law == "saturating":
+        if law in SOUGHT:
             found |= _identified(found, fitted, lengths.min(), lengths.max())
         rows += [{"law": law, "parameter": name, **asdict(estimate)} for name, estimate in found.items()]
     return rows
@@ -261,17 +275,20 @@ def _parameter(name: str) -> Callable[[Fit], float]:
 
 
 def _identified(found: Mapping[str, Estimate], fitted: Fitted, shortest: float, longest: float) -> dict[str, Estimate]:
-    """t₀, β and c as far as lengths from the shortest to the longest tell them: β where N* grows on the way, c where it
-    comes to rest, and beyond what it would be if it did so at the longest where it does not."""
-    t0, beta, c = (
-        found["t0"].within(shortest, longest),
-        found["beta"].within(BETA[0] * 1.01, BETA[1] / 1.01),
-        found["c"],
-    )
-    end = t0.bound or ""
-    if end and not end.startswith(">"):
-        beta = UNKNOWN
-    if end and not end.startswith("<"):
-        reached = [float(fit.log_c + _saturation(fit.pair, np.log([longest]))[0, 0]) for fit in fitted.everything]
-        c = Estimate(bound=f"> {math.exp(interval(reached)[0]):.3g}")
-    return {"t0": t0, "beta": beta, "c": c}
+    """t₀, β and c as far as lengths from the shortest to the longest tell them. Of the saturating law β where N* grows
+    on the way, and c where it comes to rest; of the logarithmic one, a line in log t that tells t₀ from afar, c where
+    N* bends. Where it does not yet, c is beyond what it would be if it did so at the longest."""
+    saturating = fitted.fit.law == "saturating"
+    t0 = found["t0"].within(shortest if saturating else shortest / FURTHEST * 1.01, longest)
+    told = {"t0": t0}
+    early, late = ((t0.bound or side)[0] != side for side in "><")
+    if saturating:
+        told["beta"] = UNKNOWN if early else found["beta"].within(BETA[0] * 1.01, BETA[1] / 1.01)
+    elif early:
+        told["c"] = UNKNOWN
+    if late:
+        there = np.log([longest])
+        courses = [_course(np.array([[fit.beta or 1, fit.log_t0]]), there).item() for fit in fitted.everything]
+        so_far = [fit.log_c + course for fit, course in zip(fitted.everything, courses, strict=True)]
+        told["c"] = Estimate(bound=f"> {math.exp(interval(so_far)[0]):.3g}")
+    return told

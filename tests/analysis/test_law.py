@@ -1,7 +1,7 @@
 """The law is recovered from gaps that were made from it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,14 @@ def n_star(images: float, t0: float = T0, parameters: float = 1, pixels: float =
     return C * parameters**0.5 * pixels**-0.25 / (1 + (t0 / images) ** BETA)
 
 
+def logarithmic(images: float, t0: float = T0, parameters: float = 1, pixels: float = 1) -> float:
+    return C * parameters**0.5 * pixels**-0.25 * math.log1p(images / t0)
+
+
 def made(
     t0: float = T0,
     *,
+    by: Callable[..., float] = n_star,
     lengths: Sequence[int] = LENGTHS,
     curves: Sequence[tuple[int, int]] = ((1, 1),),
     noise: float = 0.0,
@@ -37,7 +42,7 @@ def made(
             "images_seen": images,
             "subset": "AB"[i % 2],
             "seed": i // 2,
-            "psnr_gap": (n_star(images, t0, p, d) / n) ** S * math.exp(noise * rng.standard_normal()),
+            "psnr_gap": (by(images, t0, p, d) / n) ** S * math.exp(noise * rng.standard_normal()),
         }
         for p, d in curves
         for images in lengths
@@ -63,7 +68,8 @@ def test_the_law_is_recovered_where_n_star_comes_to_rest() -> None:
     found = fits["saturating"].fit
     assert (found.s, math.exp(found.log_c)) == (pytest.approx(S, rel=1e-4), pytest.approx(C, rel=1e-4))
     assert (found.beta, found.values["t0"]) == (pytest.approx(BETA, rel=1e-4), pytest.approx(T0, rel=1e-3))
-    assert found.residual < 1e-4 < 0.1 < min(fitted.fit.residual for law, fitted in fits.items() if law != "saturating")
+    others = [fitted.fit.residual for law, fitted in fits.items() if law != "saturating"]
+    assert found.residual < 1e-4 < 0.05 < min(others)
     assert all(row["bound"] is None for row in estimates(fits, gaps).values())
     twice = fit_laws(gaps, 2.0)["saturating"].fit
     assert twice.log_c == pytest.approx(found.log_c - math.log(2) / S, rel=1e-4), "N* of 2 dB is lower"
@@ -103,6 +109,31 @@ def test_after_n_star_has_come_to_rest_its_onset_is_a_bound_and_c_is_known() -> 
     assert rows["c"]["value"] == pytest.approx(C, rel=0.1)
 
 
+def test_where_n_star_grows_with_the_logarithm_that_law_is_recovered_and_foretells() -> None:
+    gaps = made(by=logarithmic, curves=[(100, 16), (400, 16), (100, 64), (1600, 64)], replicates=1)
+    fits = fit_laws(gaps, 1.0)
+    found = fits["logarithmic"].fit
+    expected = {"s": S, "c": C, "t0": T0, "gamma": 0.5, "delta": -0.25}
+    assert found.values == pytest.approx(expected, rel=1e-3)
+    assert found.residual < 1e-4 < min(fitted.fit.residual for law, fitted in fits.items() if law != "logarithmic") / 10
+    at = pd.DataFrame({"images_seen": [10**9], "parameters": 900, "pixels": 16})
+    assert found.log_n_star(at) == pytest.approx(math.log(logarithmic(1e9, T0, 900, 16)), rel=1e-4)
+
+
+def test_before_n_star_bends_the_logarithmic_law_has_bounds_and_long_after_it_none() -> None:
+    early = made(1e7, by=logarithmic, lengths=LENGTHS[5:], noise=0.02)
+    rows = estimates(fit_laws(early, 1.0), early, "logarithmic")
+    assert rows["t0"]["bound"] == f"> {LENGTHS[-1]:.3g}" and "beta" not in rows
+    so_far = float(str(rows["c"]["bound"]).removeprefix("> "))
+    assert so_far == pytest.approx(C / (1 + 1e7 / LENGTHS[-1]), rel=0.2) and so_far < C
+    late = made(50.0, by=logarithmic, noise=0.02)
+    rows = estimates(fit_laws(late, 1.0), late, "logarithmic")
+    assert rows["t0"]["value"] == pytest.approx(50, rel=0.3) and rows["c"]["value"] == pytest.approx(C, rel=0.1)
+    rest = made(1.0, noise=0.02)
+    rows = estimates(fit_laws(rest, 1.0), rest, "logarithmic")
+    assert str(rows["t0"]["bound"]).startswith("<") and rows["c"]["bound"] == "not determined"
+
+
 def test_exponents_of_parameters_and_pixels_are_found_where_they_vary() -> None:
     both = made(curves=[(100, 16), (400, 16), (100, 64), (1600, 64)], replicates=1)
     found = fit_laws(both, 1.0)["saturating"].fit
@@ -127,11 +158,11 @@ def test_replicates_are_drawn_within_each_curve() -> None:
 def test_what_was_left_out_is_foretold_by_the_right_law_alone() -> None:
     gaps = made(curves=[(100, 16), (400, 16), (100, 64), (1600, 64), (100, 256), (900, 256)], replicates=1)
     rows = {row["law"]: row for row in laws_table(fit_laws(gaps, 1.0), gaps, stars_of(gaps), 1.0)}
-    assert list(rows) == ["saturating", "power", "proportional", "parameters", "constant"]
-    assert [row["parameters"] for row in rows.values()] == [6, 5, 4, 2, 2]
+    assert list(rows) == ["saturating", "logarithmic", "power", "proportional", "parameters", "constant"]
+    assert [row["parameters"] for row in rows.values()] == [6, 5, 5, 4, 2, 2]
     errors = ("residual", "longest_out", "longest_out_n_star", "resolution_out", "resolution_out_n_star")
     assert max(rows["saturating"][key] for key in errors) < 1e-2
-    for law in ("power", "proportional", "parameters", "constant"):
+    for law in ("logarithmic", "power", "proportional", "parameters", "constant"):
         assert min(rows[law][key] for key in errors) > 0.05, law
 
 
