@@ -172,7 +172,7 @@ def draw(axes: Axes, rows: pd.DataFrame, quantity: str) -> None:
     axes.set_xscale("log")
     axes.set_xticks(SIGMAS, [f"{sigma:g}" for sigma in SIGMAS])
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=None if rows["low"].min() < 0 else 0)
     axes.set_xlabel("σ")
     axes.set_title(LABELS[quantity], fontsize=9)
     axes.grid(alpha=0.3)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from gahb_analysis import dimension
 from gahb_analysis.adaptive_basis import SIGMAS
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from gahb.data.disks import Disks
@@ -83,6 +84,17 @@ def test_the_interval_is_of_the_mean_over_images() -> None:
     half = 1.96 * values.std() / 400**0.5  # of a normal mean
     assert row["high"] - row["mean"] == pytest.approx(half, rel=0.15)
     assert row["mean"] - row["low"] == pytest.approx(half, rel=0.15)
+
+
+@pytest.mark.parametrize("least", [0.5, -20.0])
+def test_the_picture_shows_values_below_zero_and_else_starts_there(least: float) -> None:
+    rows = pd.DataFrame(
+        {"sigma": [0.5, 0.02], "quantity": "asymmetry", "mean": [least + 1, 9], "low": least, "high": 10}
+    )
+    axes = Figure().subplots()
+    dimension.draw(axes, rows, "asymmetry")
+    bottom = axes.get_ylim()[0]
+    assert bottom < least if least < 0 else bottom == 0
 
 
 def test_dimension_command(command: Callable[..., Ended], ray_here: None, place: Place) -> None:
