@@ -192,7 +192,7 @@ def _lines(
         subsets = set(trials.loc[trials["curve"] == curve, "subset"])
         what = f"after {star['images_seen']:,} images the gap averaged over {gap.average}"
         lines.append(f"{curve}: {_measured(star, what, f'{threshold:g} dB', subsets)}")
-    foretold = [_about_prediction(row) for row in rows_of(predicted[predicted["law"] == predictions.TOLD])]
+    foretold = [_about_prediction(row) for row in rows_of(predicted[predicted["law"].isin(predictions.TOLD)])]
     return [*lines, *dict.fromkeys(foretold)]
 
 

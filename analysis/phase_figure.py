@@ -18,6 +18,7 @@ from gahb.figures import style
 
 from .collapse import Collapse
 from .gaps import Vector
+from .predictions import TOLD
 from .scaling import FLOOR
 
 
@@ -44,7 +45,7 @@ def figure(
         own, star = cells[cells["curve"] == curve], stars[stars["curve"] == curve]
         mesh = _draw_plane(plane, own.assign(shown=shown[own.index]), colours)
         picture.colorbar(mesh, ax=plane, label=f"PSNR gap (dB), over {gap.average}", extend="min", format="%g")
-        later = predicted[(predicted["curve"] == curve) & (predicted["law"] == "saturating")]
+        later = predicted[(predicted["curve"] == curve) & predicted["law"].isin(TOLD)]
         same = (later["threshold_db"] == threshold) & (later["gap"] == gap.value)
         _draw_stars(plane, star, later[same], own["n_train"])
         plane.set_title(style.plain(str(curve)), fontsize=9)
@@ -99,13 +100,16 @@ def _draw_stars(axes: Axes, stars: pd.DataFrame, predicted: pd.DataFrame, sizes:
         beyond = stars.loc[[str(bound).startswith(side) for bound in stars["bound"]]]
         axes.plot(beyond["images_seen"], [at] * len(beyond), marker, color=colour, mec="white")
     handles = [Line2D([], [], color=colour, marker="o", mec="white", label="N*")]
-    if len(predicted):
-        parts = [table[["images_seen", "n_star"]] for table in (known.iloc[-1:], predicted)]
-        points = pd.concat(parts).sort_values("images_seen")
-        axes.plot(points["images_seen"], points["n_star"], "--", color="0.35", linewidth=1)
-        at, bars = predicted["images_seen"], _bars(predicted)
-        axes.errorbar(at, predicted["n_star"], bars, fmt="D", color="0.35", mfc="white", capsize=3)
-        handles.append(Line2D([], [], color="0.35", marker="D", linestyle="none", mfc="white", label="predicted"))
+    for law, marker, line in zip(TOLD, "Ds", ("--", ":"), strict=True):
+        if len(own := predicted[predicted["law"] == law]):
+            parts = [table[["images_seen", "n_star"]] for table in (known.iloc[-1:], own)]
+            points = pd.concat(parts).sort_values("images_seen")
+            axes.plot(points["images_seen"], points["n_star"], line, color="0.35", linewidth=1)
+            axes.errorbar(
+                own["images_seen"], own["n_star"], _bars(own), fmt=marker, color="0.35", mfc="white", capsize=3
+            )
+            look = {"color": "0.35", "marker": marker, "linestyle": line, "mfc": "white"}
+            handles.append(Line2D([], [], **look, label=f"predicted, {law} law"))
     axes.legend(handles=handles, fontsize=7, loc="upper left", framealpha=0.85)
 
 

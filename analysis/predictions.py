@@ -42,8 +42,9 @@ COLUMNS: dict[str, type] = {
 """Of a table of predictions, with their types: when it was made (UTC), and the curve's `longest` training then, in
 images seen."""
 
-TOLD = "saturating"
-"""The law whose predictions are told in words; the table has those of all."""
+TOLD = ("saturating", "logarithmic")
+"""The laws whose predictions are told in words and drawn: N* comes to rest by one and never by the other. The table
+has those of all."""
 
 LARGEST = 4 << 20
 """Bytes of the largest table that is read."""
@@ -74,7 +75,7 @@ def predict_stars(
     curve_ids: Mapping[str, str],
 ) -> pd.DataFrame:
     """A row a curve, length and law, of COLUMNS without threshold and gap. There is none where N* was nowhere measured
-    of any curve of the same laws; a line says why, and where TOLD is not among the laws.
+    of any curve of the same laws; a line says why, and where one of TOLD is not among the laws.
 
     Args:
         laws: curve → the laws that hold for it.
@@ -94,8 +95,9 @@ def predict_stars(
         due = [int(images) for images in predict if images > SAME * longest[str(curve)]]
         same_law = stars[[laws[str(other)] is fits for other in stars["curve"]]]
         unknown = same_law["n_star"].isna().all()
-        if due and (unknown or TOLD not in fits):
-            reason = _unbracketed(of_curve["bound"]) if unknown else _without(fits)
+        absent = [law for law in TOLD if law not in fits]
+        if due and (unknown or absent):
+            reason = _unbracketed(of_curve["bound"]) if unknown else _without(absent, fits)
             say(f"{curve}: no prediction for {', '.join(f'{images:,}' for images in due)} images: {reason}")
         for images in due:
             at = of_curve[["parameters", "pixels"]].iloc[:1].assign(images_seen=images)
@@ -131,10 +133,10 @@ def _unbracketed(bounds: pd.Series) -> str:
     return f"the gap closes {where} at {evaluations}; launch with {what}"
 
 
-def _without(fits: Mapping[str, Fitted]) -> str:
-    """Why TOLD has none, and where those of the other laws are."""
+def _without(absent: Sequence[str], fits: Mapping[str, Fitted]) -> str:
+    """Why those absent have none, and where those of the other laws are."""
     others = f"; predictions.csv has those of other laws: {', '.join(fits)}" if fits else ""
-    return f"no {TOLD} law can be fitted to the evaluations with a gap within --window{others}"
+    return f"no {' or '.join(absent)} law can be fitted to the evaluations with a gap within --window{others}"
 
 
 def earlier(record: Record, sweep: str) -> pd.DataFrame:

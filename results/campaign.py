@@ -59,6 +59,7 @@ FEWER = FAST.replace("evaluations=2", "evaluations=1")
 """Measured at every doubling, where measuring costs as much as training."""
 
 QUICK = f"{FEWER} precision=bfloat16 compile=true"
+LONGER = f"resolution=20 width=32 {FAST} seed=1"
 NETWORKS = f"resolution=20 n_train=10,30,100,300 images=32768 {QUICK}"
 ALONE = f"resolution=40 blocks=2 width=32 n_train=10000 images=32768 {FEWER} precision=float32"
 ALPHAS = ("alpha1.0", "alpha2.0", "alpha3.0", "alpha5.0")
@@ -87,6 +88,18 @@ PARTS = {
             Kept("faces", "scaling", ("scaling", "crossings"), ("scaling",)),
         ),
         ("faces",),
+    ),
+    "longer": Part(
+        "A million images",
+        (
+            launch("transition", f"{FACES} n_train=10 {LONGER} images=16384", "faces-long"),
+            launch("transition", f"{FACES} n_train=30,100,300 {LONGER} images=131072", "faces-long"),
+            "gahb-analyze phase faces-long --samples 0 --predict 1048576 --predict 1e9",
+            launch("transition", f"{FACES} n_train=100,300 {LONGER} images=1048576", "faces-long"),
+            "gahb-analyze phase faces-long --samples 0",
+        ),
+        (Kept("faces-long", "phase", ("n_star", "laws", "parameters", "outcomes"), ("phase",)),),
+        ("faces-long",),
     ),
     "paper-recipe": Part(
         "The paper's recipe",
@@ -117,7 +130,10 @@ PARTS = {
             ),
             "gahb-analyze phase c-alpha-sizes --samples 0",
         ),
-        (Kept("faces-40", "phase", ("n_star",), ("phase",)), Kept("c-alpha-sizes", "phase", ("n_star",), ("phase",))),
+        (
+            *(Kept(name, "phase", ("n_star",), ("phase",)) for name in ("faces-40", "c-alpha-sizes")),
+            Kept("blocks", "phase", ("n_star",)),
+        ),
         ("faces-40", "c-alpha-sizes"),
     ),
     "kind": Part(

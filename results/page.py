@@ -50,11 +50,24 @@ class Page:
         lines += [[_cell(key, row[key]) for key in columns] for row in rows.to_dict("records")]
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
-    def predictions(self, sweep: str, *, measured: bool) -> pd.DataFrame:
-        """What was predicted of a sweep's N*, and has been measured since, or has not."""
+    def predictions(self, sweep: str, longer: str = "", *, measured: bool) -> pd.DataFrame:
+        """What was predicted of a sweep's N*, and has been measured since, or has not; where a longer sweep of the same
+        trainings has come so far, by that."""
         files = [f"{sweep}/phase/{stem}" for stem in ("outcomes", "predictions")]
-        rows = pd.concat([self.read(file) for file in files if self.has(file)])
-        return rows[rows.get("measured", pd.Series(math.nan, rows.index)).notna() == measured]
+        rows = pd.concat([self.read(file) for file in files if self.has(file)], ignore_index=True)
+        rows = rows.reindex(columns=list(dict.fromkeys([*rows, "measured", "inside"])))
+        if self.has(f"{longer}/phase/n_star"):
+            stars = self.read(f"{longer}/phase/n_star").set_index("images_seen")["n_star"]
+            late = rows["measured"].isna() & rows["images_seen"].map(stars).notna()
+            rows.loc[late, "measured"] = rows["images_seen"].map(stars)
+            rows.loc[late, "inside"] = rows["measured"].between(rows["low"], rows["high"])
+        return rows[rows["measured"].notna() == measured]
+
+    def beside(self, file: str, longer: str) -> pd.DataFrame:
+        """N* of the first curve of two sweeps at each number of images seen, in words as `star` and `longer`."""
+        first, second = (self.stars(name)[["images_seen", "star", "n_star", "train_psnr"]] for name in (file, longer))
+        rows = first.merge(second.rename(columns={"star": "longer"}), "outer", "images_seen", suffixes=("_first", ""))
+        return rows[rows["n_star"].notna() | rows["n_star_first"].notna()].fillna({"star": "–", "longer": "–"})
 
     def stars(self, file: str) -> pd.DataFrame:
         """A table of N*, each with its interval, or the bound, in words as `star`."""

@@ -169,10 +169,12 @@ def test_predictions_are_kept_and_held_against_what_comes(command: RUN, place: P
     assert (right["measured_at"], right["inside"], wrong["inside"]) == (2**19, True, False)
     assert to_come["measured_at"] is None and to_come["inside"] is None
     ended = command("gahb-analyze", "phase", "made", "--samples", "0", *place.flags)
-    measured, *foretold = ended.out.splitlines()[-3:]
+    measured, *told = ended.out.splitlines()[-5:]
+    foretold, logarithmic = told[::2], told[1::2]
     assert measured.startswith("16×16: after 524,288 images the gap averaged over σ falls below 1 dB at N* = ")
     assert "(A and B: " in measured
     assert all(" (saturating law, fitted up to 131,072): N* = " in line for line in foretold)
+    assert all(" (logarithmic law, fitted up to 131,072): N* = " in line for line in logarithmic)
     assert foretold[0].startswith("16×16: after 524,288 images") and foretold[0].endswith(": inside")
     assert foretold[1].startswith("16×16: after 2,097,152 images") and first["predictions"][0]["made"] not in ended.out
     (place.record.artifacts(first["run_id"]) / "predictions.csv").write_text("made,curve\n1,2\n")
