@@ -108,8 +108,10 @@ def _draw_stars(axes: Axes, stars: pd.DataFrame, predicted: pd.DataFrame, sizes:
             axes.errorbar(
                 own["images_seen"], own["n_star"], _bars(own), fmt=marker, color="0.35", mfc="white", capsize=3
             )
-            look = {"color": "0.35", "marker": marker, "linestyle": line, "mfc": "white"}
-            handles.append(Line2D([], [], **look, label=f"predicted, {law} law"))
+            look = Line2D(
+                [], [], color="0.35", marker=marker, linestyle=line, mfc="white", label=f"predicted, {law} law"
+            )
+            handles.append(look)
     axes.legend(handles=handles, fontsize=7, loc="upper left", framealpha=0.85)
 
 
