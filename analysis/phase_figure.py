@@ -101,17 +101,14 @@ def _draw_stars(axes: Axes, stars: pd.DataFrame, predicted: pd.DataFrame, sizes:
         axes.plot(beyond["images_seen"], [at] * len(beyond), marker, color=colour, mec="white")
     handles = [Line2D([], [], color=colour, marker="o", mec="white", label="N*")]
     for law, marker, line in zip(TOLD, "Ds", ("--", ":"), strict=True):
-        if len(own := predicted[predicted["law"] == law]):
+        own = predicted[predicted["law"] == law]
+        if len(own):
+            look: dict[str, Any] = {"color": "0.35", "marker": marker, "linestyle": line, "lw": 1, "mfc": "white"}
             parts = [table[["images_seen", "n_star"]] for table in (known.iloc[-1:], own)]
             points = pd.concat(parts).sort_values("images_seen")
-            axes.plot(points["images_seen"], points["n_star"], line, color="0.35", linewidth=1)
-            axes.errorbar(
-                own["images_seen"], own["n_star"], _bars(own), fmt=marker, color="0.35", mfc="white", capsize=3
-            )
-            look = Line2D(
-                [], [], color="0.35", marker=marker, linestyle=line, mfc="white", label=f"predicted, {law} law"
-            )
-            handles.append(look)
+            axes.plot(points["images_seen"], points["n_star"], line, color="0.35", lw=1)
+            axes.errorbar(own["images_seen"], own["n_star"], _bars(own), capsize=3, **{**look, "linestyle": "none"})
+            handles.append(Line2D([], [], label=f"predicted, {law} law", **look))
     axes.legend(handles=handles, fontsize=7, loc="upper left", framealpha=0.85)
 
 
