@@ -65,7 +65,8 @@ class Page:
 
     def beside(self, file: str, longer: str) -> pd.DataFrame:
         """N* of the first curve of two sweeps at each number of images seen, in words as `star` and `longer`."""
-        first, second = (self.stars(name)[["images_seen", "star", "n_star", "train_psnr"]] for name in (file, longer))
+        keys = ["images_seen", "star", "n_star", "train_psnr"]
+        first, second = (rows[rows["curve"] == rows["curve"].iloc[0]][keys] for rows in map(self.stars, (file, longer)))
         rows = first.merge(second.rename(columns={"star": "longer"}), "outer", "images_seen", suffixes=("_first", ""))
         return rows[rows["n_star"].notna() | rows["n_star_first"].notna()].fillna({"star": "–", "longer": "–"})
 

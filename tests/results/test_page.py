@@ -203,3 +203,19 @@ def test_predictions_are_told_by_whether_they_have_been_measured(folder: Path) -
     assert "predicted 20 (15 … 30) and missed" in write(folder) and "| 2026-11-30 00:22 | 4,096 |" in write(folder)
     (folder / "faces/phase/outcomes.csv").rename(folder / "faces/phase/predictions.csv")
     assert len(page.predictions("faces", measured=True)) == 1
+
+
+def test_what_a_longer_sweep_has_measured_stands_beside_the_predictions_and_lengths_of_the_shorter(
+    folder: Path,
+) -> None:
+    (folder / "longer" / "phase").mkdir(parents=True)
+    stars = {"curve": "20×20", "n_star": [11.0, 25.0], "low": [9.0, 20.0], "high": [13.0, 30.0], "bound": None}
+    late = pd.DataFrame({**stars, "images_seen": [4096, 10**9], "train_psnr": [18.5, 21.0]})
+    late.to_csv(folder / "longer" / "phase" / "n_star.csv", index=False)
+    page = Page(folder)
+    assert page.predictions("faces", "longer", measured=False).empty
+    (own, other) = page.predictions("faces", "longer", measured=True).to_dict("records")
+    assert (own["measured"], own["inside"]) == (45.6, False) and (other["measured"], other["inside"]) == (25.0, True)
+    first, last = page.beside("faces/phase/n_star", "longer/phase/n_star").to_dict("records")
+    assert (first["star"], first["longer"], first["train_psnr"]) == ("12.3 (10 … 15)", "11 (9 … 13)", 18.5)
+    assert (last["images_seen"], last["star"], last["longer"]) == (10**9, "–", "25 (20 … 30)")
