@@ -91,7 +91,7 @@ def _tick(value: float, position: int) -> str:
 
 
 def _draw_stars(axes: Axes, stars: pd.DataFrame, predicted: pd.DataFrame, sizes: pd.Series) -> None:
-    """N* with intervals, triangles where it lies beyond the N of the sweep, and predictions."""
+    """N* with intervals, triangles where it lies beyond the N of the sweep, and predictions, the newest joined."""
     colour = style.COLOURS[1]
     known = stars[stars["n_star"].notna()]
     bars = _bars(known)
@@ -104,7 +104,8 @@ def _draw_stars(axes: Axes, stars: pd.DataFrame, predicted: pd.DataFrame, sizes:
         own = predicted[predicted["law"] == law]
         if len(own):
             look: dict[str, Any] = {"color": "0.35", "marker": marker, "linestyle": line, "lw": 1, "mfc": "white"}
-            parts = [table[["images_seen", "n_star"]] for table in (known.iloc[-1:], own)]
+            newest = own[own["made"] == own["made"].max()]
+            parts = [table[["images_seen", "n_star"]] for table in (known.iloc[-1:], newest)]
             points = pd.concat(parts).sort_values("images_seen")
             axes.plot(points["images_seen"], points["n_star"], line, color="0.35", lw=1)
             axes.errorbar(own["images_seen"], own["n_star"], _bars(own), capsize=3, **{**look, "linestyle": "none"})

@@ -61,6 +61,10 @@ FEWER = FAST.replace("evaluations=2", "evaluations=1")
 QUICK = f"{FEWER} precision=bfloat16 compile=true"
 LONGER = f"resolution=20 width=32 {FAST} seed=1"
 NETWORKS = f"resolution=20 n_train=10,30,100,300 images=32768 {QUICK}"
+ADAM = FEWER.replace("optimizer=muon learning_rate=0.032", "learning_rate=0.001")
+TRANSFORMER = f"resolution=20 n_train=10,30 images=32768 architecture=transformer depth=4 patch=2 width=32 {ADAM}"
+"""At Muon's rate for UNets it diverges."""
+
 ALONE = f"resolution=40 blocks=2 width=32 n_train=10000 images=32768 {FEWER} precision=float32"
 ALPHAS = ("alpha1.0", "alpha2.0", "alpha3.0", "alpha5.0")
 KINDS = f"resolution=20 width=32 n_train=3000 images=65536 {FAST}"
@@ -96,6 +100,7 @@ PARTS = {
             launch("transition", f"{FACES} n_train=30,100,300 {LONGER} images=131072", "faces-long"),
             "gahb-analyze phase faces-long --samples 0 --predict 1048576 --predict 1e9",
             launch("transition", f"{FACES} n_train=100,300 {LONGER} images=1048576", "faces-long"),
+            "gahb-analyze phase faces-long --samples 0 --predict 2097152 --predict 1e9",
             "gahb-analyze phase faces-long --samples 0",
         ),
         (Kept("faces-long", "phase", ("n_star", "laws", "parameters", "outcomes"), ("phase",)),),
@@ -128,13 +133,18 @@ PARTS = {
                 f"drawn_at=40 resolution=20,40 width=32 n_train=30,100 n_test=256 images=32768 {QUICK}",
                 "c-alpha-sizes",
             ),
-            "gahb-analyze phase c-alpha-sizes --samples 0",
+            launch(
+                "resolution_scaling",
+                f"drawn_at=40 resolution=20 blocks=2 width=32 n_train=30,100,300 n_test=256 images=16384 {FEWER}",
+                "c-alpha-deep",
+            ),
+            *(f"gahb-analyze phase {name} --samples 0" for name in ("c-alpha-sizes", "c-alpha-deep")),
         ),
         (
             *(Kept(name, "phase", ("n_star",), ("phase",)) for name in ("faces-40", "c-alpha-sizes")),
-            Kept("blocks", "phase", ("n_star",)),
+            *(Kept(name, "phase", ("n_star",)) for name in ("c-alpha-deep", "blocks")),
         ),
-        ("faces-40", "c-alpha-sizes"),
+        ("faces-40", "c-alpha-sizes", "c-alpha-deep"),
     ),
     "kind": Part(
         "Kinds of image",
@@ -157,14 +167,15 @@ PARTS = {
             launch("transition", f"{FACES} {NETWORKS} width=16,64", "widths"),
             launch("transition", f"{FACES} {NETWORKS} width=16,32 blocks=2", "blocks"),
             launch("transition", f"{FACES} {NETWORKS} architecture=bf_cnn layers=7,11 width=32", "bf-cnn"),
+            launch("transition", f"{FACES} {TRANSFORMER}", "transformer"),
             "gahb-analyze phase widths --samples 0 --predict 1e9",
-            *(f"gahb-analyze phase {name} --samples 0" for name in ("blocks", "bf-cnn")),
+            *(f"gahb-analyze phase {name} --samples 0" for name in ("blocks", "bf-cnn", "transformer")),
         ),
         (
             Kept("widths", "phase", ("n_star", "laws", "parameters", "predictions")),
-            *(Kept(name, "phase", ("n_star",)) for name in ("blocks", "bf-cnn")),
+            *(Kept(name, "phase", ("n_star",)) for name in ("blocks", "bf-cnn", "transformer")),
         ),
-        ("widths", "blocks", "bf-cnn"),
+        ("widths", "blocks", "bf-cnn", "transformer"),
     ),
     "slopes": Part(
         "Slopes on C^α images",

@@ -104,6 +104,9 @@ def test_at_one_psnr_log_n_star_is_interpolated_and_outside_of_what_was_measured
     ).to_csv(tmp_path / "faces" / "n_star.csv")
     assert list(Page(tmp_path).at_psnr("faces/n_star", 19)["star"]) == ["100 (10 … 1,000)"]
     assert list(Page(tmp_path).at_psnr("faces/n_star", 21)["star"]) == ["measured at 18.00 … 20.00 dB"]
+    none = pd.read_csv(tmp_path / "faces" / "n_star.csv").tail(1)
+    none.to_csv(tmp_path / "faces" / "none.csv")
+    assert list(Page(tmp_path).at_psnr("faces/none", 19)["star"]) == ["> 3000"]
 
 
 def test_networks_stand_with_their_sizes(folder: Path) -> None:
