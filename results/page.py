@@ -89,15 +89,16 @@ class Page:
     def at_psnr(self, file: str, train_psnr: float) -> pd.DataFrame:
         """N* of each curve where the train PSNR there is so many dB; log N* is interpolated over the lengths.
 
-        NaN, with the range as its bound, where the curve's N* were measured at other PSNRs only, and with the last bound
+        NaN, with the range as its bound, where the curve's N* were measured at other PSNRs only, and the last bound
         where none was. Lengths after the one of the highest PSNR are left out: N* goes on growing there at a PSNR that
         no longer tells how far it is.
         """
         rows = []
         for _, group in self.stars(file).groupby("curve", sort=False):
             known = group.dropna(subset=["n_star", "train_psnr"]).sort_values("images_seen")
+            last: dict[Any, Any] = group.iloc[-1].to_dict()
             if known.empty:
-                rows.append(group.iloc[-1].to_dict())
+                rows.append(last)
                 continue
             known = known[: known["train_psnr"].argmax() + 1].sort_values("train_psnr")
             found = {
@@ -106,7 +107,7 @@ class Page:
             }
             ends = [f"{psnr:.2f}" for psnr in known["train_psnr"].iloc[[0, -1]]]
             bound = f"measured at {' … '.join(ends)} dB" if math.isnan(found["n_star"]) else None
-            rows.append({**group.iloc[-1], **found, "star": interval({**found, "bound": bound}, "n_star")})
+            rows.append({**last, **found, "star": interval({**found, "bound": bound}, "n_star")})
         return pd.DataFrame(rows)
 
     def networks(self, images: float, train_psnr: float) -> pd.DataFrame:
